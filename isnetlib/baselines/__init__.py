@@ -1,0 +1,30 @@
+"""The methods under comparison, by name. Each differs from the standard classifier only where its own paper does."""
+
+import inspect
+from functools import partial
+
+from torch import nn
+
+from isnetlib.baselines.standard import Standard
+from isnetlib.isnet import ISNet
+from isnetlib.models import build_model
+
+METHODS = {
+    "standard": Standard,
+    "isnet_original": partial(ISNet, variant="original"),
+    "isnet_selective": partial(ISNet, variant="selective"),
+    "isnet_stochastic": partial(ISNet, variant="stochastic"),
+}
+
+
+def build(name: str, backbone: str, classes: int, **options) -> nn.Module:
+    """The method `name` (a key of `METHODS`) around a new `backbone` with `classes` outputs; weights are drawn from torch's global generator.
+
+    Raises ValueError for an unknown method, backbone or option (the message lists the known ones).
+    """
+    if name not in METHODS:
+        raise ValueError(f"unknown method {name!r}; known: {', '.join(METHODS)}")
+    known = [option for option in inspect.signature(METHODS[name]).parameters if option not in ("model", "variant")]
+    if unknown := [option for option in options if option not in known]:
+        raise ValueError(f"method {name} has no option {', '.join(map(repr, unknown))}; it has: {', '.join(known)}")
+    return METHODS[name](build_model(backbone, classes), **options)

@@ -1,0 +1,271 @@
+"""Figures: fn(frame, ax) -> ax draws what a table holds and computes no statistic; titles come from `findings`. One
+colour and one marker a method.
+
+Functions that end in `_figure` put axes together to a `matplotlib.figure.Figure`; `save` writes it as PDF and PNG,
+the same bytes every time.
+"""
+
+from collections.abc import Callable
+from itertools import pairwise
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.colors import to_rgb
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from isnetlib import findings
+from isnetlib.names import (
+    BOUNDS,
+    LOWER_IS_BETTER,
+    METHOD_NAMES,
+    PRIMARY_METHOD,
+    in_order,
+    method_name,
+    metric_name,
+    name_of_test_set,
+)
+
+# Colour, marker and hatch. Colours: the eight of Okabe & Ito (2008), which colour-blind readers tell apart, with
+# lighter and darker relatives; related methods share a hue, no two share a marker.
+METHOD_LOOKS = {
+    "standard": ("#D55E00", "X", ""),
+    "pipeline": ("#009E73", "s", "//"),
+    "multitask": ("#E69F00", "D", "\\\\"),
+    "attention_gate": ("#CC79A7", "^", "||"),
+    "gain": ("#B8A500", "v", "--"),
+    "gain_ext": ("#6B6000", "<", "++"),
+    "rrr": ("#882255", ">", "xx"),
+    "grad_input": ("#332288", "p", "oo"),
+    "background_random": ("#66C9AE", "h", ".."),
+    "vit": ("#8C4A1F", "*", "**"),
+    "isnet_original": ("#56B4E9", "o", "///"),
+    "isnet_selective": ("#0072B2", "P", "|||"),
+    "isnet_stochastic": ("#004B76", "d", "---"),
+    "oracle": ("#555555", "8", "xxx"),
+}
+OTHER_LOOK = ("#999999", "o", "")  # a method that is not in the list
+METHOD_COLOURS, METHOD_MARKERS, METHOD_HATCHES = (
+    {method: look[k] for method, look in METHOD_LOOKS.items()} for k in range(3)
+)
+STYLE = {
+    "font.size": 9,
+    "axes.titlesize": 9.5,
+    "axes.titlelocation": "left",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.axisbelow": True,
+    "figure.dpi": 100,
+    "savefig.dpi": 200,
+    "pdf.fonttype": 42,
+    "text.parse_math": False,  # names may hold any character
+    "hatch.linewidth": 0.6,
+    "svg.hashsalt": "isnetlib",
+}
+WIDTH = 5.2  # inches: about 370 points, so that text of 9 points can be read on a phone
+FIXED = {"pdf": {"CreationDate": None, "Creator": None, "Producer": None}, "png": {"Software": None}}
+
+
+def colour(method: str) -> str:
+    return METHOD_COLOURS.get(method, OTHER_LOOK[0])
+
+
+def save(fig: Figure, stem: str | Path) -> list[Path]:
+    """Write `stem`.pdf and `stem`.png without dates or versions, and return their paths."""
+    paths = [Path(f"{stem}.{kind}") for kind in FIXED]
+    paths[0].parent.mkdir(parents=True, exist_ok=True)
+    with matplotlib.rc_context(STYLE):
+        for path, fixed in zip(paths, FIXED.values(), strict=True):
+            fig.savefig(path, metadata=fixed, bbox_inches="tight", facecolor="white")
+    return paths
+
+
+# ---- results by method and test set ----
+
+
+def scores(frame: pd.DataFrame, ax: Axes, points: pd.DataFrame | None = None) -> Axes:
+    """One line a method under each test set: mean over seeds with its interval.
+
+    frame: rows of seeds.csv of one experiment and metric; points: rows of metrics.csv, drawn as one tick a seed.
+    """
+    rows, places = _ladder(frame, "method")
+    for place, row in zip(places, rows, strict=True):
+        if points is not None:
+            own = points[(points["method"] == row["method"]) & (points["test_set"] == row["test_set"])]["value"]
+            ax.plot(own, [place + 0.36] * len(own), "|", ms=4, mec="0.25", mew=0.9, zorder=2)
+        _estimate(ax, place, row["mean"], row["low"], row["high"], row["method"])
+    _label_ladder(ax, places, [method_name(row["method"]) for row in rows], findings.test_sets_of(frame))
+    metric, smallest = frame["metric"].iloc[0], frame[["mean", "low"]].min(axis=None)
+    if metric in BOUNDS and pd.notna(smallest):  # from 0 where a method is that low, from a round number otherwise
+        ax.set_xlim(0 if smallest < 0.4 else np.floor(10 * smallest - 0.2) / 10, BOUNDS[metric][1] + 0.02)
+    ax.set_xlabel(f"{metric_name(metric)}: mean and 95 % interval over seeds\nticks: single seeds")
+    return ax
+
+
+def forest(frame: pd.DataFrame, ax: Axes) -> Axes:
+    """Differences a - b with 95 % intervals, one line a method b under each test set; filled where p is below 0.05.
+
+    frame: rows of comparisons.csv of one experiment, metric and test; p is the adjusted one within a family.
+    """
+    rows, places = _ladder(frame, "b")
+    ax.axvline(0, color="0.4", lw=0.8, zorder=1)
+    labels = [method_name(row["b"]) + (" *" if findings.exploratory(row) else "") for row in rows]
+    for place, row in zip(places, rows, strict=True):
+        filled = findings.verdict(row) != findings.NOT_SHOWN
+        _estimate(ax, place, row["difference"], row["low"], row["high"], row["b"], filled)
+    _label_ladder(ax, places, labels, findings.test_sets_of(frame))
+    a, metric = method_name(frame["a"].iloc[0]), frame["metric"].iloc[0]
+    side = "left" if metric in LOWER_IS_BETTER else "right"
+    star = "\n* exploratory" if any(label.endswith(" *") for label in labels) else ""
+    ax.set_xlabel(
+        f"difference of {metric_name(metric)}, {a} minus other (95 % interval)\n"
+        f"{side}: {a} is better; filled: p < {findings.ALPHA}{star}"
+    )
+    return ax
+
+
+def _ladder(frame: pd.DataFrame, column: str) -> tuple[list[pd.Series], list[float]]:
+    """Rows by test set and method, and their places from the top down, with room for a heading above each test set."""
+    rows, places, place = [], [], 0.0
+    for test_set in findings.test_sets_of(frame):
+        own = frame[frame["test_set"] == test_set]
+        place += 1.3
+        for method in in_order(own[column], METHOD_NAMES):
+            rows.append(own[own[column] == method].iloc[0])
+            places.append(place)
+            place += 1
+    return rows, places
+
+
+def _label_ladder(ax: Axes, places: list[float], labels: list[str], test_sets: list[str]) -> None:
+    ax.set_yticks(places, labels)
+    ax.tick_params(axis="y", length=0)
+    ax.set_ylim(max(places) + 0.7, -0.2)
+    ax.grid(axis="x", color="0.9", lw=0.6)
+    starts = [0.0, *(a + 1 for a, b in pairwise(places) if b - a > 1.5)]
+    bold = {"weight": "bold", "ha": "right", "va": "center", "fontsize": 9, "transform": ax.get_yaxis_transform()}
+    for start, test_set in zip(starts, test_sets, strict=True):
+        ax.text(-0.015, start + 0.5, name_of_test_set(test_set), **bold)
+
+
+def _estimate(ax: Axes, place: float, value: float, low: float, high: float, method: str, filled: bool = True) -> None:
+    own, marker = colour(method), METHOD_MARKERS.get(method, OTHER_LOOK[1])
+    if not np.isnan(low):
+        ax.plot([low, high], [place, place], "-", color=own, lw=1.6, solid_capstyle="butt", zorder=3)
+    ax.plot(value, place, marker, ms=6.5, mfc=own if filled else "white", mec=own, mew=1.2, zorder=4)
+
+
+def _ladder_figure(frame: pd.DataFrame, draw: Callable[..., Axes], title: str, **options) -> Figure:
+    fig = Figure(figsize=(WIDTH, 0.9 + 0.19 * len(frame) + 0.26 * frame["test_set"].nunique()), layout="constrained")
+    draw(frame, fig.add_subplot(), **options)
+    fig.suptitle(title, x=0.01, ha="left", fontsize=10, weight="bold")
+    return fig
+
+
+@matplotlib.rc_context(STYLE)
+def scores_figure(seeds: pd.DataFrame, metrics: pd.DataFrame, experiment: str) -> Figure:
+    """The primary metric of an experiment by test set and method; the gap, of another range, is left to the table."""
+    rows, points = (findings.primary(frame, experiment) for frame in (seeds, metrics))
+    title = findings.scores_title(seeds, experiment)
+    return _ladder_figure(rows[rows["test_set"] != "gap"], scores, title, points=points)
+
+
+@matplotlib.rc_context(STYLE)
+def forest_figure(comparisons: pd.DataFrame, experiment: str) -> Figure:
+    """Differences of the primary method to every other one, by test set. ValueError where there is none."""
+    rows = findings.main_comparisons(comparisons, experiment)
+    if rows.empty:
+        raise ValueError(f"{experiment}: no comparison with {method_name(PRIMARY_METHOD)} to draw")
+    return _ladder_figure(rows, forest, findings.forest_title(comparisons, experiment))
+
+
+# ---- training ----
+
+
+def loss_curves(frame: pd.DataFrame, ax: Axes) -> Axes:
+    """Training loss by epoch, one line a seed. frame: log rows of one method."""
+    method = frame["method"].iloc[0]
+    for _, one in frame.groupby("seed"):
+        ax.plot(one["epoch"], one["loss"], "-", color=colour(method), lw=1.1)
+    ax.set(xlabel="epoch", ylabel="training loss", title=method_name(method))
+    return ax
+
+
+def validation_curves(frame: pd.DataFrame, ax: Axes) -> Axes:
+    """Validation by epoch, one line a seed: internal dashed, swapped backgrounds solid, a ring at the epoch chosen.
+
+    frame: log rows of one method.
+    """
+    method, metric = frame["method"].iloc[0], logged_metric(frame)
+    for _, one in frame.groupby("seed"):
+        ax.plot(one["epoch"], one[f"val_{metric}"], "--", color=colour(method), lw=1.1)
+        ax.plot(one["epoch"], one[f"swapped_{metric}"], "-", color=colour(method), lw=1.1)
+        chosen = one[one["epoch"] == one["chosen_swapped"]]
+        ax.plot(chosen["epoch"], chosen[f"swapped_{metric}"], "o", ms=6, mfc="none", mec="black")
+    ax.set(xlabel="epoch", ylabel=f"validation {metric_name(metric)}", ylim=(-0.03, 1.03))
+    ax.set_title(findings.curve_title(frame, metric))
+    return ax
+
+
+def logged_metric(log: pd.DataFrame) -> str:
+    """The metric of the log's columns val_<metric> and swapped_<metric>. ValueError where there is none."""
+    for column in log:
+        kind, _, metric = column.partition("_")
+        if kind == "val" and metric != "loss" and f"swapped_{metric}" in log and log[column].notna().any():
+            return metric
+    raise ValueError(f"the log needs the columns val_<metric> and swapped_<metric>, found {list(log)}")
+
+
+@matplotlib.rc_context(STYLE)
+def curves_figure(log: pd.DataFrame, experiment: str) -> Figure:
+    """Loss and validation, a row a method: losses of different methods have different terms. log: `runs.read_logs`."""
+    own = log[log["experiment"] == experiment]
+    methods = findings.methods(own)
+    fig = Figure(figsize=(WIDTH, 1.75 * len(methods) + 0.3), layout="constrained")
+    axes = fig.subplots(len(methods), 2, sharex=True, squeeze=False)
+    for method, pair in zip(methods, axes, strict=True):
+        for draw, ax in zip((loss_curves, validation_curves), pair, strict=True):
+            draw(own[own["method"] == method], ax)
+            ax.title.set_fontsize(8)
+            ax.set_xlabel("epoch" if method == methods[-1] else "")
+    looks = {"internal": {"ls": "--"}, "swapped backgrounds": {"ls": "-"}, "epoch chosen": {"marker": "o", "ls": ""}}
+    lines = [Line2D([], [], color="black", lw=1.1, mfc="none", label=label, **look) for label, look in looks.items()]
+    fig.legend(handles=lines, loc="outside lower center", ncols=3, frameon=False)
+    return fig
+
+
+# ---- cost ----
+
+
+def cost(frame: pd.DataFrame, ax: Axes) -> Axes:
+    """Bars: time of a training step in plain steps. frame: rows of cost.csv of one network, size and batch."""
+    rows = frame.dropna(subset="ratio_to_plain_step").sort_values("ratio_to_plain_step", kind="stable")
+    for place, row in enumerate(rows.itertuples()):
+        method, ratio = row.variant.split("+")[0], row.ratio_to_plain_step
+        face, hatch = (*to_rgb(colour(method)), 0.75), METHOD_HATCHES.get(method, OTHER_LOOK[2])
+        ax.barh(place, ratio, color=[face], hatch=hatch, ec="black", lw=0.6)
+        ax.text(ratio, place, f" {ratio:.2f}", va="center")
+    ax.axvline(1, color="0.4", lw=0.8, ls=":")
+    ax.set_yticks(range(len(rows)), [findings.variant_name(row.variant, row.maps) for row in rows.itertuples()])
+    first, most = rows.iloc[0], rows["ratio_to_plain_step"].max()
+    ax.set(xlabel="time of a training step / plain step", xlim=(0, 1.15 * max(1, most)))
+    ax.set_title(f"{first['network']}, {first['size']} px, batch {first['batch']}: up to {most:.2f} plain steps")
+    return ax
+
+
+@matplotlib.rc_context(STYLE)
+def cost_figure(frame: pd.DataFrame) -> Figure:
+    """One panel a network, image size and batch of cost.csv. ValueError where nothing was measured."""
+    rows = frame.dropna(subset="ratio_to_plain_step")
+    if rows.empty:
+        raise ValueError("cost.csv holds no ratio_to_plain_step to draw")
+    panels = [panel for _, panel in rows.groupby(["network", "size", "batch"])]
+    heights = [0.8 + 0.25 * len(panel) for panel in panels]
+    fig = Figure(figsize=(WIDTH, sum(heights)), layout="constrained")
+    axes = fig.subplots(len(panels), 1, squeeze=False, height_ratios=heights)
+    for panel, ax in zip(panels, axes.flat, strict=True):
+        cost(panel, ax)
+    return fig

@@ -1,0 +1,217 @@
+"""What the tables say, in words: frames in, numbers as text and sentences out. Nothing is claimed that a condition on
+the numbers does not bear out.
+"""
+
+from collections.abc import Iterator
+
+import numpy as np
+import pandas as pd
+
+from isnetlib.names import (
+    GOALS,
+    LOWER_IS_BETTER,
+    METHOD_NAMES,
+    PRIMARY_METHOD,
+    TEST_SET_NAMES,
+    in_order,
+    method_name,
+    metric_name,
+    name_of_test_set,
+)
+
+ALPHA = 0.05
+NOT_SHOWN = "no difference shown"
+NOT_DEFINED = "n/a"
+
+
+def number(value: float) -> str:
+    """Three decimals; a missing value is "n/a"."""
+    return NOT_DEFINED if pd.isna(value) else f"{round(value, 3) + 0.0:.3f}"
+
+
+def signed(value: float) -> str:
+    """Three decimals with a sign; a missing value is "n/a"."""
+    return NOT_DEFINED if pd.isna(value) else f"{round(value, 3) + 0.0:+.3f}"
+
+
+def span(low: float, high: float) -> str:
+    """[low, high], or the word that there is no interval."""
+    return "no interval" if pd.isna(low) or pd.isna(high) else f"[{number(low)}, {number(high)}]"
+
+
+def p_value(p: float) -> str:
+    """p to three decimals, or that it is smaller, or that there is none."""
+    return "no p" if pd.isna(p) else "p < 0.001" if p < 0.001 else f"p = {p:.3f}"
+
+
+def experiments(frame: pd.DataFrame) -> list[str]:
+    return sorted(frame["experiment"].unique())
+
+
+def methods(frame: pd.DataFrame) -> list[str]:
+    return in_order(frame["method"], METHOD_NAMES)
+
+
+def test_sets_of(frame: pd.DataFrame) -> list[str]:
+    """Test sets in the order of a report; the gap, which is none, is left out."""
+    return [name for name in in_order(frame["test_set"], TEST_SET_NAMES) if name != "gap"]
+
+
+def primary(frame: pd.DataFrame, experiment: str) -> pd.DataFrame:
+    """The rows of an experiment's primary metric."""
+    return frame[(frame["experiment"] == experiment) & frame["primary"].astype(bool)]
+
+
+def cell(frame: pd.DataFrame, **where) -> pd.Series | None:
+    """The one row with these values, or None."""
+    for column, value in where.items():
+        frame = frame[frame[column] == value]
+    return None if frame.empty else frame.iloc[0]
+
+
+def hardest(seeds: pd.DataFrame, experiment: str) -> str | None:
+    """The test set on which the standard classifier (if it is not there: the mean method) does worst."""
+    rows = primary(seeds, experiment)
+    rows = rows[(rows["test_set"] != "gap") & rows["mean"].notna()]
+    standard = rows[rows["method"] == "standard"]
+    means = (standard if len(standard) else rows).groupby("test_set")["mean"].mean()
+    return None if means.empty else means.idxmin()
+
+
+def scores_title(seeds: pd.DataFrame, experiment: str) -> str:
+    """The extremes on the hardest test set."""
+    test_set, rows = hardest(seeds, experiment), primary(seeds, experiment)
+    rows = rows[(rows["test_set"] == test_set) & rows["mean"].notna()].sort_values("mean")
+    if rows.empty:
+        return f"{experiment}: nothing to compare"
+    ends = [f"{method_name(row.method)} {number(row['mean'])}" for row in (rows.iloc[-1], rows.iloc[0])[: len(rows)]]
+    return f"{name_of_test_set(test_set).capitalize()}: " + ", ".join(ends)
+
+
+def result_sentences(seeds: pd.DataFrame, experiment: str) -> Iterator[str]:
+    """Each method on the easiest and the hardest test set, then who does best on the hardest and who does not."""
+    rows, worst = primary(seeds, experiment), hardest(seeds, experiment)
+    if worst is None:
+        return
+    name, metric = name_of_test_set(worst), metric_name(rows["metric"].iloc[0])
+    at = rows[rows["test_set"] == worst].set_index("method")["mean"].dropna()
+    for method in methods(rows):
+        one = rows[(rows["method"] == method) & (rows["test_set"] != "gap")].set_index("test_set")["mean"].dropna()
+        if method in at and len(one) > 1 and one.idxmax() != worst:
+            best = name_of_test_set(one.idxmax())
+            values = f"{number(one.max())} on {best} cases and {number(at[method])} on {name} ones"
+            yield f"{method_name(method)}: {metric} {values}."
+        elif method in at:
+            yield f"{method_name(method)}: {metric} {number(at[method])} on {name} cases."
+    if PRIMARY_METHOD in at and len(at) > 1:
+        better = [method_name(method) for method in at.index if at[method] > at[PRIMARY_METHOD]]
+        does = "do" if len(better) > 1 else "does"
+        told = f"{' and '.join(better) or 'No other method'} {does} better than {method_name(PRIMARY_METHOD)}"
+        yield f"{told} on {name} cases, by the mean over seeds."
+
+
+def background_sentences(seeds: pd.DataFrame, experiment: str) -> Iterator[str]:
+    """What part of the relevance lies outside the mask (hardest test set), beside the background's share of area."""
+    worst = hardest(seeds, experiment)
+    for method in methods(seeds[seeds["experiment"] == experiment]):
+        where = {"experiment": experiment, "test_set": worst, "method": method}
+        share, chance = (cell(seeds, metric=metric, **where) for metric in ("background_share", "chance_share"))
+        if share is not None and chance is not None:
+            side = "less" if share["mean"] < chance["mean"] else "no less"
+            told = f"{number(share['mean'])} of the absolute relevance lies in the background"
+            yield f"{method_name(method)}: {told}, {side} than its share of the area, {number(chance['mean'])}."
+
+
+def goals(seeds: pd.DataFrame, experiment: str) -> pd.DataFrame:
+    """Goals named before the runs: method, test_set, metric, goal, mean (over seeds), met, margin (below 0: missed)."""
+    found, own = [], seeds[seeds["experiment"] == experiment]
+    for start, test_set, metric, side, value in GOALS.get(experiment, []):
+        rows = own[(own["test_set"] == test_set) & (own["metric"] == metric)]
+        for method in methods(rows[rows["method"].str.startswith(start)]):
+            mean = cell(rows, method=method)["mean"]
+            margin = mean - value if side == "at least" else value - mean
+            found.append((method, test_set, metric, f"{side} {value:g}", mean, bool(margin >= 0), margin))
+    return pd.DataFrame(found, columns=["method", "test_set", "metric", "goal", "mean", "met", "margin"])
+
+
+def goal_sentences(seeds: pd.DataFrame, experiment: str) -> Iterator[str]:
+    """How many goals are met, and each that is missed with by how much."""
+    frame = goals(seeds, experiment)
+    if len(frame):
+        yield f"{int(frame['met'].sum())} of {len(frame)} goals that were named before the runs are met."
+    for row in frame[~frame["met"]].itertuples():
+        where = (
+            "gap" if row.test_set == "gap" else f"{metric_name(row.metric)} on {name_of_test_set(row.test_set)} cases"
+        )
+        off = f"it is {number(row.mean)}, off by {number(-row.margin)}"
+        yield f"Missed: {method_name(row.method)}, {where} {row.goal}: {off}."
+
+
+def exploratory(row: pd.Series) -> bool:
+    """Whether a comparison belongs to no family."""
+    return pd.isna(row["family"]) or row["family"] == ""
+
+
+def verdict(row: pd.Series) -> str:
+    """Method a is "ahead", "behind", or no difference is shown; by the adjusted p in a family, the plain p elsewhere."""
+    p = row["p"] if exploratory(row) else row["p_holm"]
+    if pd.isna(p) or p >= ALPHA or row["difference"] == 0:
+        return NOT_SHOWN
+    return "ahead" if (row["difference"] < 0) == (row["metric"] in LOWER_IS_BETTER) else "behind"
+
+
+def main_comparisons(comparisons: pd.DataFrame, experiment: str) -> pd.DataFrame:
+    """The comparisons of the primary metric over cases and seeds, without the further tests of the same pair."""
+    rows = primary(comparisons, experiment)
+    return rows[~rows["test"].str.startswith("McNemar")]
+
+
+def comparison_sentences(comparisons: pd.DataFrame, experiment: str) -> Iterator[str]:
+    """One sentence a test set and method: ahead, behind, or no difference shown."""
+    for _, row in main_comparisons(comparisons, experiment).iterrows():
+        a, b, where = method_name(row["a"]), method_name(row["b"]), f"on {name_of_test_set(row['test_set'])} cases"
+        p = f"{p_value(row['p'])}, exploratory" if exploratory(row) else f"{p_value(row['p_holm'])} after Holm"
+        numbers = f"{metric_name(row['metric'])} {signed(row['difference'])} {span(row['low'], row['high'])}, {p}"
+        said = {"ahead": f"{a} does better than {b} {where}", "behind": f"{b} does better than {a} {where}"}
+        yield f"{said.get(verdict(row), f'No difference is shown between {a} and {b} {where}')} ({numbers})."
+
+
+def forest_title(comparisons: pd.DataFrame, experiment: str) -> str:
+    """On how many comparisons the primary method is ahead, and behind."""
+    verdicts = [verdict(row) for _, row in main_comparisons(comparisons, experiment).iterrows()]
+    ahead, behind = verdicts.count("ahead"), verdicts.count("behind")
+    return f"{method_name(PRIMARY_METHOD)}: ahead in {ahead}, behind in {behind} of {len(verdicts)} comparisons"
+
+
+def selection_table(metrics: pd.DataFrame, selection: pd.DataFrame, experiment: str) -> pd.DataFrame:
+    """Primary metric, mean over seeds, by the named rule (swapped) and by in-distribution selection (internal)."""
+    keys = ["method", "test_set"]
+    means = [primary(frame, experiment).groupby(keys)["value"].mean() for frame in (metrics, selection)]
+    table = pd.concat(means, axis=1, keys=["swapped", "internal"]).reset_index()
+    table["difference"] = table["swapped"] - table["internal"]
+    order = {name: k for k, name in enumerate([*methods(table), *in_order(table["test_set"], TEST_SET_NAMES)])}
+    return table.sort_values(["method", "test_set"], key=lambda column: column.map(order), ignore_index=True)
+
+
+def selection_sentences(
+    metrics: pd.DataFrame, selection: pd.DataFrame, seeds: pd.DataFrame, experiment: str
+) -> Iterator[str]:
+    """What the named rule changes on the hardest test set, method by method."""
+    worst, table = hardest(seeds, experiment), selection_table(metrics, selection, experiment)
+    for row in table[(table["test_set"] == worst) & table["difference"].notna()].itertuples():
+        change = f"changes it by {signed(row.difference)}" if abs(row.difference) >= 0.0005 else "makes no difference"
+        told = f"{number(row.internal)} by in-distribution selection; the named rule {change}"
+        yield f"{method_name(row.method)}, on {name_of_test_set(worst)} cases: {told}."
+
+
+def curve_title(log: pd.DataFrame, metric: str) -> str:
+    """Validation as trained against validation with swapped backgrounds at the last epoch, mean over seeds."""
+    last = log[log["epoch"] == log.groupby("seed")["epoch"].transform("max")]
+    values = [last[f"{kind}_{metric}"].mean() if f"{kind}_{metric}" in last else np.nan for kind in ("val", "swapped")]
+    return f"ends at {number(values[0])}, swapped {number(values[1])}"
+
+
+def variant_name(variant: str, maps: float) -> str:
+    """A variant of cost.csv for people: the method, its departures (after +), and its maps where there are several."""
+    method, *departures = variant.split("+")
+    return " + ".join([method_name(method), *departures]) + (f", {maps:.0f} maps" if maps > 1 else "")

@@ -1,0 +1,139 @@
+"""Relevance maps side by side: the image in grey, then one map a method, on one symmetric scale a case.
+
+Raw relevance of different networks differs in size by orders of magnitude, so each map is shown as shares of its own
+total absolute relevance: what is compared is where it lies, as in background_share (there before channels are summed).
+"""
+
+import textwrap
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
+
+from isnetlib.figures import STYLE
+from isnetlib.findings import number
+from isnetlib.names import METHOD_NAMES, TEST_SET_NAMES, in_order, method_name, name_of_test_set
+
+PER_LINE = 7  # panels side by side: as many as a page can show
+LIMIT = 0.995  # quantile of |share| in a row at which colours saturate: single pixels would make everything else white
+
+
+def shares(relevance: np.ndarray) -> np.ndarray:
+    """Signed shares of the total absolute relevance in per mille of it: (H, W) -> (H, W); zeros stay zeros."""
+    relevance = np.asarray(relevance, np.float64)
+    total = np.abs(relevance).sum()
+    return 1000 * relevance / total if total > 0 else relevance
+
+
+def outside(relevance: np.ndarray, mask: np.ndarray) -> float:
+    """Share of the absolute relevance outside the mask (H, W); NaN without a mask or relevance."""
+    total = np.abs(np.asarray(relevance, np.float64)).sum()
+    return float(np.abs(np.asarray(relevance, np.float64))[~mask].sum() / total) if total > 0 and mask.any() else np.nan
+
+
+def heatmap(relevance: np.ndarray, mask: np.ndarray, ax: Axes, limit: float) -> AxesImage:
+    """One map (H, W), blue to red from -limit to limit, with the outline of the mask."""
+    image = ax.imshow(relevance, cmap="seismic", vmin=-limit, vmax=limit, interpolation="nearest")
+    _outline(mask, ax)
+    return image
+
+
+def picture(x: np.ndarray, mask: np.ndarray, ax: Axes) -> Axes:
+    """One image (H, W), 0 to 255, in grey with the outline of the mask."""
+    ax.imshow(x, cmap="gray", vmin=0, vmax=255, interpolation="nearest")
+    _outline(mask, ax, "#F0E442")
+    return ax
+
+
+def _outline(mask: np.ndarray, ax: Axes, color: str = "black") -> None:
+    if mask.any() and not mask.all():
+        ax.contour(mask.astype(float), levels=[0.5], colors=[color], linewidths=0.8)
+
+
+def first_cases(maps: dict[str, dict[str, np.ndarray]], per_test_set: int) -> list[tuple[str, int]]:
+    """(test set, position) of the first cases of each test set. ValueError where methods show different ones, or NaN."""
+    first = next(iter(maps.values()))
+    sets = in_order((key.removeprefix("relevance_") for key in first if key.startswith("relevance_")), TEST_SET_NAMES)
+    for name in sets:
+        for method, arrays in maps.items():
+            if f"y_{name}" not in arrays or not np.array_equal(arrays[f"y_{name}"], first[f"y_{name}"]):
+                raise ValueError(f"heatmaps of {method} on {name} show other cases than those of {next(iter(maps))}")
+            if not np.isfinite(arrays[f"relevance_{name}"]).all():
+                raise ValueError(f"heatmaps of {method} on {name} hold NaN or infinity; scale them before float16")
+    return [(name, k) for name in sets for k in range(min(per_test_set, len(first[f"relevance_{name}"])))]
+
+
+@matplotlib.rc_context(STYLE)
+def heatmap_figure(maps: dict[str, dict[str, np.ndarray]], classes: list[str], per_test_set: int = 1) -> Figure:
+    """A row a case: the image (left out where it may not be shown), then a map a method; many methods take more lines.
+
+    maps: `runs.read_heatmaps`; classes: names, by number; per_test_set: how many cases of each test set.
+    """
+    maps = {method: maps[method] for method in in_order(maps, METHOD_NAMES)}
+    rows, shown = first_cases(maps, per_test_set), any(key.startswith("x_") for key in next(iter(maps.values())))
+    panels = len(maps) + shown
+    lines = -(-panels // PER_LINE)
+    columns = -(-panels // lines)
+    fig = Figure(figsize=(0.7 + 1.3 * columns, 0.7 + 1.62 * lines * len(rows)), layout="constrained")
+    axes = fig.subplots(lines * len(rows), columns, squeeze=False)
+    for k, (test_set, case) in enumerate(rows):
+        block = axes[k * lines : (k + 1) * lines]
+        _case(fig, block, maps, test_set, case, classes, shown)
+        if k == 0 or lines > 1:
+            heads = (["image"] if shown else []) + [textwrap.fill(method_name(method), 14) for method in maps]
+            for ax, head in zip(block.flat, heads, strict=False):
+                ax.set_title(head, loc="center", fontsize=8.5, weight="bold")
+    fig.suptitle(heatmap_title(maps, rows), x=0.01, ha="left", fontsize=10, weight="bold")
+    return fig
+
+
+def heatmap_title(maps: dict[str, dict[str, np.ndarray]], rows: list[tuple[str, int]]) -> str:
+    """Which methods look outside the mask most and least in the cases shown."""
+    means = {}
+    for method, arrays in maps.items():
+        found = [outside(arrays[f"relevance_{name}"][k], np.squeeze(arrays[f"mask_{name}"][k]) > 0) for name, k in rows]
+        means[method] = np.mean([share for share in found if not np.isnan(share)] or [np.nan])
+    known = sorted((method for method in means if not np.isnan(means[method])), key=means.get)
+    if not known:
+        return "Relevance; the masks are not known"
+    least, most = (f"{method_name(method)} {number(means[method])}" for method in (known[0], known[-1]))
+    return f"Relevance outside the mask: {most}" + (f", {least}" if len(known) > 1 else "")
+
+
+def _case(fig: Figure, block: np.ndarray, maps: dict, test_set: str, k: int, classes: list[str], shown: bool) -> None:
+    """Image and maps of one case, with what each network says and how much of the map lies outside the mask."""
+    one = next(iter(maps.values()))
+    y = one[f"y_{test_set}"][k]
+    mask = np.squeeze(one[f"mask_{test_set}"][k]) > 0
+    relevance = [shares(arrays[f"relevance_{test_set}"][k]) for arrays in maps.values()]
+    limit = max(float(np.quantile(np.abs(relevance), LIMIT)), 1e-12)
+    for ax in block.flat:
+        ax.set(xticks=[], yticks=[])
+        ax.spines[:].set_visible(False)
+    if shown and f"x_{test_set}" in one:
+        picture(one[f"x_{test_set}"][k], mask, block[0, 0])
+    for ax, share, arrays in zip(block.flat[int(shown) :], relevance, maps.values(), strict=False):
+        image = heatmap(share, mask, ax, limit)
+        said = _says(arrays[f"p_{test_set}"][k], classes, several=np.ndim(y) > 0)
+        ax.set_xlabel(f"{said}\n{number(outside(share, mask))} outside", fontsize=8)
+    block[0, 0].set_ylabel(f"{name_of_test_set(test_set)}\nlabel {_label(y, classes)}", fontsize=8.5)
+    bar = fig.colorbar(image, ax=list(block.flat), extend="both", shrink=0.75, aspect=12, pad=0.01)
+    bar.set_label("‰ of |R| a pixel", fontsize=8)
+    bar.ax.tick_params(labelsize=7.5)
+
+
+def _says(p: np.ndarray, classes: list[str], several: bool) -> str:
+    """The class with the highest score and that score; of several labels those with at least 0.5."""
+    p = np.atleast_1d(p)
+    if several:
+        return f"says {_label(p >= 0.5, classes)}"
+    if len(p) == 1 and len(classes) == 2:
+        p = np.array([1 - p[0], p[0]])
+    return f"says {classes[int(p.argmax())]} ({float(p.max()):.2f})"
+
+
+def _label(y, classes: list[str]) -> str:
+    """The class, or the present ones of several labels."""
+    return classes[int(y)] if np.ndim(y) == 0 else ", ".join(classes[k] for k in np.flatnonzero(y)) or "none"

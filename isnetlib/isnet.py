@@ -1,0 +1,91 @@
+"""ISNet: an ordinary classifier trained with a second loss, on its own LRP heatmap.
+
+    L = (1 - P) L_classification + P (w1 background + w2 foreground)
+
+    method = isnetlib.ISNet(model, variant="selective")
+    loss, parts = method.loss(x, y, mask);  loss.backward()
+    scores = method.predict(x)                                # the bare classifier: no mask, no relevance, no extra cost
+
+Variants differ in what is explained (Bassi, Dertkigil & Cavalli, arXiv 2202.00232, for `original`; Bassi, Decherchi & Cavalli, arXiv 2401.08409, for the others):
+original: every logit, a map each, stacked in one pass: cost grows with the number of classes. selective: the log-odds of the least likely class, one map.
+stochastic: one logit a sample, the winner or, with a fair coin, any other: one map.
+"""
+
+import torch
+from torch import Tensor, nn
+
+from isnetlib.loss import classification_loss, foreground_range, heatmap_loss, probabilities
+from isnetlib.lrp import LRP, logits_of, start_for
+
+VARIANTS = ("original", "selective", "stochastic")
+
+
+class ISNet(nn.Module):
+    """The method around a classifier `model` (any network that `isnetlib.check` accepts), which stays as it is.
+
+    heatmap_weight: P in [0, 1]. eps, box: see `isnetlib.LRP`. decay, steepness, weights: see `isnetlib.heatmap_loss`.
+    range: (C1, C2) of the foreground term, or "auto": `calibrate` must then be called with batches and a plainly trained model before training.
+    multilabel: labels are 0/1 floats (B, K), each with its own sigmoid.
+    """
+
+    def __init__(
+        self, model: nn.Module, variant: str = "selective", heatmap_weight: float = 0.7, eps: float = 1e-2, box: tuple | None = (0.0, 1.0),
+        decay: float = 0.9, steepness: float = 1.0, weights: tuple = (1.0, 3.0), range: tuple | str = (1.0, 25.0), multilabel: bool = False,
+    ):  # fmt: skip
+        super().__init__()
+        if variant not in VARIANTS:
+            raise ValueError(f"variant {variant!r}: use one of {', '.join(VARIANTS)}")
+        if not 0 <= heatmap_weight <= 1:
+            raise ValueError(f"heatmap_weight is P in (1 - P) classification + P heatmap, in [0, 1]; got {heatmap_weight}")
+        self.model, self.variant, self.heatmap_weight, self.multilabel = model, variant, heatmap_weight, multilabel
+        self.eps, self.box, self.decay, self.steepness, self.weights = eps, box, decay, steepness, tuple(weights)
+        self.auto_range = range == "auto"
+        self.register_buffer("range", torch.tensor([torch.nan] * 2 if self.auto_range else [float(c) for c in range]))
+
+    def loss(self, x: Tensor, y: Tensor, mask: Tensor | None) -> tuple[Tensor, dict[str, float]]:
+        """Loss of a batch and its terms. x (B, C, H, W), y (B,) or 0/1 floats (B, K), mask (B, 1, H, W); None, or rows of zeros or NaN: no mask known."""
+        with LRP(self.eps, self.box) as lrp:
+            logits = logits_of(self.model(x))
+        classification = classification_loss(logits, y)
+        if mask is None:
+            return (1 - self.heatmap_weight) * classification, {"classification": classification.item()}
+        heatmap = heatmap_loss(lrp.relevance(self.start(logits), logits), mask, self.decay, self.steepness, self.weights, self._range())
+        total = (1 - self.heatmap_weight) * classification + self.heatmap_weight * heatmap.total
+        parts = {"classification": classification, "background": heatmap.background, "foreground": heatmap.foreground}
+        return total, {name: part.item() for name, part in parts.items()}
+
+    def start(self, logits: Tensor) -> Tensor:
+        """What this variant explains: initial G at the logits, (B, M, K)."""
+        if self.variant == "stochastic":
+            return start_for(logits, stochastic_target(logits))
+        return start_for(logits, "all" if self.variant == "original" else "selective")
+
+    def predict(self, x: Tensor) -> Tensor:
+        """Probabilities (B, K) by the bare classifier."""
+        return probabilities(logits_of(self.model(x)), self.multilabel)
+
+    def calibrate(self, model: nn.Module, batches) -> tuple[float, float]:
+        """Set (C1, C2) from the maps of `model`, the same network trained plainly for a few epochs, on `batches` of images x; returns them."""
+        totals = []
+        for x in batches:
+            with torch.no_grad(), LRP(self.eps, self.box) as lrp:
+                logits = logits_of(model(x))
+                totals.append(lrp.relevance(self.start(logits), logits).abs().sum((2, 3, 4)).mean(1))
+        low, high = foreground_range(torch.cat(totals))
+        self.range.copy_(torch.tensor([low, high]))
+        return low, high
+
+    def _range(self) -> tuple[float, float]:
+        if self.range.isnan().any():
+            raise RuntimeError('range="auto" needs ISNet.calibrate(model, batches) before training, or give (C1, C2) by hand, for example (1, 25)')
+        return tuple(self.range.tolist())
+
+
+def stochastic_target(logits: Tensor) -> Tensor:
+    """(B,) classes: for each sample the winner with probability 1/2, else one of the other classes, each as likely."""
+    batch, classes = logits.shape
+    winner = logits.argmax(1)
+    if classes == 1:
+        return winner
+    other = (winner + torch.randint(1, classes, (batch,), device=logits.device)) % classes
+    return torch.where(torch.rand(batch, device=logits.device) < 0.5, winner, other)

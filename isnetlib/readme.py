@@ -1,0 +1,60 @@
+"""Generated parts of a text: result tables as Markdown, put between markers, so that no number is typed by hand."""
+
+import re
+
+import pandas as pd
+
+from isnetlib.findings import cell, experiments, hardest, methods, number, primary, span, test_sets_of
+from isnetlib.names import method_name, metric_name, name_of_test_set
+
+
+def readme_table(seeds: pd.DataFrame) -> str:
+    """seeds.csv as Markdown, one table an experiment: primary metric by method and test set with the interval over
+    seeds, the gap, and the background share of relevance (chance level beside it) on the hardest test set."""
+    return "\n\n".join(_table(seeds, experiment) for experiment in experiments(seeds))
+
+
+def _table(seeds: pd.DataFrame, experiment: str) -> str:
+    rows, worst = primary(seeds, experiment), hardest(seeds, experiment)
+    sets = test_sets_of(rows) + (["gap"] if "gap" in set(rows["test_set"]) else [])
+    shares = seeds[
+        (seeds["experiment"] == experiment) & (seeds["metric"] == "background_share") & (seeds["test_set"] == worst)
+    ]
+    head = ["method", *(name_of_test_set(name) for name in sets)] + (
+        [f"background share ({name_of_test_set(worst)})"] if len(shares) else []
+    )
+    lines = [f"{experiment}: {metric_name(rows['metric'].iloc[0])}, mean over seeds [95 % interval over seeds]", ""]
+    lines += [_line(head), _line(["---"] + ["---:"] * (len(head) - 1))]
+    for method in methods(rows):
+        cells = [_estimate(cell(rows, method=method, test_set=name)) for name in sets]
+        share, chance = (
+            cell(seeds, experiment=experiment, test_set=worst, method=method, metric=m)
+            for m in ("background_share", "chance_share")
+        )
+        beside = f" (chance {number(chance['mean'])})" if chance is not None else ""
+        cells += [_estimate(share) + (beside if share is not None else "")] if len(shares) else []
+        lines.append(_line([method_name(method), *cells]))
+    return "\n".join(lines)
+
+
+def _estimate(row: pd.Series | None) -> str:
+    if row is None:
+        return ""
+    return number(row["mean"]) + ("" if pd.isna(row["low"]) else f" {span(row['low'], row['high'])}")
+
+
+def _line(cells: list[str]) -> str:
+    """One row; what would end a cell or be read as HTML is escaped."""
+    escaped = [cell.replace("&", "&amp;").replace("<", "&lt;").replace("|", "\\|").replace("\n", " ") for cell in cells]
+    return f"| {' | '.join(escaped)} |"
+
+
+def fill(text: str, name: str, content: str) -> str:
+    """Replace what stands between `<!-- generated: NAME -->` and `<!-- end: NAME -->`. ValueError unless both markers
+    are there once, in this order.
+    """
+    start, end = f"<!-- generated: {name} -->", f"<!-- end: {name} -->"
+    pattern = re.compile(f"({re.escape(start)}\n).*?({re.escape(end)})", re.DOTALL)
+    if text.count(start) != 1 or text.count(end) != 1 or not pattern.search(text):
+        raise ValueError(f"the text needs the lines {start} and {end}, each once and in this order")
+    return pattern.sub(lambda match: f"{match[1]}{content.strip()}\n{match[2]}", text)

@@ -1,0 +1,175 @@
+"""Running a study: its runs, several at a time, then the notebooks that make its tables, figures and report."""
+
+import json
+import os
+import shutil
+import statistics
+import threading
+import time
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from pathlib import Path
+
+from isnetlib.notebooks import execute, relative
+from isnetlib.provenance import PACKAGE, RUN_NOTEBOOKS
+from isnetlib.study import Run, StudyError, data_hashes, own_parameters, read_studies, resolve, run_states
+
+REPORT_NOTEBOOKS = ("30_heatmaps", "40_compare", "50_report")  # made from the runs' files alone
+MEASURED = {"60_cost": "tables/cost.csv"}  # a measurement of minutes is not repeated while the file it leaves is there
+
+
+def run_study(
+    study: str,
+    notebooks: Path,
+    results: Path,
+    jobs: int | None = None,
+    only: Iterable[str] = (),
+    package: Path = PACKAGE,
+    hashes: Callable = data_hashes,
+) -> int:
+    """Make every run of a study that is not done, `jobs` at a time, then, if all are done, the study's own notebooks.
+
+    `jobs`: None = two where there are two cores; the cores are shared out among them. `only`: names of experiments,
+    methods or seeds ("seed0"), or several joined by "/"; no other run is made. Progress is printed.
+
+    Returns how many runs or notebooks failed; each failed notebook is kept with its error. Raises StudyError for a
+    mistake in the study or in `only` before anything is run.
+    """
+    runs = resolve(study, notebooks, results)
+    wanted = [run for run in runs if not only or any(is_called(run, name) for name in only)]
+    if not wanted:
+        raise StudyError(f"no run of study {study} is called {' or '.join(only)}; one is called {runs[0].name}")
+    states = run_states(runs, notebooks, results, package, hashes)
+    open_runs = [(run, *state) for run, state in states if state[0] != "done"]
+    left = [entry for entry in open_runs if entry[0] in wanted]
+    jobs = jobs or min(2, cores())
+    durations = _known_durations(runs, results)
+    budget = 60 * read_studies(notebooks)["studies"][study]["budget_minutes"] * min(jobs, len(runs))
+    durations.setdefault(None, [budget / len(runs)])
+    print(f"{study}: {len(runs)} runs, {len(runs) - len(open_runs)} done, {len(left)} to make", end="")
+    print(f", {jobs} at a time; {time_left([run for run, *_ in left], durations, jobs)}" if left else "", flush=True)
+    failures = _run_all(left, notebooks, results, jobs, durations)
+    if len(failures) + len(open_runs) - len(left):
+        print(f"{study}: not all runs are done, so its tables, figures and report are not made")
+    else:
+        failures += run_study_notebooks(study, notebooks, results)
+    for failure in failures:
+        print(f"FAILED {failure}")
+    return len(failures)
+
+
+def run_study_notebooks(study: str, notebooks: Path, results: Path, among: Iterable[str] | None = None) -> list[str]:
+    """Execute the study's own notebooks one by one, in the order of study.yaml, and stop at the first that fails.
+
+    `among`: only these. Returns the failure in one line, or nothing. Copies are kept in results/<study>/notebooks.
+    """
+    home = Path(results) / study
+    for name, parameters in read_studies(notebooks)["studies"][study]["notebooks"].items():
+        if among is not None and name not in among:
+            continue
+        if name in MEASURED and (home / MEASURED[name]).exists():
+            print(f"{name}  skipped: {home / MEASURED[name]} is there; remove it to measure again")
+            continue
+        start, output = time.monotonic(), home / "notebooks" / f"{name}.ipynb"
+        given = {"study": study, "results": relative(results, notebooks), **parameters}
+        error = execute(Path(notebooks) / f"{name}.ipynb", output, given, cores())
+        if error:  # the next one may read what this one should have written
+            return [f"{name}: {error} (see {output})"]
+        print(f"{name}  {in_words(time.monotonic() - start)}", flush=True)
+    return []
+
+
+def report(study: str, notebooks: Path, results: Path, package: Path = PACKAGE, hashes: Callable = data_hashes) -> int:
+    """Make tables, figures and report anew from the files of the runs; nothing is trained. Returns the failures.
+
+    Says how many runs are not done or stale. Raises StudyError where none is finished.
+    """
+    states = run_states(resolve(study, notebooks, results), notebooks, results, package, hashes)
+    if not any((run.folder(results) / "metrics.json").exists() for run, _ in states):
+        raise StudyError(f"study {study} has no finished run in {results}; first: isnet run --study {study}")
+    not_done = [state for _, (state, _) in states if state != "done"]
+    if not_done:
+        counts = ", ".join(f"{not_done.count(state)} {state}" for state in sorted(set(not_done)))
+        print(f"note: of the {len(states)} runs of study {study} {counts}")
+    failures = run_study_notebooks(study, notebooks, results, REPORT_NOTEBOOKS)
+    for failure in failures:
+        print(f"FAILED {failure}")
+    return len(failures)
+
+
+def cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def in_words(seconds: float) -> str:
+    """A duration for people: 45 s, 3 min 20 s, 2 h 05 min."""
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes >= 60:
+        return f"{minutes // 60} h {minutes % 60:02d} min"
+    return f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"
+
+
+def is_called(run: Run, name: str) -> bool:
+    """Whether `name` is the run's experiment, method or seed ("seed0"), or several of them joined by "/"."""
+    return set(name.split("/")) <= {run.experiment, run.method, f"seed{run.seed}"}
+
+
+def time_left(waiting: list[Run], durations: dict, jobs: int) -> str:
+    """In words, from the mean duration of runs alike; durations[None] stands in for those that nothing is known of."""
+    each = [statistics.mean(durations.get((run.experiment, run.method), durations[None])) for run in waiting]
+    return f"about {in_words(sum(each) / max(1, min(jobs, len(each))))} left"
+
+
+def _known_durations(runs: list[Run], results: Path) -> dict[tuple[str, str] | None, list[float]]:
+    """Seconds of the finished runs, by (experiment, method)."""
+    durations = {}
+    for run in runs:
+        path = run.folder(results) / "metrics.json"
+        seconds = json.loads(path.read_text(encoding="utf-8")).get("seconds") if path.exists() else None
+        if seconds:
+            durations.setdefault((run.experiment, run.method), []).append(seconds)
+    return durations
+
+
+def _run_all(left: list, notebooks: Path, results: Path, jobs: int, durations: dict) -> list[str]:
+    """Make the runs, given as (run, state, reason), `jobs` at a time. Returns the failures in one line each."""
+    stop, failures, waiting = threading.Event(), [], [run for run, *_ in left]
+    for run, state, reason in left:
+        if state != "missing":
+            print(f"{run.name}  " + (f"starts afresh: {reason}" if state == "stale" else "goes on where it stopped"))
+    with ThreadPoolExecutor(jobs) as pool:
+        threads = max(1, cores() // jobs)
+        futures = {pool.submit(_run_one, run, state, notebooks, results, threads, stop): run for run, state, _ in left}
+        try:
+            for future in as_completed(futures):
+                run, (seconds, error) = futures[future], future.result()
+                waiting.remove(run)
+                if error:
+                    failures.append(f"{run.name}: {error}")
+                else:
+                    durations.setdefault((run.experiment, run.method), []).append(seconds)
+                line = f"[{len(left) - len(waiting)}/{len(left)}] {run.name}  {'FAILED after ' if error else ''}"
+                print(f"{line}{in_words(seconds)}; {time_left(waiting, durations, jobs)}", flush=True)
+        except BaseException:  # Ctrl-C too: no notebook may outlive us
+            stop.set()
+            pool.shutdown(cancel_futures=True)
+            raise
+    return failures
+
+
+def _run_one(
+    run: Run, state: str, notebooks: Path, results: Path, threads: int, stop: threading.Event
+) -> tuple[float, str | None]:
+    """Train and test one run. Returns (seconds, the error in one line or None)."""
+    start, folder = time.monotonic(), run.folder(results)
+    if state == "stale":  # its files must not mix with new ones
+        shutil.rmtree(folder)
+    for name in RUN_NOTEBOOKS:
+        notebook, output = Path(notebooks) / f"{name}.ipynb", folder / "notebooks" / f"{name}.ipynb"
+        error = execute(notebook, output, own_parameters(notebook, run.parameters), threads, stop)
+        if error:
+            return time.monotonic() - start, f"{name}: {error} (see {output})"
+    if not (folder / "metrics.json").exists():
+        return time.monotonic() - start, f"{name} ended without writing metrics.json (see {output})"
+    return time.monotonic() - start, None

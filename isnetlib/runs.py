@@ -1,0 +1,153 @@
+"""What finished run folders hold, read back: results/<study>/runs/<experiment>/<method>/seed<k>/ with predictions,
+log and heatmaps.
+
+A run without metrics.json is unfinished and is passed over. Only that file's facts (epochs, seconds, memory,
+parameters) are read from it: every metric is computed anew from the predictions.
+"""
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from isnetlib import names, stats
+
+PREDICTIONS = {"swapped": "predictions", "internal": "predictions_internal_selection"}  # selection rule -> folder
+TEXT = {"id": str, "patient": str}
+
+
+class Run(NamedTuple):
+    """A finished run: where it lies and what metrics.json says of it."""
+
+    experiment: str
+    method: str
+    seed: int
+    folder: Path
+    facts: dict
+
+
+class Cases(NamedTuple):
+    """The predictions of one run on one test set. `groups` names what is independent: the patient, or the case where
+    none is given.
+
+    y (n,) int 0..K-1, or (n, K) of 0/1; p (n, K); values: further numbers of a case, by name (background_share,
+    chance_share, ...)."""
+
+    ids: np.ndarray
+    groups: np.ndarray
+    y: np.ndarray
+    p: np.ndarray
+    values: dict[str, np.ndarray]
+    classes: list[str]
+
+    @property
+    def clustered(self) -> bool:
+        """Whether some patient has several cases."""
+        return len(np.unique(self.groups)) < len(self.groups)
+
+
+def find_runs(study: Path) -> list[Run]:
+    """The finished runs of results/<study>, in the order of experiments, methods and seeds. None yet: an empty list."""
+    found = []
+    for marker in Path(study).glob("runs/*/*/seed*/metrics.json"):
+        folder = marker.parent
+        if not re.fullmatch(r"seed\d+", folder.name):
+            raise ValueError(f"{folder}: a run folder is called seed<number>; rename or remove it")
+        facts = json.loads(marker.read_text(encoding="utf-8"))
+        found.append(Run(folder.parts[-3], folder.parts[-2], int(folder.name[4:]), folder, facts))
+    order = {method: k for k, method in enumerate(names.in_order((run.method for run in found), names.METHOD_NAMES))}
+    return sorted(found, key=lambda run: (run.experiment, order[run.method], run.seed))
+
+
+def read_cases(path: Path) -> Cases:
+    """One predictions file: id, patient, y (a class number from 0) or y_<label> columns, p_<class> columns, further
+    numbers. ValueError names the file.
+    """
+    frame = pd.read_csv(path, dtype=TEXT, keep_default_na=False, na_values=["", "nan", "NaN"])
+    scores, labels = ([c for c in frame if c.startswith(start)] for start in ("p_", "y_"))
+    if "id" not in frame or not scores or ("y" in frame) == bool(labels):
+        raise ValueError(
+            f"{path}: needs the columns id, y (or one y_<label> a label) and one p_<class> a class, found {list(frame)}"
+        )
+    if frame["id"].isna().any() or frame["id"].duplicated().any():
+        bad = frame["id"][frame["id"].duplicated() | frame["id"].isna()].iloc[0]
+        raise ValueError(f"{path}: every case needs an id of its own, {bad!r} is missing or not the first")
+    y, p = frame["y"].to_numpy() if "y" in frame else frame[labels].to_numpy(), frame[scores].to_numpy(float)
+    classes = [c[2:] for c in scores]
+    if p.shape[1] == 1 and y.ndim == 1:  # one output for two classes
+        p, classes = np.hstack([1 - p, p]), [f"not {classes[0]}", classes[0]]
+    try:
+        stats.check_scores(y, p)
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"{path}: {error}") from error
+    patient = frame["patient"] if "patient" in frame else pd.Series(np.nan, frame.index)
+    groups = ("patient " + patient).where(patient.notna(), "case " + frame["id"])
+    further = [
+        c
+        for c in frame
+        if c not in {"id", "patient", "y", *scores, *labels} and pd.api.types.is_numeric_dtype(frame[c])
+    ]
+    return Cases(
+        frame["id"].to_numpy(str),
+        groups.to_numpy(str),
+        y.astype(int),
+        p,
+        {c: frame[c].to_numpy(float) for c in further},
+        classes,
+    )
+
+
+def test_files(run: Run, selection: str) -> Iterator[tuple[str, Path]]:
+    """(test set, predictions file) of a run under a selection rule; the rule's folder may be absent."""
+    for path in sorted((run.folder / PREDICTIONS[selection]).glob("*.csv")):
+        yield path.stem, path
+
+
+def aligned(cases: dict[tuple[str, int], Cases], where: str) -> dict[tuple[str, int], Cases]:
+    """The same cases in the same order for every (method, seed), to pair them. ValueError where a run holds others."""
+    first = next(iter(cases.values()))
+    result = {}
+    for key, one in cases.items():
+        order = np.argsort(one.ids)[np.argsort(np.argsort(first.ids))] if len(one.ids) == len(first.ids) else []
+        if not len(order) or not np.array_equal(one.ids[order], first.ids) or not np.array_equal(one.y[order], first.y):
+            other = f"{key[0]}, seed {key[1]}, holds other cases or labels than {' seed '.join(map(str, next(iter(cases))))}"
+            raise ValueError(f"{where}: {other}; run one of them again")
+        values = {name: column[order] for name, column in one.values.items()}
+        result[key] = one._replace(
+            ids=one.ids[order], groups=one.groups[order], y=one.y[order], p=one.p[order], values=values
+        )
+    return result
+
+
+def read_logs(study: Path) -> pd.DataFrame:
+    """log.csv of every finished run, one below the other, with experiment, method, seed and the epoch that each rule
+    chose.
+    """
+    frames = []
+    for run in find_runs(study):
+        if (run.folder / "log.csv").exists():
+            log = pd.read_csv(run.folder / "log.csv")
+            chosen = {f"chosen_{rule}": run.facts.get("epoch", {}).get(rule, np.nan) for rule in PREDICTIONS}
+            frames.append(log.assign(experiment=run.experiment, method=run.method, seed=run.seed, **chosen))
+    return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
+
+
+def read_heatmaps(study: Path, experiment: str, seed: int | None = None) -> dict[str, dict[str, np.ndarray]]:
+    """heatmaps.npz by method, of one seed (None: the lowest that every method with heatmaps has, else each method's
+    lowest).
+    """
+    paths = {(r.method, r.seed): r.folder / "heatmaps.npz" for r in find_runs(study) if r.experiment == experiment}
+    paths = {key: path for key, path in paths.items() if path.exists()}
+    seeds = {method: {s for m, s in paths if m == method} for method, _ in paths}
+    common = set.intersection(*seeds.values()) if seeds else set()
+    maps = {}
+    for method, own in seeds.items():
+        wanted = seed if seed is not None else min(common or own)
+        if wanted in own:
+            with np.load(paths[method, wanted]) as arrays:
+                maps[method] = dict(arrays)
+    return maps

@@ -1,0 +1,174 @@
+"""The tables of a study, from the predictions of its finished runs: results/<study>/tables/*.csv.
+
+results/README.md explains every column. Rebuilt from the same predictions the tables are the same to the byte: random
+draws are seeded by what they are for, rows have one order, numbers one format.
+"""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from isnetlib import names, runs, stats
+from isnetlib.files import write_atomically
+from isnetlib.scoring import Tested, compare, interval, mcnemar, tested
+
+KEY = "study experiment test_set".split()
+COLUMNS = {
+    "metrics": [*KEY, *"method seed metric value low high n selection interval unit primary".split()],
+    "seeds": [*KEY, *"method metric mean sd low high n selection interval unit primary".split()]
+    + "cases_low cases_high cases cases_interval cases_unit".split(),
+    "comparisons": [*KEY, *"metric a b difference low high test p p_holm family n unit primary".split()]
+    + "seeds_a seeds_b se_cases se_seeds".split(),
+    "tests": [*KEY, *"cases patients classes".split()],
+    "runs": "study experiment method seed folder epoch_swapped epoch_internal seconds peak_mib parameters".split(),
+}
+COLUMNS["selection"] = COLUMNS["metrics"]
+COMPARED = [*stats.METRICS, "background_share"]
+UNROUNDED = {"p", "p_holm"}
+COUNTS = {"patients", "epoch_swapped", "epoch_internal", "parameters"}  # whole numbers that may be missing
+TEXT = "method metric a b test family unit selection interval folder classes variant network reason".split()
+
+
+def metric_rows(study: str, test: Tested, selection: str) -> Iterator[dict]:
+    """One row a method, seed and metric, with the interval over cases."""
+    for (method, seed), scores in test.scores.items():
+        for metric in names.in_order(scores, names.METRIC_NAMES):
+            low, high, name = interval(test, metric, *scores[metric])
+            row = {"method": method, "seed": seed, "value": scores[metric].value, "low": low, "high": high}
+            row |= {"n": scores[metric].n, "selection": selection, "interval": name, "unit": test.unit}
+            yield _key(study, test, metric) | row
+
+
+def seed_rows(study: str, test: Tested) -> Iterator[dict]:
+    """One row a method and metric: the mean over seeds, its interval over seeds, and its interval over cases."""
+    for method in test.methods():
+        for metric in test.metrics():
+            if seeds := test.seeds(method, metric):
+                values, draws = [s.value for s in seeds], np.mean([s.draws for s in seeds], 0)
+                over_cases = interval(test, metric, float(np.mean(values)), draws, seeds[0].n)
+                bounds = names.BOUNDS.get(metric, (-np.inf, np.inf))
+                yield _key(study, test, metric) | _seeds(test, method, values, bounds, over_cases, seeds[0].n)
+
+
+def gap_rows(study: str, biased: Tested, deceiving: Tested) -> Iterator[dict]:
+    """The primary metric on biased minus that on deceiving cases, seed by seed, as the test set "gap"."""
+    metric = names.primary_metric(biased.experiment)
+    for method in biased.methods():
+        keys = [key for key in biased.scores if key[0] == method and key in deceiving.scores]
+        pairs = [(biased.scores[key][metric], deceiving.scores[key][metric]) for key in keys]
+        if pairs:
+            draws, values = np.mean([b.draws - d.draws for b, d in pairs], 0), [b.value - d.value for b, d in pairs]
+            over_cases = stats.bootstrap_interval(draws, f"bootstrap over {biased.unit}")
+            row = _seeds(biased, method, values, (-1, 1), over_cases, pairs[0][0].n)
+            yield _key(study, biased, metric) | {"test_set": "gap"} | row
+
+
+def _key(study: str, test: Tested, metric: str) -> dict:
+    primary = metric == names.primary_metric(test.experiment)
+    return {"study": study, "experiment": test.experiment, "test_set": test.name, "metric": metric, "primary": primary}
+
+
+def _seeds(test: Tested, method: str, values: list, bounds: tuple, over_cases: stats.Interval, cases: int) -> dict:
+    mean, sd, over_seeds = stats.seed_interval(values, bounds)
+    row = {"method": method, "mean": mean, "sd": sd, "low": over_seeds.low, "high": over_seeds.high, "n": len(values)}
+    row |= {"selection": "swapped", "interval": over_seeds.name, "unit": "seeds", "cases": cases}
+    row |= {"cases_low": over_cases.low, "cases_high": over_cases.high, "cases_interval": over_cases.name}
+    return row | {"cases_unit": test.unit}
+
+
+def comparison_rows(study: str, test: Tested) -> Iterator[dict]:
+    """The primary method against every other one on the same cases; Holm within the rivals, one family a metric."""
+    a = names.PRIMARY_METHOD
+    for metric in COMPARED:
+        others = [b for b in test.methods() if b != a and test.seeds(a, metric) and test.seeds(b, metric)]
+        found = {b: compare(test, metric, a, b) for b in others}
+        family = [b for b in others if b in names.RIVALS]
+        holm = dict(zip(family, stats.holm([found[b].p for b in family]), strict=True))
+        for b in others:
+            label = "/".join((test.experiment, test.name, metric)) if b in family else ""
+            yield _comparison(study, test, metric, b, found[b]) | {"p_holm": holm.get(b, np.nan), "family": label}
+        for b in others if metric == "accuracy" and test.plain else []:
+            yield _comparison(study, test, metric, b, mcnemar(test, a, b)) | {"p_holm": np.nan, "family": ""}
+
+
+def _comparison(study: str, test: Tested, metric: str, b: str, found: stats.Difference) -> dict:
+    a, unit = names.PRIMARY_METHOD, found.unit.replace("cases", test.unit)
+    row = {"a": a, "b": b, "n": test.seeds(b, metric)[0].n} | found._asdict() | {"unit": unit}
+    row |= {"seeds_a": len(test.seeds(a, metric)), "seeds_b": len(test.seeds(b, metric))}
+    return _key(study, test, metric) | row
+
+
+def tested_row(study: str, test: Tested) -> dict:
+    """What a test set holds: cases, patients (where they repeat) and how many cases each class has."""
+    y, classes = test.any.y, test.any.classes
+    count = np.bincount(y, minlength=len(classes)) if y.ndim == 1 else y.sum(0)
+    counts = json.dumps({name: int(k) for name, k in zip(classes, count, strict=True)}, ensure_ascii=False)
+    patients = float(len(np.unique(test.any.groups))) if test.any.clustered else np.nan
+    return _key(study, test, "") | {"cases": len(test.any.ids), "patients": patients, "classes": counts}
+
+
+def run_row(study: Path, run: runs.Run) -> dict:
+    """Where a run lies, which epochs were chosen and what it cost."""
+    row = {"study": study.name, "experiment": run.experiment, "method": run.method, "seed": run.seed}
+    row |= {"folder": run.folder.relative_to(study).as_posix()}
+    row |= {f"epoch_{rule}": run.facts.get("epoch", {}).get(rule, np.nan) for rule in runs.PREDICTIONS}
+    return row | {fact: run.facts.get(fact, np.nan) for fact in ("seconds", "peak_mib", "parameters")}
+
+
+def build(study: Path) -> dict[str, pd.DataFrame]:
+    """All tables of results/<study> by name: metrics, selection, seeds, comparisons, tests, runs.
+
+    FileNotFoundError where no run is finished; ValueError, naming the file, where predictions are not as they must be.
+    """
+    study, found = Path(study), runs.find_runs(study)
+    if not found:
+        raise FileNotFoundError(f"{study / 'runs'}: no finished run; start them by: isnet run --study {study.name}")
+    rows: dict[str, list[dict]] = {name: [] for name in COLUMNS}
+    rows["runs"] = [run_row(study, run) for run in found]
+    biased: dict[str, Tested] = {}
+    for test in tested(found, "swapped"):
+        rows["metrics"] += metric_rows(study.name, test, "swapped")
+        rows["seeds"] += seed_rows(study.name, test)
+        rows["comparisons"] += comparison_rows(study.name, test)
+        rows["tests"].append(tested_row(study.name, test))
+        if test.name == "biased":
+            biased[test.experiment] = test
+        if test.name == "deceiving" and test.experiment in biased:
+            rows["seeds"] += gap_rows(study.name, biased[test.experiment], test)
+    for test in tested(found, "internal"):
+        rows["selection"] += metric_rows(study.name, test, "internal")
+    return {name: pd.DataFrame(rows[name], columns=COLUMNS[name]) for name in COLUMNS}
+
+
+def write(study: Path) -> dict[str, pd.DataFrame]:
+    """Write `build` to results/<study>/tables/*.csv and return the tables as `read` gives them."""
+    for name, frame in build(study).items():
+        text = pd.DataFrame({column: [_text(column, value) for value in frame[column]] for column in frame})
+        write_atomically(Path(study) / "tables" / f"{name}.csv", text.to_csv(index=False, lineterminator="\n"))
+    return read(study)
+
+
+def _text(column: str, value) -> str:
+    """One format a column: p unrounded, counts whole, other numbers with six decimals; missing is empty."""
+    if not isinstance(value, float):
+        return str(value)
+    if np.isnan(value):
+        return ""
+    if column in UNROUNDED:
+        return repr(float(value))
+    return f"{value:.0f}" if column in COUNTS else f"{round(value, 6) + 0.0:.6f}"  # + 0.0: no negative zero
+
+
+def read(study: Path) -> dict[str, pd.DataFrame]:
+    """The tables in results/<study>/tables by file name, those of cost too; names are text. FileNotFoundError: none."""
+    folder, frames = Path(study) / "tables", {}
+    for path in sorted(folder.glob("*.csv")):
+        frames[path.stem] = pd.read_csv(
+            path, dtype=dict.fromkeys([*KEY, *TEXT], str), keep_default_na=False, na_values=[""]
+        )
+    if not frames:
+        raise FileNotFoundError(f"{folder}: no tables; make them by: isnet report --study {Path(study).name}")
+    return frames
