@@ -1,5 +1,6 @@
 """What a trained method says on a test set: scores, metrics, and where its relevance lies."""
 
+import contextlib
 import io
 import json
 from pathlib import Path
@@ -27,15 +28,22 @@ class Tested(NamedTuple):
     maps: dict[str, np.ndarray]
 
 
-@torch.no_grad()
-def scores(method: nn.Module, images, batch_size: int = 256, device: str = "cpu") -> tuple[np.ndarray, np.ndarray]:
-    """Labels y (N,) or (N, K) and probabilities p (N, K) of a data set, in eval mode; the method's mode is left as it was."""
+@contextlib.contextmanager
+def in_eval(method: nn.Module):
+    """The method in eval mode inside, afterwards as it was."""
     was_training = method.training
     method.eval()
     try:
-        parts = [(y, method.predict(x.to(device)).cpu()) for x, y, _, _ in _batches(images, batch_size)]
+        yield
     finally:
         method.train(was_training)
+
+
+@torch.no_grad()
+def scores(method: nn.Module, images, batch_size: int = 256, device: str = "cpu") -> tuple[np.ndarray, np.ndarray]:
+    """Labels y (N,) or (N, K) and probabilities p (N, K) of a data set, in eval mode; the method's mode is left as it was."""
+    with in_eval(method):
+        parts = [(y, method.predict(x.to(device)).cpu()) for x, y, _, _ in _batches(images, batch_size)]
     return tuple(torch.cat(part).numpy() for part in zip(*parts, strict=True))
 
 
@@ -80,7 +88,8 @@ def test(method: nn.Module, images, batch_size: int = 128, device: str = "cpu", 
     y, p = scores(method, images, batch_size, device)
     shares, chance, kept = [], [], []
     for x, _, mask, _ in _batches(images, batch_size):
-        R = explain(method.model, x.to(device)).cpu()
+        with in_eval(method):
+            R = explain(method.model, x.to(device)).cpu()
         shares.append(background_share(R, mask))
         chance.append(torch.where(mask.flatten(1).amax(1) > 0, 1 - mask.flatten(1).mean(1), torch.nan))
         if sum(len(part[0]) for part in kept) < MAPS:

@@ -111,7 +111,7 @@ def result_sentences(seeds: pd.DataFrame, experiment: str) -> Iterator[str]:
 
 
 def background_sentences(seeds: pd.DataFrame, experiment: str) -> Iterator[str]:
-    """What part of the relevance lies outside the mask (hardest test set), beside the background's share of area."""
+    """What part of the relevance lies outside the mask (hardest test set), beside the background's area."""
     worst = hardest(seeds, experiment)
     for method in methods(seeds[seeds["experiment"] == experiment]):
         where = {"experiment": experiment, "test_set": worst, "method": method}
@@ -153,7 +153,7 @@ def exploratory(row: pd.Series) -> bool:
 
 
 def verdict(row: pd.Series) -> str:
-    """Method a is "ahead", "behind", or no difference is shown; by the adjusted p in a family, the plain p elsewhere."""
+    """Method a is "ahead", "behind" or no difference is shown: by the adjusted p in a family, the plain p outside."""
     p = row["p"] if exploratory(row) else row["p_holm"]
     if pd.isna(p) or p >= ALPHA or row["difference"] == 0:
         return NOT_SHOWN
@@ -167,13 +167,18 @@ def main_comparisons(comparisons: pd.DataFrame, experiment: str) -> pd.DataFrame
 
 
 def comparison_sentences(comparisons: pd.DataFrame, experiment: str) -> Iterator[str]:
-    """One sentence a test set and method: ahead, behind, or no difference shown."""
-    for _, row in main_comparisons(comparisons, experiment).iterrows():
-        a, b, where = method_name(row["a"]), method_name(row["b"]), f"on {name_of_test_set(row['test_set'])} cases"
-        p = f"{p_value(row['p'])}, exploratory" if exploratory(row) else f"{p_value(row['p_holm'])} after Holm"
-        numbers = f"{metric_name(row['metric'])} {signed(row['difference'])} {span(row['low'], row['high'])}, {p}"
-        said = {"ahead": f"{a} does better than {b} {where}", "behind": f"{b} does better than {a} {where}"}
-        yield f"{said.get(verdict(row), f'No difference is shown between {a} and {b} {where}')} ({numbers})."
+    """One sentence a test set: which methods the primary one is ahead of, which do better, where nothing is shown."""
+    rows, a = main_comparisons(comparisons, experiment), method_name(PRIMARY_METHOD)
+    for test_set in test_sets_of(rows):
+        own = rows[rows["test_set"] == test_set]
+        by_verdict = {said: [] for said in ("ahead", "behind", NOT_SHOWN)}
+        for _, row in own.iterrows():
+            by_verdict[verdict(row)].append(method_name(row["b"]) + (" (exploratory)" if exploratory(row) else ""))
+        ahead, behind, open_ = (", ".join(by_verdict[said]) for said in ("ahead", "behind", NOT_SHOWN))
+        parts = [f"{a} does better than {ahead}"] if ahead else [f"{a} is not shown to do better than any other method"]
+        parts += [f"{a} does worse than {behind}"] if behind else []
+        parts += [f"no difference is shown to {open_}"] if open_ else []
+        yield f"{name_of_test_set(test_set).capitalize()}: {'; '.join(parts)}."
 
 
 def forest_title(comparisons: pd.DataFrame, experiment: str) -> str:

@@ -53,7 +53,7 @@ def _outline(mask: np.ndarray, ax: Axes, color: str = "black") -> None:
 
 
 def first_cases(maps: dict[str, dict[str, np.ndarray]], per_test_set: int) -> list[tuple[str, int]]:
-    """(test set, position) of the first cases of each test set. ValueError where methods show different ones, or NaN."""
+    """(test set, position) of the first cases of each test set. ValueError where methods show others, or NaN."""
     first = next(iter(maps.values()))
     sets = in_order((key.removeprefix("relevance_") for key in first if key.startswith("relevance_")), TEST_SET_NAMES)
     for name in sets:

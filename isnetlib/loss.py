@@ -23,7 +23,7 @@ class HeatmapLoss(NamedTuple):
 
 
 def prepare_mask(mask: Tensor, size: torch.Size) -> tuple[Tensor, Tensor]:
-    """Binary mask (B, M or 1, 1, H, W) at the map's `size` (H, W), and which samples carry an instruction, (B,) of 0 and 1.
+    """Binary mask (B, M or 1, 1, H, W) at the map's `size` (H, W), and which of them carry an instruction, (B, M or 1) of 0 and 1.
 
     A mask of another size is shrunk by adaptive average pooling and each cell that holds some ROI becomes ROI. Raises ValueError for other values than 0 and 1.
     """
@@ -34,7 +34,7 @@ def prepare_mask(mask: Tensor, size: torch.Size) -> tuple[Tensor, Tensor]:
         raise ValueError(f"a mask holds 0 (background) and 1 (region of interest) only, got values from {mask.min():.3g} to {mask.max():.3g}")
     if mask.shape[-2:] != size:
         mask = (F.adaptive_avg_pool2d(mask, size) > 0).float()
-    area = mask.flatten(1).mean(1)
+    area = mask.flatten(2).mean(2)
     return mask[:, :, None], ((area > 0) & (area < 1)).float()
 
 
@@ -91,10 +91,11 @@ def heatmap_loss(
         raise ValueError(f"R must be (batch, maps, channels, height, width) with a mask a sample; got {tuple(R.shape)} and masks {tuple(mask.shape)}")
     A = (R if R.dtype == torch.float64 else R.float()).abs()
     mask, valid = (part.to(A.dtype) for part in prepare_mask(mask, R.shape[-2:]))
+    roi = torch.where(valid.bool()[:, :, None, None, None], mask, 1.0)  # a stand-in that keeps the unused terms finite
+    valid = valid.expand(A.shape[:2])
     share = valid / valid.sum().clamp(min=1)
-    roi = torch.where(valid.bool()[:, None, None, None, None], mask, 1.0)  # a stand-in that keeps the unused terms finite
-    background = (background_term(A, roi, decay, steepness).mean(1) * share).sum()
-    foreground = (foreground_term(A, roi, low, high).mean(1) * share).sum()
+    background = (background_term(A, roi, decay, steepness) * share).sum()
+    foreground = (foreground_term(A, roi, low, high) * share).sum()
     return HeatmapLoss(background, foreground, weights[0] * background + weights[1] * foreground)
 
 

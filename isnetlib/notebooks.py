@@ -109,7 +109,7 @@ def _wait(process: subprocess.Popen, stop: threading.Event) -> bool:
     """Wait for the process to end, or end it when `stop` is set; tells whether it was stopped."""
     while process.poll() is None:
         if stop.wait(0.1):
-            return True
+            process.terminate()  # papermill then shuts its kernel down
             try:
                 process.wait(15)
             except subprocess.TimeoutExpired:

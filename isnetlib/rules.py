@@ -238,7 +238,7 @@ class Ratio(Function):
     @staticmethod
     def forward(ctx, z, f, eps):
         with torch.enable_grad():
-            leaf = z.detach().requires_grad_()
+            leaf = z.detach().clone().requires_grad_()  # clone: z may be an inference tensor
             y = f(leaf)
             (derivative,) = torch.autograd.grad(y.sum(), leaf)
         below = stabilise(z, eps)

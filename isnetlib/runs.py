@@ -114,8 +114,8 @@ def aligned(cases: dict[tuple[str, int], Cases], where: str) -> dict[tuple[str, 
     for key, one in cases.items():
         order = np.argsort(one.ids)[np.argsort(np.argsort(first.ids))] if len(one.ids) == len(first.ids) else []
         if not len(order) or not np.array_equal(one.ids[order], first.ids) or not np.array_equal(one.y[order], first.y):
-            other = f"{key[0]}, seed {key[1]}, holds other cases or labels than {' seed '.join(map(str, next(iter(cases))))}"
-            raise ValueError(f"{where}: {other}; run one of them again")
+            two = [f"{method}, seed {seed}," for method, seed in (key, next(iter(cases)))]
+            raise ValueError(f"{where}: {two[0]} holds other cases or labels than {two[1]} run one of them again")
         values = {name: column[order] for name, column in one.values.items()}
         result[key] = one._replace(
             ids=one.ids[order], groups=one.groups[order], y=one.y[order], p=one.p[order], values=values

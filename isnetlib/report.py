@@ -1,0 +1,192 @@
+"""results/<study>/report.html, from the study's tables and figures alone: one file that needs no other.
+
+Numbers come from the tables, sentences about them from `findings`; the template holds the words that do not depend on
+results. Whatever comes from files (names of methods, classes, test sets) is escaped.
+"""
+
+import base64
+import json
+from pathlib import Path
+
+import pandas as pd
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from isnetlib import findings, names, tables
+from isnetlib.files import write_atomically
+
+NEEDED = ("metrics", "seeds", "selection", "comparisons", "tests", "runs")
+FIGURES = {  # stem of the file -> the notebook that makes it
+    "scores": "40_compare",
+    "forest": "40_compare",
+    "curves": "40_compare",
+    "heatmaps": "30_heatmaps",
+}
+
+
+def write(study: Path) -> Path:
+    """Write results/<study>/report.html and return its path. FileNotFoundError where tables are missing."""
+    path = Path(study) / "report.html"
+    write_atomically(path, build(study))
+    return path
+
+
+def build(study: Path) -> str:
+    """The report of results/<study> as one HTML text. FileNotFoundError where tables are missing."""
+    frames = tables.read(study)
+    missing = [name for name in NEEDED if name not in frames]
+    if missing:
+        raise FileNotFoundError(f"{Path(study) / 'tables'}: no {', '.join(missing)}; make them by notebook 40_compare")
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent / "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"number": findings.number, "signed": findings.signed, "p": findings.p_value}
+    environment.filters |= {"method": names.method_name, "set": names.name_of_test_set, "metric": names.metric_name}
+    return environment.get_template("report.html.j2").render(context(Path(study), frames))
+
+
+def context(study: Path, frames: dict[str, pd.DataFrame]) -> dict:
+    """Everything the template shows."""
+    runs, present = frames["runs"], findings.methods(frames["runs"])
+    sentences = {method: names.METHOD_SENTENCES.get(method, "a method of your own") for method in present}
+    return {
+        "study": Path(study).name,
+        "methods": sentences,
+        "primary": names.PRIMARY_METHOD,
+        "rivals": [method for method in names.RIVALS if method in present],
+        "runs": runs.to_dict("records"),
+        "run_count": len(runs),
+        "seed_count": runs["seed"].nunique(),
+        "experiments": [experiment(study, frames, name) for name in findings.experiments(frames["seeds"])],
+        "cost": cost(study, frames.get("cost")),
+        "training": training(runs),
+        "architectures": frames["architectures"].to_dict("records") if "architectures" in frames else [],
+    }
+
+
+def experiment(study: Path, frames: dict[str, pd.DataFrame], name: str) -> dict:
+    """One experiment: sentences, tables and figures of its results."""
+    seeds, comparisons = frames["seeds"], frames["comparisons"]
+    primary = findings.primary(seeds, name)
+    selection = findings.selection_table(frames["metrics"], frames["selection"], name)
+    sentences = {
+        "results": list(findings.result_sentences(seeds, name)),
+        "background": list(findings.background_sentences(seeds, name)),
+        "goals": list(findings.goal_sentences(seeds, name)),
+        "comparisons": list(findings.comparison_sentences(comparisons, name)),
+        "selection": list(findings.selection_sentences(frames["metrics"], frames["selection"], seeds, name)),
+    }
+    return {
+        "name": name,
+        "metric": names.primary_metric(name),
+        "data": names.data_sentence(name),
+        "tests": [tested(row) for row in _of(frames["tests"], name).to_dict("records")],
+        "sentences": sentences,
+        "scores": grid(primary),
+        "others": [(metric, others(_of(seeds, name), metric)) for metric in other_metrics(seeds, name)],
+        "goals": findings.goals(seeds, name).to_dict("records"),
+        "comparisons": compared(comparisons, name),
+        "selection": selection.to_dict("records"),
+        "figures": {kind: figure(study, kind, name, frames) for kind in FIGURES},
+    }
+
+
+def _of(frame: pd.DataFrame, experiment: str, **where) -> pd.DataFrame:
+    for column, value in {"experiment": experiment, **where}.items():
+        frame = frame[frame[column] == value]
+    return frame
+
+
+def tested(row: dict) -> dict:
+    """A row of tests.csv with what the test set is and its classes as (name, cases)."""
+    about = names.TEST_SET_SENTENCES.get(row["test_set"], "")
+    patients = None if pd.isna(row["patients"]) else int(row["patients"])
+    return row | {"about": about, "patients": patients, "classes": list(json.loads(row["classes"]).items())}
+
+
+def grid(rows: pd.DataFrame) -> dict:
+    """Rows of seeds.csv of one metric as a table: test sets across, methods down, each cell with both intervals."""
+    sets = findings.test_sets_of(rows) + (["gap"] if (rows["test_set"] == "gap").any() else [])
+    lines = []
+    for method in findings.methods(rows):
+        found = [findings.cell(rows, method=method, test_set=name) for name in sets]
+        lines.append((method, [None if row is None else estimate(row) for row in found]))
+    return {"sets": sets, "lines": lines, "chance": []}
+
+
+def estimate(row: pd.Series) -> dict:
+    """Mean and both intervals of a row of seeds.csv, as text."""
+    over_seeds, over_cases = findings.span(row["low"], row["high"]), findings.span(row["cases_low"], row["cases_high"])
+    return {"mean": findings.number(row["mean"]), "seeds": over_seeds, "cases": over_cases}
+
+
+def other_metrics(seeds: pd.DataFrame, name: str) -> list[str]:
+    """The metrics of an experiment beside the primary one; the chance level is shown with what it is the chance of."""
+    rows = _of(seeds, name)
+    found = names.in_order(rows.loc[~rows["primary"].astype(bool), "metric"], names.METRIC_NAMES)
+    return [metric for metric in found if metric != "chance_share"]
+
+
+def others(rows: pd.DataFrame, metric: str) -> dict:
+    """`grid` of a metric; for the background share of relevance with the background's share of the area."""
+    table = grid(rows[rows["metric"] == metric])
+    if metric == "background_share":
+        chance = [findings.cell(rows, metric="chance_share", test_set=name) for name in table["sets"]]
+        table["chance"] = [] if any(row is None for row in chance) else [findings.number(row["mean"]) for row in chance]
+    return table
+
+
+def compared(comparisons: pd.DataFrame, name: str) -> list[dict]:
+    """The comparisons of the primary metric with their verdict, and McNemar's test of the same pair beside them."""
+    rows, further = findings.main_comparisons(comparisons, name), findings.primary(comparisons, name)
+    further = further[further["test"].str.startswith("McNemar")]
+    found = []
+    for test_set in findings.test_sets_of(rows):
+        for _, row in rows[rows["test_set"] == test_set].iterrows():
+            vote = findings.cell(further, test_set=test_set, b=row["b"])
+            told = {"verdict": findings.verdict(row), "span": findings.span(row["low"], row["high"])}
+            told |= {"exploratory": findings.exploratory(row), "mcnemar": None if vote is None else vote["p"]}
+            found.append(row.to_dict() | told)
+    return found
+
+
+def training(runs: pd.DataFrame) -> list[dict]:
+    """Mean seconds, peak memory and parameters of a run, by experiment and method."""
+    numbers = ["seconds", "peak_mib", "parameters"]
+    means = runs.groupby(["experiment", "method"], as_index=False)[numbers].mean()
+    order = {method: k for k, method in enumerate(findings.methods(runs))}
+    means = means.sort_values(["experiment", "method"], key=lambda column: column.map(lambda v: order.get(v, v)))
+    return [{k: None if pd.isna(v) else v for k, v in row.items()} for row in means.to_dict("records")]
+
+
+def cost(study: Path, frame: pd.DataFrame | None) -> dict | None:
+    """cost.csv and its figure; None where the cost was not measured."""
+    if frame is None:
+        return None
+    rows = [row | {"name": findings.variant_name(row["variant"], row["maps"])} for row in frame.to_dict("records")]
+    alt = "Bars: time of a training step in plain steps, by network and variant; the numbers are in the table below."
+    return {"rows": rows, "figure": _png(study, "cost", alt, "60_cost")}
+
+
+def figure(study: Path, kind: str, experiment: str, frames: dict[str, pd.DataFrame]) -> dict:
+    """A figure with its alternative text, which says what it shows and, where a table tells, what it finds."""
+    shown = ", ".join(names.method_name(method) for method in findings.methods(_of(frames["seeds"], experiment)))
+    scores = findings.scores_title(frames["seeds"], experiment)
+    forest = findings.forest_title(frames["comparisons"], experiment)
+    alts = {
+        "scores": f"Means and intervals over seeds by test set and method. {scores}.",
+        "forest": f"Differences with intervals. {forest}.",
+        "curves": f"Training loss and validation by epoch, one line a seed, for {shown}.",
+        "heatmaps": f"Images in grey and relevance maps, red for and blue against, mask outlined, for {shown}.",
+    }
+    return _png(study, f"{kind}_{experiment}", alts[kind], FIGURES[kind])
+
+
+def _png(study: Path, stem: str, alt: str, notebook: str) -> dict:
+    path = study / "figures" / f"{stem}.png"
+    data = base64.b64encode(path.read_bytes()).decode() if path.exists() else None
+    width = int.from_bytes(path.read_bytes()[16:20], "big") if data else 0  # the header of a PNG: width in pixels
+    return {"stem": stem, "alt": alt, "data": data, "notebook": notebook, "wide": width > 1300}
