@@ -70,22 +70,22 @@ def cell(frame: pd.DataFrame, **where) -> pd.Series | None:
 
 
 def hardest(seeds: pd.DataFrame, experiment: str) -> str | None:
-    """The test set on which the standard classifier (if it is not there: the mean method) does worst."""
+    """The test set on which the standard classifier (if it is not there: the mean method) does worst, of equals the last."""
     rows = primary(seeds, experiment)
     rows = rows[(rows["test_set"] != "gap") & rows["mean"].notna()]
     standard = rows[rows["method"] == "standard"]
     means = (standard if len(standard) else rows).groupby("test_set")["mean"].mean()
-    return None if means.empty else means.idxmin()
+    return None if means.empty else means[test_sets_of(rows)[::-1]].idxmin()
 
 
 def scores_title(seeds: pd.DataFrame, experiment: str) -> str:
-    """The extremes on the hardest test set."""
+    """The lowest and the highest mean on the hardest test set."""
     test_set, rows = hardest(seeds, experiment), primary(seeds, experiment)
     rows = rows[(rows["test_set"] == test_set) & rows["mean"].notna()].sort_values("mean")
     if rows.empty:
         return f"{experiment}: nothing to compare"
-    ends = [f"{method_name(row.method)} {number(row['mean'])}" for row in (rows.iloc[-1], rows.iloc[0])[: len(rows)]]
-    return f"{name_of_test_set(test_set).capitalize()}: " + ", ".join(ends)
+    low, high = (f"{method_name(row['method'])} {number(row['mean'])}" for row in (rows.iloc[0], rows.iloc[-1]))
+    return f"{name_of_test_set(test_set).capitalize()}: " + (f"from {low} to {high}" if len(rows) > 1 else low)
 
 
 def result_sentences(seeds: pd.DataFrame, experiment: str) -> Iterator[str]:
@@ -135,16 +135,18 @@ def goals(seeds: pd.DataFrame, experiment: str) -> pd.DataFrame:
 
 
 def goal_sentences(seeds: pd.DataFrame, experiment: str) -> Iterator[str]:
-    """How many goals are met, and each that is missed with by how much."""
+    """How many goals are met; for each method those that it misses, with the goal, the mean and by how much."""
     frame = goals(seeds, experiment)
     if len(frame):
         yield f"{int(frame['met'].sum())} of {len(frame)} goals that were named before the runs are met."
-    for row in frame[~frame["met"]].itertuples():
-        where = (
-            "gap" if row.test_set == "gap" else f"{metric_name(row.metric)} on {name_of_test_set(row.test_set)} cases"
-        )
-        off = f"it is {number(row.mean)}, off by {number(-row.margin)}"
-        yield f"Missed: {method_name(row.method)}, {where} {row.goal}: {off}."
+    missed = frame[~frame["met"]]
+    for method in methods(missed):
+        told = []
+        for row in missed[missed["method"] == method].itertuples():
+            where = "" if row.test_set == "gap" else f"{metric_name(row.metric)} on "
+            measure = f"{where}{name_of_test_set(row.test_set)}{'' if row.test_set == 'gap' else ' cases'}"
+            told.append(f"{measure} {number(row.mean)} ({row.goal} asked, missed by {number(-row.margin)})")
+        yield f"{method_name(method)} misses: {'; '.join(told)}."
 
 
 def exploratory(row: pd.Series) -> bool:

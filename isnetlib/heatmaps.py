@@ -99,7 +99,7 @@ def heatmap_title(maps: dict[str, dict[str, np.ndarray]], rows: list[tuple[str, 
     if not known:
         return "Relevance; the masks are not known"
     least, most = (f"{method_name(method)} {number(means[method])}" for method in (known[0], known[-1]))
-    return f"Relevance outside the mask: {most}" + (f", {least}" if len(known) > 1 else "")
+    return f"Most relevance outside the mask: {most}" + (f"; least: {least}" if len(known) > 1 else "")
 
 
 def _case(fig: Figure, block: np.ndarray, maps: dict, test_set: str, k: int, classes: list[str], shown: bool) -> None:

@@ -183,9 +183,9 @@ class LRP(TorchFunctionMode):
 
     def _record(self, func, args, kwargs, spoiled):
         in_place = _in_place(func.__name__)
-        if spoiled:
-            output, node = self.refuse("its input shares memory with a tensor that was overwritten in place: use the result of that operation instead")
-        elif self.name in RULES:
+        if spoiled:  # its values would be wrong, not only its relevance
+            raise NotCovered(self.refuse("its input shares memory with a tensor that was overwritten in place: use the result of that operation instead")[1].why)
+        if self.name in RULES:
             output, node = RULES[self.name](self, *args, **kwargs)
         elif self.name in LINEAR:
             out_of_place = getattr(torch.Tensor, self.name) if in_place else func

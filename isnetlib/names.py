@@ -65,11 +65,13 @@ METRIC_NAMES = {
     "auc": "AUC",
     "background_share": "background share of relevance",
     "chance_share": "background share of the area",
+    "logit_change": "change of scores under swapped backgrounds",
+    "dice": "Dice overlap of predicted and true mask",
 }
 
 # One primary metric an experiment; a name with a suffix (digits_sim, faces_planted) takes the one of its stem.
 PRIMARY_METRIC = {"digits": "accuracy", "tuberculosis": "auc", "faces": "auc", "covid": "macro_f1"}
-LOWER_IS_BETTER = {"background_share", "chance_share"}
+LOWER_IS_BETTER = {"background_share", "chance_share", "logit_change"}
 BOUNDS = {
     "accuracy": (0.0, 1.0),
     "macro_f1": (0.0, 1.0),

@@ -166,7 +166,12 @@ def cost(study: Path, frame: pd.DataFrame | None) -> dict | None:
     """cost.csv and its figure; None where the cost was not measured."""
     if frame is None:
         return None
-    rows = [row | {"name": findings.variant_name(row["variant"], row["maps"])} for row in frame.to_dict("records")]
+    rows = []
+    for row in frame.to_dict("records"):
+        step = row["ratio_to_plain_step"]
+        ratio = row.get("ratio_to_plain_inference") if pd.isna(step) else step
+        name = findings.variant_name(row["variant"], row["maps"])
+        rows.append({"phase": "training"} | row | {"name": name, "ratio": ratio})
     alt = "Bars: time of a training step in plain steps, by network and variant; the numbers are in the table below."
     return {"rows": rows, "figure": _png(study, "cost", alt, "60_cost")}
 

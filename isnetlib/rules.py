@@ -253,7 +253,7 @@ class Ratio(Function):
 
 def stabilise(z: Tensor, eps: float) -> Tensor:
     """z + eps s(z), with s(z) = 1 for z >= 0, else -1 (zero counts as positive)."""
-    return z + torch.where(z < 0, -eps, eps).to(z.dtype)
+    return torch.where(z < 0, z - eps, z + eps)
 
 
 def divide(numerator: Tensor, denominator: Tensor) -> Tensor:

@@ -63,6 +63,21 @@ def find_runs(study: Path) -> list[Run]:
     return sorted(found, key=lambda run: (run.experiment, order[run.method], run.seed))
 
 
+def experiments(study: Path) -> list[str]:
+    """The experiments that have a finished run. FileNotFoundError where there is none."""
+    found = sorted({run.experiment for run in find_runs(study)})
+    if not found:
+        study = Path(study)
+        raise FileNotFoundError(f"{study / 'runs'}: no finished run; start them by: isnet run --study {study.name}")
+    return found
+
+
+def class_names(study: Path, experiment: str) -> list[str]:
+    """The classes of an experiment by number, as its predictions name them."""
+    own = [run for run in find_runs(study) if run.experiment == experiment]
+    return read_cases(next(path for run in own for _, path in test_files(run, "swapped"))).classes
+
+
 def read_cases(path: Path) -> Cases:
     """One predictions file: id, patient, y (a class number from 0) or y_<label> columns, p_<class> columns, further
     numbers. ValueError names the file.

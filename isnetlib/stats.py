@@ -12,8 +12,8 @@ Conventions for degenerate input:
 - one class absent: accuracy as ever; macro F1 averages over the classes that occur; AUC (of the sample or of a draw) is
   the mean over what can be compared, NaN where nothing can;
 - a constant score: AUC is 0.5, by ties;
-- a metric that is the same in every draw: no interval (NaN, named "none"), because a bootstrap cannot see an error that
-  the sample does not hold;
+- a metric that is the same in every draw, or in every seed: no interval (NaN, named "none"), because what the sample does
+  not hold cannot be seen in it;
 - n = 1: one case has a Wilson interval but no bootstrap, one seed has no interval over seeds;
 - NaN: an error in labels or scores; in another number of a case (no mask known) that case is left out;
 - identical predictions: difference 0 and p = 1, with an interval for accuracy only (one more case in favour of each).
@@ -183,6 +183,8 @@ def seed_interval(values: np.ndarray, bounds: tuple[float, float] = (-np.inf, np
     if len(values) < 2:
         return float(values.mean()), np.nan, NO_INTERVAL
     sd = float(values.std(ddof=1))
+    if sd < 1e-12:  # rounding of equal values
+        return float(values.mean()), 0.0, NO_INTERVAL
     half = distributions.t.ppf((1 + LEVEL) / 2, len(values) - 1) * sd / len(values) ** 0.5
     low, high = np.clip([values.mean() - half, values.mean() + half], *bounds)
     return float(values.mean()), sd, Interval(float(low), float(high), "t over seeds")

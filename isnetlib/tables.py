@@ -123,9 +123,8 @@ def build(study: Path) -> dict[str, pd.DataFrame]:
 
     FileNotFoundError where no run is finished; ValueError, naming the file, where predictions are not as they must be.
     """
-    study, found = Path(study), runs.find_runs(study)
-    if not found:
-        raise FileNotFoundError(f"{study / 'runs'}: no finished run; start them by: isnet run --study {study.name}")
+    study, _ = Path(study), runs.experiments(study)
+    found = runs.find_runs(study)
     rows: dict[str, list[dict]] = {name: [] for name in COLUMNS}
     rows["runs"] = [run_row(study, run) for run in found]
     biased: dict[str, Tested] = {}

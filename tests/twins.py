@@ -9,14 +9,18 @@ import torch.nn.functional as F
 real = {name: getattr(F, name) for name in ("relu", "hardtanh", "batch_norm")}
 
 
-# ------------------------------------------------------------------------------------- whole networks: autograd with a few functions replaced
+def unlike(a, b):
+    """Relative distance |a - b| / |b|; NaN, which no bound accepts, if b is zero."""
+    return ((a - b).norm() / b.norm()).item()
+
+
+# ------------------------------------------- whole networks: autograd, with the functions that are not linear replaced
 def batch_norm_with_constant_statistics(x, mean, var, weight=None, bias=None, training=False, momentum=0.1, eps=1e-5):
     if not training:
         return real["batch_norm"](x, mean, var, weight, bias, False, momentum, eps)
     dims = [0, *range(2, x.ndim)]
     mean, var = x.detach().mean(dims, keepdim=True), x.detach().var(dims, correction=0, keepdim=True)
-    shape = mean.shape
-    return (x - mean) / (var + eps).sqrt() * weight.view(shape) + bias.view(shape)
+    return (x - mean) / (var + eps).sqrt() * weight.view(mean.shape) + bias.view(mean.shape)
 
 
 class ModifiedGradient(torch.autograd.Function):
@@ -25,7 +29,7 @@ class ModifiedGradient(torch.autograd.Function):
     @staticmethod
     def forward(ctx, z, f, eps):
         y = f(z)
-        ctx.ratio = torch.where(y == 0, 0.0, y / (z + torch.where(z < 0, -eps, eps)))
+        ctx.ratio = torch.where(y == 0, 0.0, y / (z + eps * sign(z)))
         return y
 
     @staticmethod
@@ -35,7 +39,7 @@ class ModifiedGradient(torch.autograd.Function):
 
 @contextmanager
 def modified_gradient(eps):
-    """Back-propagation is LRP-eps in here. For eps = 0, ReLU keeps its own gradient: what is left is input x gradient."""
+    """Back-propagation is LRP-eps in here. For eps = 0 ReLU keeps its own gradient, which gives input x gradient."""
 
     def relu(z, inplace=False):
         return ModifiedGradient.apply(z, real["relu"], eps) if eps else real["relu"](z)
@@ -46,7 +50,8 @@ def modified_gradient(eps):
     def relu6(z, inplace=False):
         return hardtanh(z, 0.0, 6.0)
 
-    with mock.patch.multiple(F, relu=relu, hardtanh=hardtanh, relu6=relu6, batch_norm=batch_norm_with_constant_statistics):
+    batch_norm = batch_norm_with_constant_statistics
+    with mock.patch.multiple(F, relu=relu, hardtanh=hardtanh, relu6=relu6, batch_norm=batch_norm):
         yield
 
 
@@ -58,3 +63,51 @@ def explain(model, x, target, eps=0.0):
     logits = getattr(output, "logits", output)
     (gradient,) = torch.autograd.grad(logits[:, target].sum(), x)
     return (x * gradient).detach()[:, None]
+
+
+# ---------------------------------------------------------------- single layers: dense matrices and explicit sums
+def sign(z):
+    return torch.where(z < 0, -1.0, 1.0).to(z.dtype)
+
+
+def affine(f, *shapes):
+    """Dense W (out, in), b (out,) of an affine f of samples in parts of these shapes: f of zero and of unit vectors."""
+    sizes = [torch.Size(shape).numel() for shape in shapes]
+
+    def flat(v):
+        return f(*[part.view(-1, *shape) for part, shape in zip(v.split(sizes, 1), shapes, strict=True)]).flatten(1)
+
+    (b,) = flat(torch.zeros(1, sum(sizes), dtype=torch.float64))
+    return (flat(torch.eye(sum(sizes), dtype=torch.float64)) - b).T, b
+
+
+def epsilon_rule(a, W, b, R, eps):
+    """R_j = sum_k a_j w_jk / (z_k + eps s(z_k)) R_k."""
+    z = W @ a + b
+    return a * (W.T @ (R / (z + eps * sign(z))))
+
+
+def z_box_rule(x, low, high, W, b, R, eps, A=None, t=0.0):
+    """R_j = sum_k (x_j w_jk - l_j w+_jk - h_j w-_jk) / (D_k + eps s(D_k)) R_k, where the bias is an input 1 in [0, 1].
+
+    A, t: an affine chain x' = A x + t, A >= 0, before the layer; pixel i takes its share A_ji of each term of x'_j.
+    """
+    A = torch.eye(len(x), dtype=x.dtype) if A is None else A
+    relevance = torch.zeros_like(x)
+    for w, bias, R_k in zip(W, b, R, strict=True):
+        up, down = w.clamp(min=0), w.clamp(max=0)
+        z = w @ (A @ x + t) + bias
+        D = z - (up @ (A @ low + t) + 0 * bias.clamp(min=0)) - (down @ (A @ high + t) + 1 * bias.clamp(max=0))
+        relevance += (x * (A.T @ w) - low * (A.T @ up) - high * (A.T @ down)) / (D + eps * sign(D)) * R_k
+    return relevance
+
+
+def max_pool_rule(a, R, kernel, stride, padding):
+    """The first largest of each window takes the window's relevance; a, R (C, H, W)."""
+    relevance = torch.zeros_like(a)
+    for c, i, j in torch.cartesian_prod(*map(torch.arange, R.shape)).tolist():
+        rows = range(max(0, i * stride - padding), min(a.shape[1], i * stride - padding + kernel))
+        columns = range(max(0, j * stride - padding), min(a.shape[2], j * stride - padding + kernel))
+        winner = max(((r, s) for r in rows for s in columns), key=lambda p: a[c, p[0], p[1]].item())
+        relevance[c, winner[0], winner[1]] += R[c, i, j]
+    return relevance

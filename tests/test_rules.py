@@ -1,0 +1,439 @@
+"""Each operation's rule, against its twin, zennit, or the plain network."""
+
+from copy import deepcopy
+
+import pytest
+import torch
+import torch.nn.functional as F
+import twins
+from torch import nn
+from twins import unlike
+from zennit.attribution import Gradient
+from zennit.canonizers import SequentialMergeBatchNorm
+from zennit.composites import NameLayerMapComposite
+from zennit.rules import Epsilon, Norm, Pass, ZBox
+from zennit.types import Activation, AvgPool, Linear
+
+import isnetlib
+from isnetlib.models import build_model
+
+MEAN, STD = torch.tensor([0.5, 0.4, 0.3]).double(), torch.tensor([0.2, 0.3, 0.25]).double()
+BOXES = {"unit": (0.0, 1.0), "wide": (-2.0, 3.0), "standardised": ((0 - MEAN) / STD, (1 - MEAN) / STD)}
+
+
+@pytest.fixture(autouse=True)
+def seed():
+    torch.manual_seed(0)
+
+
+def images(*size, box=(0.0, 1.0), batch=2):
+    low, high = (torch.as_tensor(bound).double().view(-1, 1, 1) for bound in box)
+    return low + (high - low) * torch.rand(batch, *size, dtype=torch.float64)
+
+
+def randomised(model):
+    """The model in float64 and eval mode, with biases, BatchNorm weights and statistics drawn at random."""
+    for module in model.double().eval().modules():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm):
+            nn.init.uniform_(module.running_var, 0.5, 1.5)
+            nn.init.normal_(module.running_mean, std=0.3)
+            nn.init.uniform_(module.weight, 0.5, 1.5)
+        if getattr(module, "bias", None) is not None:
+            nn.init.normal_(module.bias, std=0.3)
+    return model
+
+
+class Between(nn.Module):
+    """conv -> f -> linear, for any f(self, z)."""
+
+    def __init__(self, f, size=8):
+        super().__init__()
+        self.f, self.first = f, nn.Conv2d(3, 4, 3, padding=1)
+        self.conv, self.norm = nn.Conv2d(4, 4, 3, padding=1), nn.BatchNorm2d(4)
+        self.relu, self.scale = nn.ReLU(inplace=True), nn.Parameter(torch.rand(4, 1, 1))
+        with torch.no_grad():
+            self.last = nn.Linear(f(self, torch.rand(1, 4, size, size)).numel(), 3)
+        randomised(self)
+
+    def forward(self, x):
+        return self.last(self.f(self, self.first(x)).flatten(1))
+
+
+# ------------------------------------------------------------------------------- LRP-eps and z^B, from the equations
+class Small(nn.Module):
+    """Convolutions with BatchNorm, an overlapping max pool, a residual sum, a concatenation and an average pool."""
+
+    def __init__(self):
+        super().__init__()
+        self.first = nn.Sequential(nn.Conv2d(3, 4, 3, 2, 1), nn.BatchNorm2d(4))
+        self.pool = nn.MaxPool2d(3, 2, 1)
+        self.second = nn.Sequential(nn.Conv2d(4, 4, 3, 1, 1, bias=False), nn.BatchNorm2d(4))
+        self.third = nn.Sequential(nn.Conv2d(4, 4, 3, 1, 1), nn.BatchNorm2d(4))
+        self.shortcut = nn.Sequential(nn.Conv2d(4, 4, 1), nn.BatchNorm2d(4))
+        self.fourth = nn.Sequential(nn.AvgPool2d(2, 1), nn.Conv2d(8, 5, 2), nn.BatchNorm2d(5))
+        self.last = nn.Linear(5, 3)
+        randomised(self)
+
+    def forward(self, x):
+        p = self.pool(F.relu(self.first(x)))
+        r = self.third(F.relu(self.second(p)))
+        r += self.shortcut(p)
+        return self.last(F.relu(self.fourth(torch.cat([F.relu(r), p], 1))).flatten(1))
+
+
+@torch.no_grad()
+def by_hand(net, x, target, eps, low, high, chain=None):
+    """Relevance of one image x (C, H, W), layer after layer; chain: what happens to x before the first layer."""
+    A, t = twins.affine(chain, x.shape) if chain else (None, 0.0)
+    pixels = chain(x[None])[0] if chain else x
+    a1 = F.relu(net.first(pixels[None]))[0]
+    p = net.pool(a1[None])[0]
+    a2 = F.relu(net.second(p[None]))[0]
+    a3 = F.relu(net.third(a2[None]) + net.shortcut(p[None]))[0]
+    a4 = F.relu(net.fourth(torch.cat([a3, p])[None])).flatten()
+
+    def through(f, inputs, R):
+        W, b = twins.affine(f, *[a.shape for a in inputs])
+        parts = twins.epsilon_rule(torch.cat([a.flatten() for a in inputs]), W, b, R.flatten(), eps)
+        return [part.view(a.shape) for part, a in zip(parts.split([a.numel() for a in inputs]), inputs, strict=True)]
+
+    R4 = a4 * net.last.weight[target]
+    R3, Rp = through(lambda u, v: net.fourth(torch.cat([u, v], 1)), [a3, p], R4)
+    R2, Rq = through(lambda u, v: net.third(u) + net.shortcut(v), [a2, p], R3)
+    (Rr,) = through(net.second, [p], R2)
+    R1 = twins.max_pool_rule(a1, Rp + Rq + Rr, 3, 2, 1)
+    W, b = twins.affine(net.first, pixels.shape)
+    low, high = (torch.as_tensor(bound).double().view(-1, 1, 1).expand_as(x).flatten() for bound in (low, high))
+    return twins.z_box_rule(x.flatten(), low, high, W, b, R1.flatten(), eps, A, t).view(x.shape)
+
+
+@pytest.mark.parametrize("eps", [0.0, 1e-2, 0.3])
+@pytest.mark.parametrize("box", BOXES)
+def test_relevance_follows_the_equations(box, eps):
+    net, x = Small(), images(3, 12, 12, box=BOXES[box])
+    twin = torch.stack([torch.stack([by_hand(net, one, c, eps, *BOXES[box]) for c in range(3)]) for one in x])
+    assert unlike(isnetlib.explain(net, x, "all", eps, BOXES[box]), twin) < 1e-12
+
+
+def standardise(x):
+    return (x - MEAN.view(3, 1, 1)) / STD.view(3, 1, 1)
+
+
+def standardise_by_channel(x):
+    return torch.cat([(x[:, k : k + 1] - MEAN[k].item()) / STD[k].item() for k in range(3)], dim=1)
+
+
+def resize_and_pad(x):
+    return F.pad(F.interpolate(x, scale_factor=0.75, mode="bilinear"), (1, 2, 2, 1), value=0.5)
+
+
+CHAINS = [standardise, standardise_by_channel, resize_and_pad, lambda x: standardise(F.avg_pool2d(x, 2).flip(-1))]
+
+
+@pytest.mark.parametrize("chain", CHAINS)
+def test_z_box_sees_the_pixels_through_what_comes_before_the_first_layer(chain):
+    class Chained(Small):
+        def forward(self, x):
+            return super().forward(chain(x))
+
+    size = 24 if chain is CHAINS[-1] else 12
+    net, x = Chained(), images(3, size, size, batch=1)
+    twin = by_hand(net, x[0], 2, 1e-2, 0.0, 1.0, chain)
+    assert unlike(isnetlib.explain(net, x, 2)[0, 0], twin) < 1e-12
+
+
+def test_bicubic_resizing_is_no_box_any_more():
+    net = Between(lambda self, z: z.relu())
+    chained = nn.Sequential(nn.Upsample(8, mode="bicubic"), net)
+    with pytest.raises(isnetlib.NotCovered, match="z\\^B needs a convolution"):
+        isnetlib.explain(chained, images(3, 6, 6))
+
+
+def test_z_box_keeps_the_sign_of_the_relevance_above_and_reaches_black_pixels():
+    net = randomised(nn.Sequential(nn.Conv2d(3, 4, 3, 1, 1), nn.ReLU(), nn.Flatten(), nn.Linear(4 * 36, 1, bias=False)))
+    net[3].weight.data.abs_()
+    x = images(3, 6, 6)
+    x[:, :, :3] = 0
+    R = isnetlib.explain(net, x)
+    assert R.min() >= 0 and (R[..., :3, :] > 0).any() and not isnetlib.explain(net, x, box=None)[..., :3, :].any()
+
+
+def test_first_layer_may_be_linear():
+    net, x = randomised(nn.Sequential(nn.Flatten(), nn.Linear(27, 5), nn.ReLU(), nn.Linear(5, 3))), images(3, 3, 3)
+    a = F.relu(net[1](x.flatten(1)))
+    R = [twins.z_box_rule(v, torch.zeros(27).double(), torch.ones(27).double(), net[1].weight, net[1].bias, h * net[3].weight[1], 0.1)
+         for v, h in zip(x.flatten(1), a, strict=True)]  # fmt: skip
+    assert unlike(isnetlib.explain(net, x, 1, eps=0.1).flatten(1), torch.stack(R)) < 1e-12
+
+
+# ---------------------------------------------------------------------------------------------------------- zennit
+def by_zennit(model, x, target, eps, low, high):
+    """Epsilon at convolutions and linear layers, z^B at the first, LRP-0 at the last and at pools; BatchNorm merged."""
+    model = deepcopy(model)
+    for module in model.modules():
+        if isinstance(module, nn.ReLU):
+            module.inplace = False
+    layers = [name for name, module in model.named_modules() if isinstance(module, (nn.Conv2d, nn.Linear))]
+    names = [(layers[:1], ZBox(low, high, stabilizer=eps)), (layers[-1:], Epsilon(0.0))]
+    kinds = [(Activation, Pass()), (AvgPool, Norm(1e-15)), (Linear, Epsilon(eps))]
+    composite = NameLayerMapComposite(names, kinds, [SequentialMergeBatchNorm()])
+    with Gradient(model, composite) as attributor:
+        logits, relevance = attributor(x, lambda y: y * F.one_hot(torch.tensor(target), y.shape[1]))
+    return relevance[:, None]
+
+
+def small_batch_norm_eps(model):
+    """zennit's merged BatchNorm still divides by sqrt(1 + eps), 5e-6 too much a layer."""
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.eps = 1e-14
+    return model
+
+
+def test_zennit_agrees_on_a_stack_of_convolutions():
+    """zennit's D leaves biases out: here the bias is written as what it is to us, a fourth input fixed at 1 in [0, 1]."""
+    later = [nn.ReLU(), nn.MaxPool2d(3, 2), nn.Conv2d(6, 5, 3, 1, 1), nn.BatchNorm2d(5), nn.ReLU()]
+    later += [nn.AvgPool2d(2, 1), nn.Conv2d(5, 5, 2), nn.BatchNorm2d(5), nn.ReLU(), nn.Flatten(), nn.Linear(20, 3)]
+    net = small_batch_norm_eps(randomised(nn.Sequential(nn.Conv2d(3, 6, 3, 1, 1), *later)))
+    four = nn.Conv2d(4, 6, 3, 1, 1, bias=False).double()
+    with torch.no_grad():
+        four.weight[:, :3], four.weight[:, 3] = net[0].weight, 0
+        four.weight[:, 3, 1, 1] = net[0].bias
+    x = images(3, 10, 10, box=BOXES["standardised"])
+    one = torch.ones(1, dtype=torch.float64)
+    low, high = (
+        torch.cat([bound, extra]).view(1, 4, 1, 1)
+        for bound, extra in zip(BOXES["standardised"], (0 * one, one), strict=True)
+    )
+    twin = by_zennit(nn.Sequential(four, *net[1:]), torch.cat([x, torch.ones_like(x[:, :1])], 1), 1, 0.05, low, high)
+    assert unlike(isnetlib.explain(net, x, 1, 0.05, BOXES["standardised"]), twin[:, :, :3]) < 1e-10
+
+
+def test_zennit_agrees_on_vgg11_bn():
+    """A first layer whose bias, BatchNorm merged, is not positive adds nothing to D in either."""
+    net, x = small_batch_norm_eps(randomised(build_model("vgg11_bn", 3))), images(3, 32, 32)
+    conv, norm = net.features[:2]
+    with torch.no_grad():
+        norm.bias.copy_(
+            (norm.running_mean - conv.bias) * norm.weight / norm.running_var.sqrt() - torch.rand_like(norm.bias)
+        )
+    assert unlike(isnetlib.explain(net, x, 1, 1e-2), by_zennit(net, x, 1, 1e-2, 0.0, 1.0)) < 1e-10
+
+
+# ---------------------------------------------------------------------------------------- every operation
+def in_place_sum(self, z):
+    out = self.conv(z)
+    out += z
+    out *= 2
+    out -= 0.1
+    out /= 3
+    return out.relu_()
+
+
+def keywords(self, z):
+    z = torch.add(input=torch.relu(input=z), other=z)
+    return torch.flatten(input=F.conv2d(input=z, weight=self.conv.weight, stride=2), start_dim=1)
+
+
+OPERATIONS = {
+    "relu": lambda self, z: F.relu(z),
+    "relu6": lambda self, z: F.relu6(9 * z),
+    "relu6 module": lambda self, z: nn.ReLU6(inplace=True)(9 * z),
+    "leaky relu": lambda self, z: F.leaky_relu(z, 0.1),
+    "hardtanh": lambda self, z: F.hardtanh(3 * z, -1, 2, inplace=True),
+    "strided, dilated, grouped convolution": lambda self, z: F.conv2d(
+        z, self.conv.weight[:, :2], None, 2, 2, 2, 2
+    ).relu(),
+    "padding='same'": lambda self, z: F.conv2d(z, self.conv.weight, padding="same").relu(),
+    "padding='valid'": lambda self, z: F.conv2d(z, self.conv.weight, padding="valid").relu(),
+    "reflecting padding": lambda self, z: F.conv2d(F.pad(z, (1, 1, 1, 1), mode="reflect"), self.conv.weight).relu(),
+    "conv1d": lambda self, z: F.conv1d(z.flatten(2), self.conv.weight[:, :, 0], padding=1).relu(),
+    "conv3d": lambda self, z: F.conv3d(z[:, :, None], self.conv.weight[:, :, None], padding=(0, 1, 1)).relu(),
+    "linear over the last dimension": lambda self, z: F.linear(z, self.conv.weight.view(18, 8)).relu(),
+    "batch norm": lambda self, z: self.norm(z.relu()).relu(),
+    "batch norm twice": lambda self, z: self.norm(self.norm(self.conv(z))).relu(),
+    "batch norm after linear": lambda self, z: norm_1d(F.linear(z.mean((2, 3)), self.conv.weight[:, :, 0, 0])).relu(),
+    "batch norm over rows": lambda self, z: norm_1d(F.linear(z.mean(3), self.conv.weight.view(18, 8)[:4])).relu(),
+    "max pool, overlapping": lambda self, z: F.max_pool2d(z, 3, 2, 1),
+    "max pool, dilated, ceil": lambda self, z: F.max_pool2d(z, 2, 2, 0, 2, ceil_mode=True),
+    "max pool 1d, 3d": lambda self, z: F.max_pool3d(F.max_pool1d(z.flatten(2), 2)[..., None, None], (3, 1, 1)),
+    "adaptive max pool": lambda self, z: F.adaptive_max_pool2d(z, (3, 5)),
+    "average pool": lambda self, z: F.avg_pool2d(z, 3, 2, 1, count_include_pad=False),
+    "adaptive average pool": lambda self, z: nn.AdaptiveAvgPool2d((3, 5))(z),
+    "adaptive average pool, upwards": lambda self, z: F.adaptive_avg_pool2d(z, 11),
+    "residual in place": in_place_sum,
+    "concatenation": lambda self, z: torch.cat([z, self.conv(z), z.new_ones(z.shape)], 1).relu(),
+    "chunks": lambda self, z: torch.cat(z.relu().chunk(2, 1)[::-1], 1),
+    "shuffle": lambda self, z: z.view(-1, 2, 2, 8, 8).transpose(1, 2).contiguous().view(-1, 4, 8, 8).relu(),
+    "stack, unbind": lambda self, z: torch.stack([z, z, *z[None].relu().unbind(0)]).sum(0),
+    "slices": lambda self, z: z[:, [0, 2], ::2].relu() + z[:, 1:3, 1::2],
+    "interpolation": lambda self, z: F.interpolate(z, size=5, mode="bilinear").relu(),
+    "pixel shuffle": lambda self, z: F.pixel_shuffle(z, 2).relu(),
+    "broadcast": lambda self, z: z.relu() + z.mean((2, 3), keepdim=True),
+    "scale": lambda self, z: (1 - self.scale * z / 3).relu(),
+    "same dtype": lambda self, z: z.to(z.dtype).type_as(z).relu(),
+    "reused": lambda self, z: self.relu(self.conv(self.relu(self.conv(z)))),
+    "keywords": keywords,
+    "builtin sum": lambda self, z: sum([z, z.relu()]),
+    "dropout in eval mode": lambda self, z: F.dropout(z, 0.5, training=False).relu(),
+}
+
+
+def norm_1d(z):
+    return F.batch_norm(z, z.new_zeros(4), z.new_tensor([1.0, 2.0, 3.0, 4.0]), z.new_ones(4), z.new_ones(4))
+
+
+operation = pytest.mark.parametrize("f", OPERATIONS.values(), ids=OPERATIONS)
+
+
+@operation
+def test_operation_is_input_times_gradient(f):
+    net, x = Between(f), images(3, 8, 8)
+    maps = isnetlib.explain(net, x, "all", eps=0, box=None)
+    assert unlike(maps, torch.cat([twins.explain(net, x, c) for c in range(3)], 1)) < 1e-12
+
+
+@operation
+def test_operation_can_be_trained_through(f):
+    """d (R . v) / d weights along a random direction, against finite differences; three maps, eps and z^B."""
+    net, x, v = Between(f), images(3, 8, 8), torch.randn(2, 3, 3, 8, 8).double()
+    start = torch.randn(2, 3, 3).double()
+
+    def value():
+        with isnetlib.LRP(0.1) as lrp:
+            logits = net(x)
+        return (lrp.relevance(start, logits) * v).sum(), logits
+
+    out, logits = value()
+    assert torch.equal(logits, net(x))
+    parameters = list(net.parameters())
+    slopes = torch.autograd.grad(out, parameters, allow_unused=True, materialize_grads=True)
+    directions, h, ends = [torch.randn_like(p) for p in parameters], 1e-7, []
+    with torch.no_grad():
+        for step in (h, -2 * h):
+            torch._foreach_add_(parameters, directions, alpha=step)
+            ends.append(value()[0])
+    analytic = sum((slope * d).sum() for slope, d in zip(slopes, directions, strict=True))
+    assert ((ends[0] - ends[1]) / (2 * h)).item() == pytest.approx(analytic.item(), rel=1e-6)
+
+
+# ---------------------------------------------------------------------------------------------- activations and dropout in all forms
+RELUS = {
+    "function": lambda self, z: F.relu(z),
+    "method": lambda self, z: z.relu(),
+    "torch": lambda self, z: torch.relu(input=z),
+    "module": lambda self, z: nn.ReLU()(z),
+    "module in place": lambda self, z: nn.ReLU(inplace=True)(z),
+    "method in place": lambda self, z: z.relu_(),
+    "function in place": lambda self, z: F.relu_(z),
+    "in place, result not used": lambda self, z: (F.relu(z, inplace=True), z)[1],
+    "in place, on a view that is used": lambda self, z: z.view(-1, 2, 2, 8, 8).relu_().view(-1, 4, 8, 8),
+}
+
+
+@pytest.mark.parametrize("f", RELUS.values(), ids=RELUS)
+def test_forms_of_relu_agree(f):
+    net, x = Between(lambda self, z: self.conv(z.relu()).relu()), images(3, 8, 8)
+    R = isnetlib.explain(net, x, 1, box=None)
+    net.f = lambda self, z: f(self, self.conv(f(self, z)))
+    assert unlike(isnetlib.explain(net, x, 1, box=None), R) < 1e-12
+    with isnetlib.LRP(box=None):
+        logits = net(x)
+    assert torch.equal(logits, net(x))
+
+
+ACTIVATIONS = {
+    "relu6": (F.relu6, F.relu6, nn.ReLU6(), nn.ReLU6(inplace=True), lambda z: F.hardtanh(z, 0, 6)),
+    "leaky_relu": (F.leaky_relu, nn.LeakyReLU(), nn.LeakyReLU(inplace=True), F.leaky_relu_),
+    "hardtanh": (F.hardtanh, nn.Hardtanh(), nn.Hardtanh(inplace=True), F.hardtanh_),
+}
+
+
+@pytest.mark.parametrize("name", ACTIVATIONS)
+def test_other_activations_divide_by_what_went_in(name):
+    """G f(z) / (z + eps s(z)), on both sides of zero and where f is flat."""
+    f, *forms = ACTIVATIONS[name]
+    net, x = Between(lambda self, z: twins.ModifiedGradient.apply(9 * z, f, 0.1)), images(3, 8, 8)
+    R = twins.explain(net, x, 1, 0.1)
+    for form in forms:
+        net.f = lambda self, z, form=form: form(9 * z)
+        assert unlike(isnetlib.explain(net, x, 1, 0.1, box=None), R) < 1e-12
+
+
+@pytest.mark.parametrize("drop", [nn.Dropout(0.4), nn.Dropout(0.4, inplace=True), nn.Dropout2d(0.4), nn.Dropout(1.0)])
+def test_dropout_passes_relevance_where_it_passed_activation(drop):
+    net, x = Between(lambda self, z: F.relu(self.conv(drop(F.relu(z))))), images(3, 8, 8)
+    torch.manual_seed(1)
+    plain = net(x)
+    torch.manual_seed(1)
+    with isnetlib.LRP(box=None) as lrp:
+        logits = net(x)
+    torch.manual_seed(1)
+    R = twins.explain(net, x, 1, 1e-2)
+    assert torch.equal(logits, plain)
+    assert torch.allclose(lrp.relevance(torch.eye(3).double()[1].expand(2, 1, 3), logits), R, 1e-9, 1e-12)
+
+
+# --------------------------------------------------------------------------------------------------------- what is refused
+def overwritten_through_a_view(self, z):
+    z[:, :2].relu_()
+    return z
+
+
+def view_of_what_is_overwritten(self, z):
+    half = z[:, :2]
+    z.relu_()
+    return half
+
+
+def other_view_of_what_is_overwritten(self, z):
+    a, b = z.view(-1, 2, 2, 8, 8), z.flatten(1)
+    a.relu_()
+    return b
+
+
+def written_into(self, z):
+    z[:, 0] = 0
+    return z
+
+
+class Doubled(torch.autograd.Function):
+    """What NumPy does is not seen."""
+
+    @staticmethod
+    def forward(ctx, z):
+        return torch.from_numpy(2 * z.detach().numpy())
+
+    @staticmethod
+    def backward(ctx, g):
+        return 2 * g
+
+
+REFUSED = {
+    "a product": (lambda self, z: z * z.sigmoid(), "mul: both factors depend on the image"),
+    "a quotient": (lambda self, z: z / (1 + z.mean()), "div: the divisor depends on the image"),
+    "a quotient, rounded": (lambda self, z: torch.div(z, 2, rounding_mode="floor"), "or the quotient is rounded"),
+    "one over": (lambda self, z: 1 / (z + 9), "rdiv: this operation has no relevance rule"),
+    "gelu": (lambda self, z: F.gelu(z), "gelu: this operation has no relevance rule"),
+    "silu in place": (lambda self, z: F.silu(z, inplace=True), "silu: this operation has no relevance rule"),
+    "layer norm": (lambda self, z: F.layer_norm(z, (8, 8)), "layer_norm: this operation has no relevance rule"),
+    "hardtanh off zero": (lambda self, z: F.hardtanh(z, 1, 2), "f\\(0\\) is not 0"),
+    "even 'same'": (lambda self, z: F.conv2d(z, self.conv.weight[..., :2], padding="same"), "pad explicitly"),
+    "in place through a view": (overwritten_through_a_view, "shares memory"),
+    "view of what is overwritten": (view_of_what_is_overwritten, "shares memory"),
+    "other view": (other_view_of_what_is_overwritten, "shares memory"),
+    "written into": (written_into, "setitem: this operation has no relevance rule"),
+    "out of sight": (lambda self, z: z + Doubled.apply(z), "out of sight"),
+    "all out of sight": (lambda self, z: Doubled.apply(z), "no operation that was seen leads from the image"),
+}
+
+
+@pytest.mark.filterwarnings("ignore:Using padding='same'")
+@pytest.mark.parametrize("f, reason", REFUSED.values(), ids=REFUSED)
+def test_what_is_not_covered_is_refused(f, reason):
+    net, x = Between(f), images(3, 8, 8)
+    with pytest.raises(isnetlib.NotCovered, match=reason):
+        with isnetlib.LRP() as lrp:
+            logits = net(x)
+        assert torch.equal(logits, net(x))
+        lrp.relevance(torch.ones(2, 1, 3).double(), logits)
