@@ -1,4 +1,6 @@
-"""ISNet: classifiers that ignore the background, by training on their own LRP heatmaps. Reading order: lrp, rules, loss, isnet."""
+"""ISNet: classifiers that ignore the background, by training on their own LRP heatmaps. Reading order: lrp, rules,
+loss, isnet.
+"""
 
 from isnetlib.isnet import ISNet
 from isnetlib.loss import heatmap_loss

@@ -1,4 +1,6 @@
-"""What training and using a method cost, against the plain classifier, side by side in one run: ratios, because seconds belong to the machine."""
+"""What training and using a method cost, against the plain classifier, side by side in one run: ratios, because seconds
+belong to the machine.
+"""
 
 import multiprocessing
 import statistics
@@ -12,11 +14,26 @@ import torch
 from isnetlib.baselines import build
 from isnetlib.train import peak_mib
 
-COLUMNS = ["network", "size", "batch", "variant", "phase", "maps", "ratio_to_plain_step", "ratio_to_plain_inference", "seconds", "peak_mib", "rounds", "threads"]
+COLUMNS = [
+    "network",
+    "size",
+    "batch",
+    "variant",
+    "phase",
+    "maps",
+    "ratio_to_plain_step",
+    "ratio_to_plain_inference",
+    "seconds",
+    "peak_mib",
+    "rounds",
+    "threads",
+]
 
 
 def training_step(variant: str, network: str, size: int, batch: int, classes: int, seed: int = 0) -> Callable:
-    """A function that makes one training step of the method `variant` on random images (batch, 3, size, size); SGD with momentum, train mode."""
+    """A function that makes one training step of the method `variant` on random images (batch, 3, size, size); SGD with
+    momentum, train mode.
+    """
     generator = torch.Generator().manual_seed(seed)
     x, y = torch.rand(batch, 3, size, size, generator=generator), torch.randint(classes, (batch,), generator=generator)
     mask = torch.zeros(batch, 1, size, size)
@@ -66,8 +83,12 @@ def _peak(variant, network, size, batch, classes, steps):
     return peak_mib()
 
 
-def measure(network: str, size: int, batch: int, classes: int, variants: list[str], rounds: int, memory: bool = True) -> pd.DataFrame:
-    """Rows of cost.csv for one network: medians over `rounds` of training steps and of predictions; the first variant is the plain one."""
+def measure(
+    network: str, size: int, batch: int, classes: int, variants: list[str], rounds: int, memory: bool = True
+) -> pd.DataFrame:
+    """Rows of cost.csv for one network: medians over `rounds` of training steps and of predictions; the first variant
+    is the plain one.
+    """
     setting = {"network": network, "size": size, "batch": batch, "rounds": rounds, "threads": torch.get_num_threads()}
     rows = []
     for phase, make in (("training", training_step), ("inference", inference)):
@@ -77,7 +98,17 @@ def measure(network: str, size: int, batch: int, classes: int, variants: list[st
             median = statistics.median(seconds[v])
             peak = peak_of_steps(v, network, size, batch, classes) if memory and phase == "training" else None
             ratio = {"training": "ratio_to_plain_step", "inference": "ratio_to_plain_inference"}[phase]
-            rows.append(setting | {"variant": v, "phase": phase, "maps": maps(v, classes), ratio: median / plain, "seconds": median, "peak_mib": peak})
+            rows.append(
+                setting
+                | {
+                    "variant": v,
+                    "phase": phase,
+                    "maps": maps(v, classes),
+                    ratio: median / plain,
+                    "seconds": median,
+                    "peak_mib": peak,
+                }
+            )
     return pd.DataFrame(rows, columns=COLUMNS)
 
 

@@ -41,14 +41,18 @@ def in_eval(method: nn.Module):
 
 @torch.no_grad()
 def scores(method: nn.Module, images, batch_size: int = 256, device: str = "cpu") -> tuple[np.ndarray, np.ndarray]:
-    """Labels y (N,) or (N, K) and probabilities p (N, K) of a data set, in eval mode; the method's mode is left as it was."""
+    """Labels y (N,) or (N, K) and probabilities p (N, K) of a data set, in eval mode; the method's mode is left as it
+    was.
+    """
     with in_eval(method):
         parts = [(y, method.predict(x.to(device)).cpu()) for x, y, _, _ in _batches(images, batch_size)]
     return tuple(torch.cat(part).numpy() for part in zip(*parts, strict=True))
 
 
 def measure(metric: str, y: np.ndarray, p: np.ndarray) -> float:
-    """accuracy, macro_f1 (mean of the classes' F1), or auc (binary; several classes: mean over pairs, Hand & Till; several labels: mean over labels)."""
+    """accuracy, macro_f1 (mean of the classes' F1), or auc (binary; several classes: mean over pairs, Hand & Till;
+    several labels: mean over labels).
+    """
     if metric == "auc":
         if p.shape[1] == 2 and y.ndim == 1:
             p = p[:, 1]
@@ -69,27 +73,37 @@ def log_loss(y: np.ndarray, p: np.ndarray) -> float:
 
 
 def background_share(R: Tensor, mask: Tensor) -> Tensor:
-    """sum |R| outside the mask / sum |R|, absolute values summed over channels; (B,), NaN where no mask is known or no relevance is left.
+    """sum |R| outside the mask / sum |R|, absolute values summed over channels; (B,), NaN where no mask is known or no
+    relevance is left.
 
-    R (B, 1, C, H, W) relevance of the winning class, mask (B, 1, H, W). A map spread evenly has the background's share of the area: the chance level.
+    R (B, 1, C, H, W) relevance of the winning class, mask (B, 1, H, W). A map spread evenly has the background's share
+    of the area: the chance level.
     """
     A = R.abs().sum((1, 2))
     share = (A * (1 - mask[:, 0])).sum((1, 2)) / A.sum((1, 2))
     return torch.where(mask.flatten(1).amax(1) > 0, share, torch.nan)
 
 
-def test(method: nn.Module, images, batch_size: int = 128, device: str = "cpu", publishable: bool = False) -> Tested:
-    """Predictions, background_share with its chance level, logit_change, and small maps of the first cases, for a data set.
+def heatmap(method: nn.Module, x: Tensor) -> Tensor:
+    """Relevance of the winning class (B, 1, C, H, W), by the method's own `explain(x)` where its prediction is more
+    than its classifier's.
+    """
+    return method.explain(x) if hasattr(method, "explain") else explain(method.model, x)
 
-    logit_change: how much the scores move when the background is swapped with another class's image, mean over classes of |change of log p - its mean|,
-    in units of the standard deviation of the same quantity over the test set; 0 = the background does not matter.
-    publishable: whether the images themselves may be kept beside the maps.
+
+def test(method: nn.Module, images, batch_size: int = 128, device: str = "cpu", publishable: bool = False) -> Tested:
+    """Predictions, background_share with its chance level, logit_change, and small maps of the first cases, for a data
+    set.
+
+    logit_change: how much the scores move when the background is swapped with another class's image, mean over classes
+    of |change of log p - its mean|, in units of the standard deviation of the same quantity over the test set; 0 = the
+    background does not matter. publishable: whether the images themselves may be kept beside the maps.
     """
     y, p = scores(method, images, batch_size, device)
     shares, chance, kept = [], [], []
     for x, _, mask, _ in _batches(images, batch_size):
         with in_eval(method):
-            R = explain(method.model, x.to(device)).cpu()
+            R = heatmap(method, x.to(device)).cpu()
         shares.append(background_share(R, mask))
         chance.append(torch.where(mask.flatten(1).amax(1) > 0, 1 - mask.flatten(1).mean(1), torch.nan))
         if sum(len(part[0]) for part in kept) < MAPS:
@@ -104,7 +118,9 @@ def test(method: nn.Module, images, batch_size: int = 128, device: str = "cpu", 
 
 
 def logit_change(method: nn.Module, images, p: np.ndarray, batch_size: int = 128, device: str = "cpu") -> np.ndarray:
-    """(N,) change of the centred log-probabilities under swapped backgrounds, in units of their spread; NaN where no mask is known. See `test`."""
+    """(N,) change of the centred log-probabilities under swapped backgrounds, in units of their spread; NaN where no
+    mask is known. See `test`.
+    """
     x, y, mask, _ = images[list(range(len(images)))]
     swapped = images.subset(range(len(images)))
     swapped.x = swap_backgrounds(x, y, mask, torch.Generator().manual_seed(0))
@@ -115,24 +131,32 @@ def logit_change(method: nn.Module, images, p: np.ndarray, batch_size: int = 128
 
 def test_all(method: nn.Module, experiment, device: str = "cpu") -> dict[str, Tested]:
     """Every test set of an experiment, by name."""
-    return {name: test(method, images, device=device, publishable=experiment.publishable) for name, images in experiment.tests.items()}
+    return {
+        name: test(method, images, device=device, publishable=experiment.publishable)
+        for name, images in experiment.tests.items()
+    }
 
 
 def summarise(predictions: pd.DataFrame) -> dict[str, float]:
-    """Metrics of one test set from its predictions: accuracy, macro_f1, auc, and the means of the shares and of logit_change (NaN: not defined here)."""
+    """Metrics of one test set from its predictions: accuracy, macro_f1, auc, and the means of the shares and of
+    logit_change (NaN: not defined here).
+    """
     y = predictions.filter(regex="^y(_|$)").to_numpy()
     p = predictions.filter(regex="^p_").to_numpy()
     y = y[:, 0] if "y" in predictions else y
     p = np.column_stack([1 - p[:, 0], p[:, 0]]) if p.shape[1] == 1 and y.ndim == 1 else p
     metrics = {name: measure(name, y, p) for name in ("accuracy", "macro_f1")}
     metrics["auc"] = measure("auc", y, p) if len(np.unique(y)) == p.shape[1] or y.ndim == 2 else np.nan
-    return metrics | {name: float(predictions[name].mean()) for name in ("background_share", "chance_share", "logit_change")}
+    return metrics | {
+        name: float(predictions[name].mean()) for name in ("background_share", "chance_share", "logit_change")
+    }
 
 
 def write(folder: str | Path, tested: dict[str, dict[str, Tested]], facts: dict) -> dict:
     """Write predictions, heatmaps.npz and, last, metrics.json of a run; returns what metrics.json holds.
 
-    tested: by selection rule, "swapped" (the named one) and "internal"; facts: what else metrics.json should tell (epochs, seconds, memory, ...).
+    tested: by selection rule, "swapped" (the named one) and "internal"; facts: what else metrics.json should tell
+    (epochs, seconds, memory, ...).
     """
     folder = Path(folder)
     summary = {"selection.internal": {}, **facts}
@@ -140,9 +164,13 @@ def write(folder: str | Path, tested: dict[str, dict[str, Tested]], facts: dict)
         where = "predictions" if rule == "swapped" else f"predictions_{rule}_selection"
         for name, one in part.items():
             write_atomically(folder / where / f"{name}.csv", one.predictions.to_csv(index=False, float_format="%.6g"))
-        summary["metrics" if rule == "swapped" else f"selection.{rule}"] = {name: summarise(one.predictions) for name, one in part.items()}
+        summary["metrics" if rule == "swapped" else f"selection.{rule}"] = {
+            name: summarise(one.predictions) for name, one in part.items()
+        }
     buffer = io.BytesIO()
-    np.savez_compressed(buffer, **{f"{key}_{name}": array for name, one in tested["swapped"].items() for key, array in one.maps.items()})
+    np.savez_compressed(
+        buffer, **{f"{key}_{name}": array for name, one in tested["swapped"].items() for key, array in one.maps.items()}
+    )
     write_atomically(folder / "heatmaps.npz", buffer.getvalue())
     text = json.dumps(summary, indent=1).replace("NaN", "null")
     write_atomically(folder / "metrics.json", text + "\n")
@@ -162,7 +190,10 @@ def _batches(images, batch_size):
 def _small_maps(kept, y, p, publishable) -> dict[str, np.ndarray]:
     R, x, mask = (torch.cat(part)[:MAPS] for part in zip(*kept, strict=True))
     side = [min(MAP_SIDE, s) for s in R.shape[-2:]]
-    small = {"relevance": adaptive_avg_pool2d(R, side).numpy(), "mask": (adaptive_avg_pool2d(mask, side) >= 0.5).numpy()}
+    small = {
+        "relevance": adaptive_avg_pool2d(R, side).numpy(),
+        "mask": (adaptive_avg_pool2d(mask, side) >= 0.5).numpy(),
+    }
     scale = np.abs(small["relevance"]).max((1, 2), keepdims=True).clip(1e-12)  # float16 would flush tiny maps to 0
     small["relevance"] = (small["relevance"] / scale).astype(np.float16)
     if publishable:

@@ -70,7 +70,7 @@ def cell(frame: pd.DataFrame, **where) -> pd.Series | None:
 
 
 def hardest(seeds: pd.DataFrame, experiment: str) -> str | None:
-    """The test set on which the standard classifier (if it is not there: the mean method) does worst, of equals the last."""
+    """The test set on which the standard classifier (without one: all together) does worst, of equals the last."""
     rows = primary(seeds, experiment)
     rows = rows[(rows["test_set"] != "gap") & rows["mean"].notna()]
     standard = rows[rows["method"] == "standard"]
@@ -137,8 +137,9 @@ def goals(seeds: pd.DataFrame, experiment: str) -> pd.DataFrame:
 def goal_sentences(seeds: pd.DataFrame, experiment: str) -> Iterator[str]:
     """How many goals are met; for each method those that it misses, with the goal, the mean and by how much."""
     frame = goals(seeds, experiment)
-    if len(frame):
-        yield f"{int(frame['met'].sum())} of {len(frame)} goals that were named before the runs are met."
+    if frame.empty:
+        return
+    yield f"{int(frame['met'].sum())} of {len(frame)} goals that were named before the runs are met."
     missed = frame[~frame["met"]]
     for method in methods(missed):
         told = []

@@ -2,14 +2,16 @@
 
     L = (1 - P) L_classification + P (w1 background + w2 foreground)
 
-    method = isnetlib.ISNet(model, variant="selective")
-    loss, parts = method.loss(x, y, mask);  loss.backward()
-    scores = method.predict(x)                                # the bare classifier: no mask, no relevance, no extra cost
+    method = isnetlib.ISNet(model, variant="selective") loss, parts = method.loss(x, y, mask);  loss.backward() scores =
+    method.predict(x)                                # the bare classifier: no mask, no relevance, no extra cost
 
-Variants differ in what is explained (Bassi, Dertkigil & Cavalli, arXiv 2202.00232, for `original`; Bassi, Decherchi & Cavalli, arXiv 2401.08409, for the others):
-original: every logit, a map each, stacked in one pass: cost grows with the number of classes. selective: the log-odds of the least likely class, one map.
-stochastic: one logit a sample, the winner or, with a fair coin, any other: one map.
+Variants differ in what is explained (Bassi, Dertkigil & Cavalli, arXiv 2202.00232, for `original`; Bassi, Decherchi &
+Cavalli, arXiv 2401.08409, for the others): original: every logit, a map each, stacked in one pass: cost grows with the
+number of classes. selective: the log-odds of the least likely class, one map. stochastic: one logit a sample, the
+winner or, with a fair coin, any other: one map.
 """
+
+import copy
 
 import torch
 from torch import Tensor, nn
@@ -24,32 +26,39 @@ class ISNet(nn.Module):
     """The method around a classifier `model` (any network that `isnetlib.check` accepts), which stays as it is.
 
     heatmap_weight: P in [0, 1]. eps, box: see `isnetlib.LRP`. decay, steepness, weights: see `isnetlib.heatmap_loss`.
-    range: (C1, C2) of the foreground term, or "auto": `calibrate` must then be called with batches and a plainly trained model before training.
-    multilabel: labels are 0/1 floats (B, K), each with its own sigmoid.
+    range: (C1, C2) of the foreground term, or "auto": read off the same network trained plainly for `plain_epochs`
+    (`prepare`, or `calibrate` by hand). multilabel: labels are 0/1 floats (B, K), each with its own sigmoid.
     """
 
     def __init__(
         self, model: nn.Module, variant: str = "selective", heatmap_weight: float = 0.7, eps: float = 1e-2, box: tuple | None = (0.0, 1.0),
-        decay: float = 0.9, steepness: float = 1.0, weights: tuple = (1.0, 3.0), range: tuple | str = (1.0, 25.0), multilabel: bool = False,
+        decay: float = 0.9, steepness: float = 1.0, weights: tuple = (1.0, 3.0), range: tuple | str = (1.0, 25.0), plain_epochs: int = 3,
+        multilabel: bool = False,
     ):  # fmt: skip
         super().__init__()
         if variant not in VARIANTS:
             raise ValueError(f"variant {variant!r}: use one of {', '.join(VARIANTS)}")
         if not 0 <= heatmap_weight <= 1:
-            raise ValueError(f"heatmap_weight is P in (1 - P) classification + P heatmap, in [0, 1]; got {heatmap_weight}")
+            raise ValueError(
+                f"heatmap_weight is P in (1 - P) classification + P heatmap, in [0, 1]; got {heatmap_weight}"
+            )
         self.model, self.variant, self.heatmap_weight, self.multilabel = model, variant, heatmap_weight, multilabel
         self.eps, self.box, self.decay, self.steepness, self.weights = eps, box, decay, steepness, tuple(weights)
-        self.auto_range = range == "auto"
+        self.auto_range, self.plain_epochs = range == "auto", plain_epochs
         self.register_buffer("range", torch.tensor([torch.nan] * 2 if self.auto_range else [float(c) for c in range]))
 
     def loss(self, x: Tensor, y: Tensor, mask: Tensor | None) -> tuple[Tensor, dict[str, float]]:
-        """Loss of a batch and its terms. x (B, C, H, W), y (B,) or 0/1 floats (B, K), mask (B, 1, H, W); None, or rows of zeros or NaN: no mask known."""
+        """Loss of a batch and its terms. x (B, C, H, W), y (B,) or 0/1 floats (B, K), mask (B, 1, H, W); None, or rows
+        of zeros or NaN: no mask known.
+        """
         with LRP(self.eps, self.box) as lrp:
             logits = logits_of(self.model(x))
         classification = classification_loss(logits, y)
-        if mask is None:
+        if mask is None or self.heatmap_weight == 0:
             return (1 - self.heatmap_weight) * classification, {"classification": classification.item()}
-        heatmap = heatmap_loss(lrp.relevance(self.start(logits), logits), mask, self.decay, self.steepness, self.weights, self._range())
+        heatmap = heatmap_loss(
+            lrp.relevance(self.start(logits), logits), mask, self.decay, self.steepness, self.weights, self._range()
+        )
         total = (1 - self.heatmap_weight) * classification + self.heatmap_weight * heatmap.total
         parts = {"classification": classification, "background": heatmap.background, "foreground": heatmap.foreground}
         return total, {name: part.item() for name, part in parts.items()}
@@ -64,8 +73,23 @@ class ISNet(nn.Module):
         """Probabilities (B, K) by the bare classifier."""
         return probabilities(logits_of(self.model(x)), self.multilabel)
 
+    def prepare(self, train, validation, learn) -> None:
+        """Before training: read the range off a copy of the network that learns plainly and is then thrown away. See
+        `isnetlib.train.fit`.
+        """
+        if not self.auto_range:
+            return
+        plain = ISNet(copy.deepcopy(self.model), heatmap_weight=0.0, multilabel=self.multilabel)
+        learn(plain, self.plain_epochs)
+        device = self.range.device
+        self.calibrate(
+            plain.model.eval(), (train[rows][0].to(device) for rows in torch.arange(min(1000, len(train))).split(50))
+        )
+
     def calibrate(self, model: nn.Module, batches) -> tuple[float, float]:
-        """Set (C1, C2) from the maps of `model`, the same network trained plainly for a few epochs, on `batches` of images x; returns them."""
+        """Set (C1, C2) from the maps of `model`, the same network trained plainly for a few epochs, on `batches` of
+        images x; returns them.
+        """
         totals = []
         for x in batches:
             with torch.no_grad(), LRP(self.eps, self.box) as lrp:
@@ -77,7 +101,9 @@ class ISNet(nn.Module):
 
     def _range(self) -> tuple[float, float]:
         if self.range.isnan().any():
-            raise RuntimeError('range="auto" needs ISNet.calibrate(model, batches) before training, or give (C1, C2) by hand, for example (1, 25)')
+            raise RuntimeError(
+                'range="auto" needs ISNet.calibrate(model, batches) before training, or give (C1, C2) by hand, for example (1, 25)'
+            )
         return tuple(self.range.tolist())
 
 

@@ -1,7 +1,9 @@
-"""The heatmap loss of ISNet: little relevance in the background, a sane amount in the foreground. One function an equation.
+"""The heatmap loss of ISNet: little relevance in the background, a sane amount in the foreground. One function an
+equation.
 
-R: relevance at the input (B, M, C, H, W), raw and signed. mask: (B, 1, H, W), or (B, M, H, W) for a mask a map; 1 = region of interest (ROI), 0 = background.
-A = |R|. Samples whose mask holds no ROI or no background (empty, full, or missing: all zeros or NaN) carry no instruction and are weighted out.
+R: relevance at the input (B, M, C, H, W), raw and signed. mask: (B, 1, H, W), or (B, M, H, W) for a mask a map; 1 =
+region of interest (ROI), 0 = background. A = |R|. Samples whose mask holds no ROI or no background (empty, full, or
+missing: all zeros or NaN) carry no instruction and are weighted out.
 """
 
 import math
@@ -23,15 +25,19 @@ class HeatmapLoss(NamedTuple):
 
 
 def prepare_mask(mask: Tensor, size: torch.Size) -> tuple[Tensor, Tensor]:
-    """Binary mask (B, M or 1, 1, H, W) at the map's `size` (H, W), and which of them carry an instruction, (B, M or 1) of 0 and 1.
+    """Binary mask (B, M or 1, 1, H, W) at the map's `size` (H, W), and which of them carry an instruction, (B, M or 1)
+    of 0 and 1.
 
-    A mask of another size is shrunk by adaptive average pooling and each cell that holds some ROI becomes ROI. Raises ValueError for other values than 0 and 1.
+    A mask of another size is shrunk by adaptive average pooling and each cell that holds some ROI becomes ROI. Raises
+    ValueError for other values than 0 and 1.
     """
     if mask.ndim != 4:
         raise ValueError(f"mask must be (batch, 1, height, width), got {tuple(mask.shape)}")
     mask = torch.nan_to_num(mask.float())
     if not ((mask == 0) | (mask == 1)).all():
-        raise ValueError(f"a mask holds 0 (background) and 1 (region of interest) only, got values from {mask.min():.3g} to {mask.max():.3g}")
+        raise ValueError(
+            f"a mask holds 0 (background) and 1 (region of interest) only, got values from {mask.min():.3g} to {mask.max():.3g}"
+        )
     if mask.shape[-2:] != size:
         mask = (F.adaptive_avg_pool2d(mask, size) > 0).float()
     area = mask.flatten(2).mean(2)
@@ -39,7 +45,9 @@ def prepare_mask(mask: Tensor, size: torch.Size) -> tuple[Tensor, Tensor]:
 
 
 def normalise(A: Tensor, mask: Tensor) -> Tensor:
-    """N = A / (mean of A over channels and pixels of the ROI), for each sample and map: only the ratio of background to foreground counts."""
+    """N = A / (mean of A over channels and pixels of the ROI), for each sample and map: only the ratio of background to
+    foreground counts.
+    """
     roi = (A * mask).sum((2, 3, 4)) / (mask.sum((2, 3, 4)) * A.shape[2] + TINY)
     return A / (roi[..., None, None, None] + TINY)
 
@@ -47,7 +55,8 @@ def normalise(A: Tensor, mask: Tensor) -> Tensor:
 def gwrp(v: Tensor, decay: float) -> Tensor:
     """Global weighted ranked pooling over the last dimension: G = sum_i d^(i-1) v_i / sum_i d^(i-1), v_1 >= v_2 >= ...
 
-    d = 0: maximum, d = 1: mean. Only the top values whose weights exceed 1e-7 of the sum are sorted out (d = 0.9: 152 of them).
+    d = 0: maximum, d = 1: mean. Only the top values whose weights exceed 1e-7 of the sum are sorted out (d = 0.9: 152
+    of them).
     """
     n = v.shape[-1]
     if decay == 1:
@@ -60,16 +69,20 @@ def gwrp(v: Tensor, decay: float) -> Tensor:
 
 
 def background_term(A: Tensor, mask: Tensor, decay: float, steepness: float) -> Tensor:
-    """-log(1 - G / (G + E)) = log(1 + G / E), with G = GWRP of the normalised relevance in the background; mean over channels, (B, M)."""
+    """-log(1 - G / (G + E)) = log(1 + G / E), with G = GWRP of the normalised relevance in the background; mean over
+    channels, (B, M).
+    """
     G = gwrp((normalise(A, mask) * (1 - mask)).flatten(3), decay)
     return torch.log1p(G / steepness).mean(2)
 
 
 def foreground_term(A: Tensor, mask: Tensor, low: float, high: float) -> Tensor:
-    """0 while the ROI's total relevance F lies in [C1, C2]; (F / C1 - 1)^2 below; ((F - C2) / C1)^2 above, going on linearly from C1 + C2; (B, M).
+    """0 while the ROI's total relevance F lies in [C1, C2]; (F / C1 - 1)^2 below; ((F - C2) / C1)^2 above, going on
+    linearly from C1 + C2; (B, M).
 
-    The floor C1 rules out the empty map, the ceiling C2 the way out of blowing up the foreground. The straight tail keeps the slope it has where it starts,
-    so that an early F of a thousand times C1 does not drown the classification loss.
+    The floor C1 rules out the empty map, the ceiling C2 the way out of blowing up the foreground. The straight tail
+    keeps the slope it has where it starts, so that an early F of a thousand times C1 does not drown the classification
+    loss.
     """
     total = (A * mask).sum((2, 3, 4))
     below = (total / low).clamp(max=1) - 1
@@ -78,17 +91,28 @@ def foreground_term(A: Tensor, mask: Tensor, low: float, high: float) -> Tensor:
 
 
 def heatmap_loss(
-    R: Tensor, mask: Tensor, decay: float = 0.9, steepness: float = 1.0, weights: tuple = (1.0, 3.0), foreground_range: tuple = (1.0, 25.0)
+    R: Tensor,
+    mask: Tensor,
+    decay: float = 0.9,
+    steepness: float = 1.0,
+    weights: tuple = (1.0, 3.0),
+    foreground_range: tuple = (1.0, 25.0),
 ) -> HeatmapLoss:
-    """L_LRP = w1 background + w2 foreground: means over maps, then over the samples that carry an instruction (0 where none does).
+    """L_LRP = w1 background + w2 foreground: means over maps, then over the samples that carry an instruction (0 where
+    none does).
 
-    decay: d of GWRP in [0, 1]; lower = aims at the hottest pixels. steepness: E > 0. weights: (w1, w2). foreground_range: (C1, C2), 0 < C1 < C2.
+    decay: d of GWRP in [0, 1]; lower = aims at the hottest pixels. steepness: E > 0. weights: (w1, w2).
+    foreground_range: (C1, C2), 0 < C1 < C2.
     """
     low, high = (float(c) for c in foreground_range)
     if not (0 <= decay <= 1 and steepness > 0 and 0 < low < high):
-        raise ValueError(f"need 0 <= decay <= 1, steepness > 0, 0 < C1 < C2; got decay {decay}, steepness {steepness}, range ({low}, {high})")
-    if R.ndim != 5 or mask.shape[0] != R.shape[0]:
-        raise ValueError(f"R must be (batch, maps, channels, height, width) with a mask a sample; got {tuple(R.shape)} and masks {tuple(mask.shape)}")
+        raise ValueError(
+            f"need 0 <= decay <= 1, steepness > 0, 0 < C1 < C2; got decay {decay}, steepness {steepness}, range ({low}, {high})"
+        )
+    if R.ndim != 5 or mask.shape[0] != R.shape[0] or (mask.ndim == 4 and mask.shape[1] not in (1, R.shape[1])):
+        raise ValueError(
+            f"R must be (batch, maps, channels, height, width) with a mask a sample or a map; got {tuple(R.shape)} and masks {tuple(mask.shape)}"
+        )
     A = (R if R.dtype == torch.float64 else R.float()).abs()
     mask, valid = (part.to(A.dtype) for part in prepare_mask(mask, R.shape[-2:]))
     roi = torch.where(valid.bool()[:, :, None, None, None], mask, 1.0)  # a stand-in that keeps the unused terms finite
@@ -100,11 +124,15 @@ def heatmap_loss(
 
 
 def foreground_range(totals: Tensor) -> tuple[float, float]:
-    """(C1, C2) from the total absolute relevance (N,) of samples under a plain classifier: C1 = max(mu / 5, mu - 3 sd), C2 = min(25 C1, mu + 3 sd)."""
+    """(C1, C2) from the total absolute relevance (N,) of samples under a plain classifier: C1 = max(mu / 5, mu - 3 sd),
+    C2 = min(25 C1, mu + 3 sd).
+    """
     mean, sd = totals.mean().item(), totals.std().item()
     low = max(mean / 5, mean - 3 * sd)
     if not 0 < low < math.inf:
-        raise ValueError(f"no foreground range follows from relevance totals of mean {mean:.3g}: give (C1, C2) by hand, for example (1, 25)")
+        raise ValueError(
+            f"no foreground range follows from relevance totals of mean {mean:.3g}: give (C1, C2) by hand, for example (1, 25)"
+        )
     return low, max(min(25 * low, mean + 3 * sd), 1.01 * low)
 
 

@@ -64,13 +64,13 @@ def selective_start(logits: Tensor) -> Tensor:
 
 
 # --------------------------------------------------------------------------------------------------------------------------------- the z^B rule
-def z_box(layer: Layer, z: Tensor, G: Tensor, low: Tensor, high: Tensor, shape: torch.Size, eps: float) -> Tensor:
+def z_box(layer: Layer, z: Tensor, a: Tensor, G: Tensor, low: Tensor, high: Tensor, shape: torch.Size, eps: float) -> Tensor:
     """z^B at the first layer for pixels in the box [l, h]: the two transposed maps c(w) and c(w-), stacked, (2M, B, ...).
 
         R_j = sum_k (x_j w_jk - l_j w+_jk - h_j w-_jk) / (D_k + eps s(D_k)) R_k = (x_j - l_j) c_j(w) - (h_j - l_j) c_j(w-)
         D_k = sum_j (x_j w_jk - l_j w+_jk - h_j w-_jk) + b+_k,            c(w): the transposed layer applied to R / (D + eps s(D))
 
-    z (B, ...): the layer's output, G (M, B, ...) with relevance R = z * G; low, high: images of the box as the layer sees them; zero padding pads x, l
+    z (B, ...): the layer's output; R = a * G its relevance, G (M, B, ...), a = z or its ReLU; low, high: images of the box as the layer sees them; zero padding pads x, l
     and h alike. The bias is one more input, fixed at 1 in a box [0, 1].
     """
     negative = layer.weight.clamp(max=0)
@@ -78,7 +78,7 @@ def z_box(layer: Layer, z: Tensor, G: Tensor, low: Tensor, high: Tensor, shape: 
     if layer.bias is not None:
         floor = floor + layer.bias.clamp(max=0).view(-1, *[1] * (layer.weight.ndim - 2))
     D = stabilise(z - floor, eps)
-    share = Scale.apply(G, z / D if eps else divide(z, D))
+    share = Scale.apply(G, a / D if eps else divide(a, D))
     return torch.cat(layer.transpose_both(share, layer.weight, negative, shape))
 
 
@@ -184,7 +184,8 @@ class LRP(TorchFunctionMode):
     def _record(self, func, args, kwargs, spoiled):
         in_place = _in_place(func.__name__)
         if spoiled:  # its values would be wrong, not only its relevance
-            raise NotCovered(self.refuse("its input shares memory with a tensor that was overwritten in place: use the result of that operation instead")[1].why)
+            why = "its input shares memory with a tensor that was overwritten in place: use the result of that operation instead"
+            raise NotCovered(self.refuse(why)[1].why)
         if self.name in RULES:
             output, node = RULES[self.name](self, *args, **kwargs)
         elif self.name in LINEAR:
@@ -209,12 +210,16 @@ class LRP(TorchFunctionMode):
             made = made or self.refuse("this operation has no relevance rule (see isnetlib.rules for how to add one)")[1]
             if not part.is_floating_point() or (part in self.nodes and not made.why):
                 continue  # a mask, an index, or the very tensor that went in (dropout in eval mode)
+            if made.why:
+                made.parents = [self.nodes[t] for t in _leaves((args,)) if self.tracked(t)]
             if made.image is not None and any(p.image is None for p in made.parents):
                 made.image = None
             if self.is_first_layer(made):
                 made.z = part
             if made.parents and self.tracked(args[0] if args else None) and _same_memory(part, args[0]):
                 made.views = self.nodes[args[0]]
+            for parent in made.parents:
+                parent.consumers += 1
             self.nodes[part] = made
             self.tape.append(made)
 
@@ -246,9 +251,9 @@ class LRP(TorchFunctionMode):
         end = self.nodes[logits] if logits is not None else next((n for n in reversed(self.tape) if n.shape == shape), None)
         if end is None:
             raise ValueError(f"start is {tuple(start.shape)}, but no output of the forward pass has shape {tuple(shape)} (batch, classes)")
-        refused = [node.why for node in self._upstream(end) if node.why]
+        refused = dict.fromkeys(node.why for node in reversed(self._upstream(end)) if node.why)
         if refused:
-            raise NotCovered("LRP does not cover this network:\n  " + "\n  ".join(dict.fromkeys(refused)))
+            raise NotCovered("LRP does not cover this network:\n  " + "\n  ".join(refused))
         return end
 
     def _upstream(self, end: Node) -> list[Node]:
@@ -268,7 +273,8 @@ class LRP(TorchFunctionMode):
                 g = maps.pop(node)
                 if self.is_first_layer(node) and maps is G:
                     low, high = (self._box_image(node.parents[0], k) for k in (0, 1))
-                    _add(C, node.parents[0], z_box(node.layer, node.z, g, low, high, node.parents[0].shape, self.eps))
+                    a = node.z if node.y is None or node.consumers > 1 else node.y
+                    _add(C, node.parents[0], z_box(node.layer, node.z, a, g, low, high, node.parents[0].shape, self.eps))
                 else:
                     for parent, pulled in zip(node.parents, node.pull(g), strict=True):
                         _add(maps, parent, pulled)

@@ -1,10 +1,12 @@
 """Generated parts of a text: result tables as Markdown, put between markers, so that no number is typed by hand."""
 
 import re
+from pathlib import Path
 
 import pandas as pd
 
-from isnetlib.findings import cell, experiments, hardest, methods, number, primary, span, test_sets_of
+from isnetlib.files import write_atomically
+from isnetlib.findings import cell, experiments, hardest, methods, number, primary, scores_title, span, test_sets_of
 from isnetlib.names import method_name, metric_name, name_of_test_set
 
 
@@ -58,3 +60,41 @@ def fill(text: str, name: str, content: str) -> str:
     if text.count(start) != 1 or text.count(end) != 1 or not pattern.search(text):
         raise ValueError(f"the text needs the lines {start} and {end}, each once and in this order")
     return pattern.sub(lambda match: f"{match[1]}{content.strip()}\n{match[2]}", text)
+
+
+def update(readme: Path, study: Path) -> str:
+    """The text of README.md with its generated parts made anew from the tables of `study`, a folder such as
+    results/full.
+    """
+    text = readme.read_text(encoding="utf-8")
+    seeds, cost = (pd.read_csv(study / "tables" / f"{name}.csv") for name in ("seeds", "cost"))
+    text = fill(text, "results", readme_table(seeds))
+    for experiment in experiments(seeds):
+        text = fill(
+            text, "figure", f"![{scores_title(seeds, experiment)}]({study.as_posix()}/figures/scores_{experiment}.png)"
+        )
+    return fill(text, "cost", cost_table(cost))
+
+
+def cost_table(cost: pd.DataFrame) -> str:
+    """cost.csv as Markdown: time of a training step and of a prediction in units of the plain classifier's."""
+    lines = [
+        _line(["network", "method", "maps", "training step / plain", "inference / plain", "peak MiB"]),
+        _line(["---"] * 2 + ["---:"] * 4),
+    ]
+    for (network, variant), rows in cost.groupby(["network", "variant"], sort=False):
+        train, infer = (rows[rows["phase"] == phase].iloc[0] for phase in ("training", "inference"))
+        peak = "" if pd.isna(train["peak_mib"]) else f"{train['peak_mib']:.0f}"
+        ratios = [f"{train['ratio_to_plain_step']:.2f}", f"{infer['ratio_to_plain_inference']:.2f}"]
+        lines.append(_line([network, method_name(variant), str(train["maps"]), *ratios, peak]))
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """python -m isnetlib.readme: rewrite README.md from results/full, called in the project's folder."""
+    path = Path("README.md")
+    write_atomically(path, update(path, Path("results/full")))
+
+
+if __name__ == "__main__":
+    main()

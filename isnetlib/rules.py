@@ -52,6 +52,8 @@ class Node:
     scale: Tensor | None = None  # per-channel factor, where it is a BatchNorm that no linear layer precedes
     image: Callable | None = None  # where it only rearranges pixels: parents' images -> its image
     z: Tensor | None = None  # its output, kept where z^B applies
+    y: Tensor | None = None  # ReLU of it, where that follows
+    consumers: int = 0  # operations that read its output
     views: "Node | None" = None  # the node whose memory it shares
     spoiled: bool = False  # its memory was overwritten through a view
     why: str = ""
@@ -266,12 +268,17 @@ def divide(numerator: Tensor, denominator: Tensor) -> Tensor:
 def relu(lrp, x, inplace=False):
     """G * y / (y + eps); right after the first layer eps = 0, because z^B divides by its own stabilised sum there."""
     y, before = torch.relu(x), lrp.node(x)
-    eps = 0.0 if lrp.is_first_layer(before) else lrp.eps
+    first = lrp.is_first_layer(before)
+    eps = 0.0 if first else lrp.eps
+    if first:
+        before.y = y
     scale, parent = (before.scale, before.parents[0]) if before.scale is not None else (None, before)
     if inplace:
         lrp.overwrite(x, y)
 
     def pull(g):
+        if first and before.consumers == 1:
+            return [g]  # z^B then shares out R = y G, which is 0 for dead units
         if eps:
             return [ReluGate.apply(g, y.to(g.dtype), eps, scale)]
         return [g * (y > 0) if scale is None else g * (y > 0) * scale]

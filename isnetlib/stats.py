@@ -12,7 +12,7 @@ Conventions for degenerate input:
 - one class absent: accuracy as ever; macro F1 averages over the classes that occur; AUC (of the sample or of a draw) is
   the mean over what can be compared, NaN where nothing can;
 - a constant score: AUC is 0.5, by ties;
-- a metric that is the same in every draw, or in every seed: no interval (NaN, named "none"), because what the sample does
+- a metric that is the same in every draw, or in every seed: no interval (NaN, named "none"), because what a sample does
   not hold cannot be seen in it;
 - n = 1: one case has a Wilson interval but no bootstrap, one seed has no interval over seeds;
 - NaN: an error in labels or scores; in another number of a case (no mask known) that case is left out;
@@ -83,12 +83,14 @@ def correct(y: np.ndarray, p: np.ndarray) -> np.ndarray:
 
 
 def mean(values: np.ndarray, weights: np.ndarray | None = None) -> np.ndarray | float:
-    """Weighted mean over the cases whose value is finite; NaN if none is. weights (draws, n) -> (draws,); None -> a
-    float.
+    """Weighted mean over the cases whose value is finite; NaN if none is. weights (draws, n) -> (draws,); None: float.
+
+    Values are taken to 2^-30 (1e-9): with whole weights all sums are then exact, whatever their order and the threads.
     """
     finite = np.isfinite(values)
+    grid = np.round(np.ldexp(np.where(finite, values, 0.0), 30)) / 2**30
     w = np.ones((1, len(values))) if weights is None else weights
-    return _as_given(_ratio(w @ np.where(finite, values, 0.0), w @ finite.astype(float)), weights)
+    return _as_given(_ratio(w @ grid, w @ finite.astype(float)), weights)
 
 
 def accuracy(y: np.ndarray, p: np.ndarray, weights: np.ndarray | None = None) -> np.ndarray | float:
@@ -115,7 +117,7 @@ def auc(y: np.ndarray, p: np.ndarray, weights: np.ndarray | None = None) -> np.n
     (Hand & Till 2001, Mach. Learn. 45, eq. 7), which class frequencies do not touch; several labels: the mean over
     labels. NaN where nothing can be compared.
 
-    Weights are whole numbers, so all sums are exact and the result is the same on every machine.
+    Weights are whole numbers, so all sums are exact, whatever their order and the number of threads.
     """
     check_scores(y, p)
     w = np.ones((1, len(p))) if weights is None else weights
@@ -176,8 +178,9 @@ def wilson(share: float, n: int) -> Interval:
 
 
 def seed_interval(values: np.ndarray, bounds: tuple[float, float] = (-np.inf, np.inf)) -> tuple[float, float, Interval]:
-    """Mean, standard deviation and t interval of the mean over seeds, cut at the metric's bounds. One seed: no spread
-    and no interval.
+    """Mean, standard deviation and t interval of the mean over seeds, cut at the metric's bounds.
+
+    One seed has no spread and no interval; seeds that all agree have no interval.
     """
     values = np.asarray(values, float)
     if len(values) < 2:

@@ -1,25 +1,25 @@
 """One training loop for every method: steps, validation, selection of an epoch, checkpoints, resume.
 
-Selection is by one named rule for every method, "swapped": the epoch with the best primary metric on validation images whose backgrounds were swapped across
-classes by the validation masks. Where the background tells the class, plain validation saturates and would choose the most biased epoch; that rule,
-"internal", is kept beside it for comparison. Both look at the epochs after the learning rate's warm-up only; ties go to the lower loss.
+Selection is by one named rule for every method, "swapped": the epoch with the best primary metric on validation images
+whose backgrounds were swapped across classes by the validation masks. Where the background tells the class, plain
+validation saturates and would choose the most biased epoch; that rule, "internal", is kept beside it for comparison.
+Both look at the epochs after the learning rate's warm-up only; ties go to the lower loss.
 """
 
 import contextlib
-import copy
 import io
 import math
 import re
 import resource
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
 import torch
 from torch import nn
 
-from isnetlib.baselines.standard import Standard
 from isnetlib.data import swap_backgrounds
 from isnetlib.evaluate import log_loss, measure, scores
 from isnetlib.files import write_atomically
@@ -34,7 +34,9 @@ class TrainingStopped(FloatingPointError):
 
 @contextlib.contextmanager
 def seeded(seed: int):
-    """torch's global generator starts at `seed` inside and is afterwards as it was; on CPU, algorithms are deterministic inside."""
+    """torch's global generator starts at `seed` inside and is afterwards as it was; on CPU, algorithms are
+    deterministic inside.
+    """
     before = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
     with torch.random.fork_rng():
         torch.manual_seed(seed)
@@ -47,30 +49,39 @@ def seeded(seed: int):
 
 def fit(
     method: nn.Module, train, validation, folder: str | Path, *, epochs: int, batch_size: int = 64, learning_rate: float = 3e-3, weight_decay: float = 1e-2,
-    clip: float = 1.0, warm_up: float = 0.2, plain_epochs: int = 3, metric: str = "accuracy", seed: int = 0, device: str = "cpu", report=print,
+    clip: float = 1.0, warm_up: float = 0.2, metric: str = "accuracy", seed: int = 0, device: str = "cpu", report=print,
 ) -> pd.DataFrame:  # fmt: skip
-    """Train `method` on the data set `train` and return the log, one row an epoch; AdamW, one-cycle learning rate, clipped gradients.
+    """Train `method` on the data set `train` and return the log, one row an epoch; AdamW, one-cycle learning rate,
+    clipped gradients.
 
-    folder: gets log.csv and checkpoints/{last,swapped,internal}.pt after every epoch; with a checkpoint there, training goes on from it and ends with
-    the same numbers. clip: largest gradient norm. warm_up: share of the steps before the peak learning rate. plain_epochs: where the method asks for a
-    foreground range ("auto"), epochs of the plain network that it is read from. Raises TrainingStopped, naming epoch, batch and term.
+    folder: gets log.csv and checkpoints/{last,swapped,internal}.pt after every epoch; with a checkpoint there, training
+    goes on from it and ends with the same numbers. clip: largest gradient norm. warm_up: share of the steps before the
+    peak learning rate. A method with `prepare(train, validation, learn)` is given that call first; learn(other, epochs)
+    trains another module with a `loss` on the same images by the same recipe. Raises TrainingStopped, naming epoch,
+    batch and term.
     """
     folder, method = Path(folder), method.to(device)
     rows, swapped = [], swapped_set(validation)
     order = torch.Generator().manual_seed(seed)
     with seeded(seed):
-        optimizer, schedule = _optimizer(method, learning_rate, weight_decay, warm_up, epochs * steps_an_epoch(len(train), batch_size))
+        recipe = {"batch_size": batch_size, "clip": clip, "order": order, "device": device}
+        optimizing = {"learning_rate": learning_rate, "weight_decay": weight_decay, "warm_up": warm_up}
+        optimizer, schedule = _optimizer(method, epochs * steps_an_epoch(len(train), batch_size), **optimizing)
         if (folder / "checkpoints" / "last.pt").exists():
             rows = _resume(folder, method, optimizer, schedule, order)
-        elif getattr(method, "auto_range", False):
-            _calibrate(method, train, plain_epochs, batch_size, learning_rate, weight_decay, clip, warm_up, order, device, report)
+        elif hasattr(method, "prepare"):
+            method.prepare(train, validation, partial(_learn, train=train, recipe=recipe, optimizing=optimizing))
         for epoch in range(len(rows), epochs):
             start = time.perf_counter()
-            row = {"epoch": epoch, **_epoch(method, train, batch_size, optimizer, schedule, clip, order, device, f"epoch {epoch}")}
+            row = {"epoch": epoch, **_epoch(method, train, optimizer, schedule, f"epoch {epoch}", **recipe)}
             for name, images in (("val", validation), ("swapped", swapped)):
                 y, p = scores(method, images, batch_size=4 * batch_size, device=device)
                 row |= {f"{name}_{metric}": measure(metric, y, p), f"{name}_loss": log_loss(y, p)}
-            row |= {"warm_up": epoch + 1 <= warm_up * epochs, "seconds": time.perf_counter() - start, "peak_mib": peak_mib()}
+            row |= {
+                "warm_up": epoch + 1 <= warm_up * epochs,
+                "seconds": time.perf_counter() - start,
+                "peak_mib": peak_mib(),
+            }
             rows.append(row)
             _save(folder, method, optimizer, schedule, order, rows, metric)
             report(_progress(rows, epochs, metric))
@@ -79,13 +90,17 @@ def fit(
 
 
 def chosen_epochs(log: pd.DataFrame, metric: str) -> dict[str, int]:
-    """The epoch that each selection rule chooses: highest metric, then lowest loss, then the earlier; epochs of the warm-up only where there are no others."""
+    """The epoch that each selection rule chooses: highest metric, then lowest loss, then the earlier; epochs of the
+    warm-up only where there are no others.
+    """
     trained = [k for k in range(len(log)) if not log["warm_up"].iloc[k]] or range(len(log))
     return {rule: max(trained, key=lambda k: _rank(log.iloc[k], rule, metric)) for rule in RULES}
 
 
 def load_chosen(method: nn.Module, folder: str | Path, rule: str = "swapped") -> int:
-    """Load the weights that a selection rule chose into `method`; returns their epoch. Tensors only: a checkpoint cannot run code."""
+    """Load the weights that a selection rule chose into `method`; returns their epoch. Tensors only: a checkpoint
+    cannot run code.
+    """
     checkpoint = _read(Path(folder) / "checkpoints" / f"{rule}.pt")
     method.load_state_dict(checkpoint["method"])
     method.eval()
@@ -93,7 +108,9 @@ def load_chosen(method: nn.Module, folder: str | Path, rule: str = "swapped") ->
 
 
 def swapped_set(images, seed: int = 0):
-    """The data set with its backgrounds swapped across classes by its masks, the same for every method and training seed."""
+    """The data set with its backgrounds swapped across classes by its masks, the same for every method and training
+    seed.
+    """
     x, y, mask, _ = images[list(range(len(images)))]
     swapped = images.subset(range(len(images)))
     swapped.x = swap_backgrounds(x, y, mask, torch.Generator().manual_seed(seed))
@@ -114,13 +131,17 @@ def steps_an_epoch(images: int, batch_size: int) -> int:
     return max(1, images // batch_size + (images % batch_size > 1))
 
 
-# ------------------------------------------------------------------------------------------------------------------------------------- the steps
-def _optimizer(method, learning_rate, weight_decay, warm_up, steps):
-    optimizer = torch.optim.AdamW([p for p in method.parameters() if p.requires_grad], learning_rate, weight_decay=weight_decay)
-    return optimizer, torch.optim.lr_scheduler.OneCycleLR(optimizer, learning_rate, total_steps=steps, pct_start=warm_up)
+# --- the steps
+def _optimizer(method, steps, learning_rate, weight_decay, warm_up):
+    optimizer = torch.optim.AdamW(
+        [p for p in method.parameters() if p.requires_grad], learning_rate, weight_decay=weight_decay
+    )
+    return optimizer, torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, learning_rate, total_steps=steps, pct_start=warm_up
+    )
 
 
-def _epoch(method, train, batch_size, optimizer, schedule, clip, order, device, place) -> dict[str, float]:
+def _epoch(method, train, optimizer, schedule, place, batch_size, clip, order, device) -> dict[str, float]:
     """One pass over `train` in the order that the generator `order` gives; mean loss and terms."""
     method.train()
     sums, steps = {}, steps_an_epoch(len(train), batch_size)
@@ -140,45 +161,54 @@ def _epoch(method, train, batch_size, optimizer, schedule, clip, order, device, 
 
 
 def check_finite(parts: dict[str, float], place: str, limit: float = EXPLODED) -> None:
-    """Raise TrainingStopped naming the place and the first term (other than the sum "loss", unless it is alone) that is NaN, infinite or above `limit`."""
+    """Raise TrainingStopped naming the place and the first term (other than the sum "loss", unless it is alone) that is
+    NaN, infinite or above `limit`.
+    """
     wrong = {name: value for name, value in parts.items() if not abs(value) < limit}
     if wrong:
         name = next((name for name in wrong if name != "loss"), "loss")
-        raise TrainingStopped(f"{place}: the term '{name}' is {wrong[name]:g}; try a lower learning rate or heatmap weight, or a larger decay. Earlier epochs are kept")
+        raise TrainingStopped(
+            f"{place}: the term '{name}' is {wrong[name]:g}; try a lower learning rate or heatmap weight, or a larger decay. Earlier epochs are kept"
+        )
 
 
-def _calibrate(method, train, epochs, batch_size, learning_rate, weight_decay, clip, warm_up, order, device, report):
-    """Read the foreground range off a copy of the network that is trained plainly and then thrown away."""
-    plain = Standard(copy.deepcopy(method.model), method.multilabel)
-    optimizer, schedule = _optimizer(plain, learning_rate, weight_decay, warm_up, epochs * steps_an_epoch(len(train), batch_size))
+def _learn(other: nn.Module, epochs: int, train, recipe: dict, optimizing: dict) -> None:
+    """Train a module that a method needs beside itself: its `loss`, the same images, the same recipe."""
+    other.to(recipe["device"])
+    optimizer, schedule = _optimizer(other, epochs * steps_an_epoch(len(train), recipe["batch_size"]), **optimizing)
     for epoch in range(epochs):
-        _epoch(plain, train, batch_size, optimizer, schedule, clip, order, device, f"plain epoch {epoch}")
-    plain.eval()
-    rows = torch.randperm(len(train), generator=order)[:1000]
-    low, high = method.calibrate(plain.model, (train[part][0].to(device) for part in rows.split(batch_size)))
-    report(f"foreground range from {epochs} plain epochs: C1 = {low:.3g}, C2 = {high:.3g}")
+        _epoch(other, train, optimizer, schedule, f"{type(other).__name__} beside the method, epoch {epoch}", **recipe)
 
 
 def _progress(rows, epochs, metric) -> str:
     row, left = rows[-1], (epochs - len(rows)) * sum(r["seconds"] for r in rows) / len(rows)
-    terms = "  ".join(f"{name} {row[name]:.4f}" for name in ("loss", "background", "foreground", f"val_{metric}", f"swapped_{metric}") if name in row)
+    terms = "  ".join(
+        f"{name} {row[name]:.4f}"
+        for name in ("loss", "background", "foreground", f"val_{metric}", f"swapped_{metric}")
+        if name in row
+    )
     return f"epoch {len(rows)}/{epochs}  {terms}  {left / 60:.1f} min left"
 
 
-# ------------------------------------------------------------------------------------------------------------------------- checkpoint and resume
+# --- checkpoint and resume
 def _rank(row, rule, metric):
     name = {"swapped": "swapped", "internal": "val"}[rule]
     return row[f"{name}_{metric}"], -row[f"{name}_loss"]
 
 
 def _save(folder, method, optimizer, schedule, order, rows, metric):
-    """The chosen weights first, the resume point next, the log last: a kill between them costs one epoch, which is then repeated exactly."""
+    """The chosen weights first, the resume point next, the log last: a kill between them costs one epoch, which is then
+    repeated exactly.
+    """
     state = {"method": method.state_dict(), "epoch": len(rows) - 1}
     for rule, epoch in chosen_epochs(pd.DataFrame(rows), metric).items():
         if epoch == len(rows) - 1:
             _write(folder / "checkpoints" / f"{rule}.pt", state)
     generators = {"order": order.get_state(), "torch": torch.get_rng_state()}
-    _write(folder / "checkpoints" / "last.pt", state | {"optimizer": optimizer.state_dict(), "schedule": schedule.state_dict(), "rows": rows} | generators)
+    _write(
+        folder / "checkpoints" / "last.pt",
+        state | {"optimizer": optimizer.state_dict(), "schedule": schedule.state_dict(), "rows": rows} | generators,
+    )
     write_atomically(folder / "log.csv", pd.DataFrame(rows).to_csv(index=False, float_format="%.6g"))
 
 
@@ -204,4 +234,6 @@ def _read(path):
     except FileNotFoundError:
         raise FileNotFoundError(f"{path} is missing: train the run first (notebook 10_train)") from None
     except Exception as error:
-        raise ValueError(f"{path} is not a checkpoint of tensors and numbers ({type(error).__name__}): remove the run's folder and train it again") from error
+        raise ValueError(
+            f"{path} is not a checkpoint of tensors and numbers ({type(error).__name__}): remove the run's folder and train it again"
+        ) from error

@@ -82,9 +82,16 @@ def test_a_written_run_can_be_read_back_and_metrics_come_last(digits, tmp_path):
     method = build("standard", "small_resnet", 10)
     tested = {rule: evaluate.test_all(method, digits) for rule in ("swapped", "internal")}
     summary = evaluate.write(tmp_path, tested, {"epoch": {"swapped": 1, "internal": 0}})
-    assert json.loads((tmp_path / "metrics.json").read_text())["metrics"]["biased"]["accuracy"] == summary["metrics"]["biased"]["accuracy"]
+    assert (
+        json.loads((tmp_path / "metrics.json").read_text())["metrics"]["biased"]["accuracy"]
+        == summary["metrics"]["biased"]["accuracy"]
+    )
     names = {"biased", "unbiased", "random", "deceiving"}
-    assert {p.stem for p in (tmp_path / "predictions").iterdir()} == names == {p.stem for p in (tmp_path / "predictions_internal_selection").iterdir()}
+    assert (
+        {p.stem for p in (tmp_path / "predictions").iterdir()}
+        == names
+        == {p.stem for p in (tmp_path / "predictions_internal_selection").iterdir()}
+    )
     assert (tmp_path / "heatmaps.npz").stat().st_size < 100 * 1024
     newest = max((p for p in tmp_path.rglob("*") if p.is_file()), key=lambda p: p.stat().st_mtime_ns)
     assert newest.name == "metrics.json"

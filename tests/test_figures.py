@@ -52,7 +52,7 @@ def test_scores_draw_means_intervals_and_seeds(frames, ax):
     points = [line for line in ax.lines if len(line.get_xdata()) == 1]
     assert sorted(line.get_xdata()[0] for line in points) == pytest.approx(sorted(rows["mean"]))
     ends = sorted(tuple(line.get_xdata()) for line in ax.lines if len(line.get_xdata()) == 2)
-    assert ends == sorted(zip(rows["low"], rows["high"], strict=True))
+    assert ends == sorted(rows[["low", "high"]].dropna().itertuples(index=False, name=None)) and len(ends) > 3
     seeds = [x for line in ax.lines if line.get_marker() == "|" for x in line.get_xdata()]
     assert sorted(seeds) == sorted(primary(frames["metrics"])["value"])
     assert [label.get_text() for label in ax.get_yticklabels()][:3] == [names.METHOD_NAMES[m] for m in METHODS]

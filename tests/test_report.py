@@ -106,6 +106,24 @@ def test_sentences_turn_with_the_numbers(copy):
     )
 
 
+@pytest.mark.parametrize(
+    ("metric", "difference", "p", "p_holm", "family", "verdict"),
+    [
+        ("accuracy", 0.1, 0.01, 0.04, "planned", "ahead"),
+        ("accuracy", -0.1, 0.01, 0.04, "planned", "behind"),
+        ("accuracy", 0.1, 0.01, 0.06, "planned", findings.NOT_SHOWN),  # the adjusted p counts in a family
+        ("accuracy", 0.1, 0.01, np.nan, "", "ahead"),  # and the plain one outside
+        ("accuracy", 0.1, 0.05, np.nan, np.nan, findings.NOT_SHOWN),
+        ("accuracy", 0.1, np.nan, np.nan, "", findings.NOT_SHOWN),
+        ("background_share", 0.1, 0.01, 0.04, "planned", "behind"),  # less is better
+        ("background_share", -0.1, 0.01, 0.04, "planned", "ahead"),
+    ],
+)
+def test_verdicts(metric, difference, p, p_holm, family, verdict):
+    row = {"metric": metric, "difference": difference, "p": p, "p_holm": p_holm, "family": family}
+    assert findings.verdict(pd.Series(row)) == verdict
+
+
 def test_no_difference_is_not_called_one(copy):
     change(copy, "comparisons", p=0.2, p_holm=0.3)
     text = Page(report.build(copy)).text

@@ -160,10 +160,10 @@ def test_z_box_keeps_the_sign_of_the_relevance_above_and_reaches_black_pixels():
 
 def test_first_layer_may_be_linear():
     net, x = randomised(nn.Sequential(nn.Flatten(), nn.Linear(27, 5), nn.ReLU(), nn.Linear(5, 3))), images(3, 3, 3)
-    a = F.relu(net[1](x.flatten(1)))
-    R = [twins.z_box_rule(v, torch.zeros(27).double(), torch.ones(27).double(), net[1].weight, net[1].bias, h * net[3].weight[1], 0.1)
-         for v, h in zip(x.flatten(1), a, strict=True)]  # fmt: skip
-    assert unlike(isnetlib.explain(net, x, 1, eps=0.1).flatten(1), torch.stack(R)) < 1e-12
+    low, high = torch.zeros(27).double(), torch.ones(27).double()
+    for image, map_ in zip(x.flatten(1), isnetlib.explain(net, x, 1, eps=0.1).flatten(1), strict=True):
+        R1 = F.relu(net[1](image)) * net[3].weight[1]
+        assert unlike(map_, twins.z_box_rule(image, low, high, net[1].weight, net[1].bias, R1, 0.1)) < 1e-12
 
 
 # ---------------------------------------------------------------------------------------------------------- zennit
@@ -191,7 +191,7 @@ def small_batch_norm_eps(model):
 
 
 def test_zennit_agrees_on_a_stack_of_convolutions():
-    """zennit's D leaves biases out: here the bias is written as what it is to us, a fourth input fixed at 1 in [0, 1]."""
+    """zennit's D leaves biases out: here the bias is written as a fourth input, fixed at 1 in [0, 1]."""
     later = [nn.ReLU(), nn.MaxPool2d(3, 2), nn.Conv2d(6, 5, 3, 1, 1), nn.BatchNorm2d(5), nn.ReLU()]
     later += [nn.AvgPool2d(2, 1), nn.Conv2d(5, 5, 2), nn.BatchNorm2d(5), nn.ReLU(), nn.Flatten(), nn.Linear(20, 3)]
     net = small_batch_norm_eps(randomised(nn.Sequential(nn.Conv2d(3, 6, 3, 1, 1), *later)))
@@ -317,7 +317,7 @@ def test_operation_can_be_trained_through(f):
     assert ((ends[0] - ends[1]) / (2 * h)).item() == pytest.approx(analytic.item(), rel=1e-6)
 
 
-# ---------------------------------------------------------------------------------------------- activations and dropout in all forms
+# ------------------------------------------------------------------------- activations and dropout in all forms
 RELUS = {
     "function": lambda self, z: F.relu(z),
     "method": lambda self, z: z.relu(),
@@ -374,7 +374,7 @@ def test_dropout_passes_relevance_where_it_passed_activation(drop):
     assert torch.allclose(lrp.relevance(torch.eye(3).double()[1].expand(2, 1, 3), logits), R, 1e-9, 1e-12)
 
 
-# --------------------------------------------------------------------------------------------------------- what is refused
+# ---------------------------------------------------------------------------------------------- what is refused
 def overwritten_through_a_view(self, z):
     z[:, :2].relu_()
     return z

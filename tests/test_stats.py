@@ -38,7 +38,7 @@ def test_several_labels_are_averaged():
     y, p = rng.integers(0, 2, (60, 3)), rng.random((60, 3)).round(1)
     assert stats.auc(y, p) == pytest.approx(roc_auc_score(y, p), abs=1e-12)
     assert stats.macro_f1(y, p) == pytest.approx(f1_score(y, p >= 0.5, average="macro"), abs=1e-12)
-    assert stats.accuracy(y, p) == pytest.approx(((p >= 0.5) == y).mean(), abs=1e-12)
+    assert stats.accuracy(y, p) == pytest.approx(((p >= 0.5) == y).mean(), abs=1e-9)
 
 
 @pytest.mark.parametrize("metric", [stats.accuracy, stats.macro_f1, stats.auc])
@@ -189,9 +189,9 @@ def test_two_level_holds_its_level_and_covers():
 
 def test_variance_over_cases_is_the_analytic_one():
     rng = np.random.default_rng(0)
-    d = rng.random(100)
-    draws = stats.mean(d, stats.case_weights(np.arange(100), rng, draws=20_000))
-    assert stats.variance_over_cases(draws, 100) == pytest.approx(d.var(ddof=1) / 100, rel=0.04)
+    d = rng.random(10)  # few, so that the factor 10 / 9 counts
+    draws = stats.mean(d, stats.case_weights(np.arange(10), rng, draws=20_000))
+    assert stats.variance_over_cases(draws, 10) == pytest.approx(d.var(ddof=1) / 10, rel=0.04)
 
 
 # ---- degenerate input ----

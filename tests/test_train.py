@@ -43,7 +43,9 @@ def fitted(folder, method="isnet_stochastic", seed=0, **options):
     digits = tiny()
     with train.seeded(seed):
         made = build(method, "small_resnet", 10)
-    log = train.fit(made, digits.train, digits.validation, folder, seed=seed, report=lambda line: None, **(TINY | options))
+    log = train.fit(
+        made, digits.train, digits.validation, folder, seed=seed, report=lambda line: None, **(TINY | options)
+    )
     return made, log.drop(columns=["seconds", "peak_mib"])
 
 
@@ -52,7 +54,11 @@ def same_weights(a, b):
 
 
 def test_the_same_seed_gives_the_same_numbers_and_another_seed_others(tmp_path):
-    (first, log), (second, again), (other, _) = fitted(tmp_path / "a"), fitted(tmp_path / "b"), fitted(tmp_path / "c", seed=1)
+    (first, log), (second, again), (other, _) = (
+        fitted(tmp_path / "a"),
+        fitted(tmp_path / "b"),
+        fitted(tmp_path / "c", seed=1),
+    )
     assert same_weights(first, second) and not same_weights(first, other)
     pd.testing.assert_frame_equal(log, again)
 
@@ -64,10 +70,14 @@ def test_a_killed_training_ends_with_the_same_numbers(tmp_path, dies_at):
     assert subprocess.run([*call, "0"]).returncode == 0
     assert subprocess.run([*call[:-2], str(tmp_path / "whole"), "isnet_stochastic", "0"]).returncode == 0
     for name in ("last", "swapped", "internal"):
-        killed, whole = (torch.load(tmp_path / run / "checkpoints" / f"{name}.pt", weights_only=True) for run in ("killed", "whole"))
+        killed, whole = (
+            torch.load(tmp_path / run / "checkpoints" / f"{name}.pt", weights_only=True) for run in ("killed", "whole")
+        )
         assert killed["epoch"] == whole["epoch"]
         assert all(torch.equal(killed["method"][key], whole["method"][key]) for key in whole["method"])
-    logs = [pd.read_csv(tmp_path / run / "log.csv").drop(columns=["seconds", "peak_mib"]) for run in ("killed", "whole")]
+    logs = [
+        pd.read_csv(tmp_path / run / "log.csv").drop(columns=["seconds", "peak_mib"]) for run in ("killed", "whole")
+    ]
     pd.testing.assert_frame_equal(*logs)
 
 
@@ -155,8 +165,10 @@ def test_the_foreground_range_is_calibrated_once_and_kept(tmp_path):
     ranges = []
     for _ in range(2):  # the second call goes on from the first's checkpoint
         with train.seeded(0):
-            made = build("isnet_selective", "small_resnet", 10, range="auto")
-        train.fit(made, digits.train, digits.validation, tmp_path, epochs=2, batch_size=16, seed=0, plain_epochs=1, report=lambda line: None)
+            made = build("isnet_selective", "small_resnet", 10, range="auto", plain_epochs=1)
+        train.fit(
+            made, digits.train, digits.validation, tmp_path, epochs=2, batch_size=16, seed=0, report=lambda line: None
+        )
         ranges.append(made.range.tolist())
     assert 0 < ranges[0][0] < ranges[0][1] and ranges[0] == ranges[1]
 
@@ -170,7 +182,10 @@ def test_swapped_validation_is_the_same_each_time_and_keeps_the_foreground():
     assert torch.equal(a.x[inside], x[inside]) and not torch.equal(a.x, x)
 
 
-@pytest.mark.parametrize("options, message", [({"name": "standart"}, "unknown method 'standart'"), ({"heatmap_wait": 0.5}, "no option 'heatmap_wait'")])
+@pytest.mark.parametrize(
+    "options, message",
+    [({"name": "standart"}, "unknown method 'standart'"), ({"heatmap_wait": 0.5}, "no option 'heatmap_wait'")],
+)
 def test_a_misspelt_method_or_option_is_refused(options, message):
     with pytest.raises(ValueError, match=message):
         build(**({"name": "isnet_selective", "backbone": "small_resnet", "classes": 10} | options))

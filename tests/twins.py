@@ -6,7 +6,8 @@ from unittest import mock
 import torch
 import torch.nn.functional as F
 
-real = {name: getattr(F, name) for name in ("relu", "hardtanh", "batch_norm")}
+torch.set_num_threads(1)  # tensors as small as those of these tests take longer on several threads
+real = {name: getattr(F, name) for name in ("relu", "leaky_relu", "hardtanh", "batch_norm")}
 
 
 def unlike(a, b):
@@ -44,14 +45,17 @@ def modified_gradient(eps):
     def relu(z, inplace=False):
         return ModifiedGradient.apply(z, real["relu"], eps) if eps else real["relu"](z)
 
+    def leaky_relu(z, slope=0.01, inplace=False):
+        return ModifiedGradient.apply(z, lambda t: real["leaky_relu"](t, slope), eps)
+
     def hardtanh(z, low=-1.0, high=1.0, inplace=False):
         return ModifiedGradient.apply(z, lambda t: real["hardtanh"](t, low, high), eps)
 
     def relu6(z, inplace=False):
         return hardtanh(z, 0.0, 6.0)
 
-    batch_norm = batch_norm_with_constant_statistics
-    with mock.patch.multiple(F, relu=relu, hardtanh=hardtanh, relu6=relu6, batch_norm=batch_norm):
+    activations = {"relu": relu, "leaky_relu": leaky_relu, "hardtanh": hardtanh, "relu6": relu6}
+    with mock.patch.multiple(F, batch_norm=batch_norm_with_constant_statistics, **activations):
         yield
 
 

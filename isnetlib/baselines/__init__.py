@@ -18,7 +18,8 @@ METHODS = {
 
 
 def build(name: str, backbone: str, classes: int, **options) -> nn.Module:
-    """The method `name` (a key of `METHODS`) around a new `backbone` with `classes` outputs; weights are drawn from torch's global generator.
+    """The method `name` (a key of `METHODS`) around a new `backbone` with `classes` outputs; weights are drawn from
+    torch's global generator.
 
     Raises ValueError for an unknown method, backbone or option (the message lists the known ones).
     """

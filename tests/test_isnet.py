@@ -1,0 +1,198 @@
+"""ISNet: what its variants explain, and how its terms add up."""
+
+import pytest
+import torch
+from scipy.stats import binomtest, chisquare
+from torch import nn
+
+import isnetlib
+from isnetlib import ISNet, explain, heatmap_loss, start_for
+from isnetlib.isnet import VARIANTS, stochastic_target
+from isnetlib.loss import classification_loss
+from isnetlib.models import build_model
+
+torch.set_num_threads(1)  # tensors as small as these take longer on several threads, far longer on busy cores
+
+
+@pytest.fixture(params=[3, 1], ids=["three logits", "one logit"])
+def batch(request):
+    """Model in float64 and train mode, x, y, mask."""
+    torch.manual_seed(0)
+    model = build_model("small_resnet", request.param, width=4, stem_stride=1).double()
+    mask = torch.zeros(4, 1, 16, 16)
+    mask[:, :, 4:12, 3:11] = 1
+    return model, torch.rand(4, 3, 16, 16, dtype=torch.float64), torch.tensor([0, 1, 0, 1]), mask
+
+
+# ----------------------------------------------------------------------------------- what is explained
+def test_original_explains_every_class_in_one_pass(batch):
+    model, x, y, mask = batch
+    method = ISNet(model.eval(), "original")
+    _, parts = method.loss(x, y, mask)
+    with isnetlib.LRP() as lrp:
+        logits = model(x)
+    R = lrp.relevance(method.start(logits), logits)
+    assert R.shape[1] == logits.shape[1]
+    torch.testing.assert_close(R, explain(model, x, "all"))
+    h = heatmap_loss(R, mask)
+    assert (parts["background"], parts["foreground"]) == pytest.approx((h.background.item(), h.foreground.item()))
+
+
+LOGITS = [[1.0, -2.0, 0.5], [3.0, 3.0, 3.0], [100.0, -100.0, 0.0], [-100.0, 100.0, 100.0], [0.0, 0.0, -1e4]]
+
+
+@pytest.mark.parametrize("values", [*LOGITS, [0.3, -0.2], [100.0, -100.0]])
+def test_selective_start_is_the_derivative_of_the_log_odds_of_the_least_likely_class(values):
+    logits = torch.tensor([values], dtype=torch.float64, requires_grad=True)
+    c = logits.argmin(1).item()
+    eta = logits[0, c] - logits[0, [k for k in range(len(values)) if k != c]].logsumexp(0)
+    (slope,) = torch.autograd.grad(eta, logits)
+    torch.testing.assert_close(start_for(logits.detach(), "selective")[:, 0], slope, rtol=1e-12, atol=1e-300)
+    assert start_for(logits.detach().float(), "selective").isfinite().all()
+    if abs(eta.item()) < 20:  # where softmax still resolves 1 - P: eta = log(P / (1 - P))
+        p = logits[0].softmax(0)[c]
+        assert eta.item() == pytest.approx((p / (1 - p)).log().item())
+
+
+def test_selective_start_of_one_logit_is_that_of_the_less_likely_answer():
+    logits = torch.tensor([[2.0], [-3.0], [0.0]])
+    assert start_for(logits, "selective").flatten().tolist() == [-1, 1, 1]
+
+
+@pytest.mark.parametrize("classes", [2, 4])
+def test_stochastic_tosses_a_fair_coin_a_sample(classes):
+    torch.manual_seed(0)
+    logits = torch.randn(classes)
+    winner = logits.argmax().item()
+    counts = stochastic_target(logits.expand(20_000, -1)).bincount(minlength=classes).tolist()
+    won = counts.pop(winner)
+    assert binomtest(won, 20_000, 0.5).pvalue > 1e-3
+    assert len(counts) == classes - 1 and chisquare(counts).pvalue > 1e-3 or classes == 2
+    flips = stochastic_target(logits.expand(1000, -1)) == winner  # a coin a sample, not a batch
+    assert binomtest((flips[1:] != flips[:-1]).sum().item(), 999, 0.5).pvalue > 1e-3
+
+
+def test_stochastic_explains_the_winner_of_each_sample_or_another():
+    torch.manual_seed(0)
+    logits = torch.randn(500, 3)
+    start = ISNet(nn.Identity(), "stochastic").start(logits)
+    assert start.shape == (500, 1, 3) and torch.equal(start.sum(2), torch.ones(500, 1))
+    chosen = start[:, 0].argmax(1)
+    assert 0.4 < (chosen == logits.argmax(1)).float().mean() < 0.6
+    assert torch.equal(stochastic_target(logits[:, :1]), torch.zeros(500).long())  # one class
+
+
+# ------------------------------------------------------------------------------------------- the terms
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_loss_adds_up_and_reaches_every_weight(batch, variant):
+    model, x, y, mask = batch
+    method = ISNet(model, variant, heatmap_weight=0.4, weights=(1.0, 3.0), range=(100, 200))
+    loss, parts = method.loss(x, y, mask)
+    assert list(parts) == ["classification", "background", "foreground"]
+    expected = 0.6 * parts["classification"] + 0.4 * (parts["background"] + 3 * parts["foreground"])
+    assert loss.item() == pytest.approx(expected) and parts["background"] > 0 and parts["foreground"] > 0
+    loss.backward()
+    assert all(p.grad.isfinite().all() and p.grad.any() for p in model.parameters())
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("mask_is", ["none", "zeros", "weighted nothing"])
+def test_without_heatmaps_it_is_the_plain_classifier(batch, variant, mask_is):
+    model, x, y, mask = batch
+    weight = 0.0 if mask_is == "weighted nothing" else 0.7
+    method = ISNet(model, variant, weight)
+    loss, _ = method.loss(x, y, {"none": None, "zeros": 0 * mask}.get(mask_is, mask))
+    parameters = list(model.parameters())
+    gradients = torch.autograd.grad(loss, parameters)
+    plain = torch.autograd.grad((1 - weight) * classification_loss(model(x), y), parameters)
+    for mine, theirs in zip(gradients, plain, strict=True):
+        torch.testing.assert_close(mine, theirs, rtol=1e-9, atol=1e-12)
+
+
+def test_samples_without_a_mask_still_teach_the_classifier(batch):
+    model, x, y, mask = batch
+    method = ISNet(model.eval(), "selective")
+    mask[1], mask[2] = 0, torch.nan
+    _, parts = method.loss(x, y, mask)
+    _, rest = method.loss(x[[0, 3]], y[[0, 3]], mask[[0, 3]])
+    assert (parts["background"], parts["foreground"]) == pytest.approx((rest["background"], rest["foreground"]))
+    assert parts["classification"] == pytest.approx(classification_loss(model(x), y).item())
+
+
+def test_predict_is_the_bare_classifier(batch):
+    model, x, *_ = batch
+    logits = model.eval()(x)
+    p = ISNet(model).predict(x)
+    assert p.shape[1] == max(2, logits.shape[1])
+    if logits.shape[1] == 1:
+        torch.testing.assert_close(p, torch.cat([1 - logits.sigmoid(), logits.sigmoid()], 1))
+    else:
+        assert torch.equal(p, logits.softmax(1))
+
+
+def test_several_labels_an_image():
+    torch.manual_seed(0)
+    model = build_model("small_resnet", 3, width=4).eval()
+    x, y, mask = torch.rand(2, 3, 32, 32), torch.tensor([[1.0, 0.0, 1.0], [0.0, 0.0, 1.0]]), torch.zeros(2, 1, 32, 32)
+    mask[..., 8:24, 8:24] = 1
+    method = ISNet(model, "original", multilabel=True)
+    loss, parts = method.loss(x, y, mask)
+    p = model(x).sigmoid()
+    bce = -(y * p.log() + (1 - y) * (1 - p).log()).mean()
+    assert parts["classification"] == pytest.approx(bce.item(), rel=1e-5) and loss.isfinite()
+    torch.testing.assert_close(method.predict(x), p)
+
+
+# ------------------------------------------------------------------------------------ range, arguments
+def test_automatic_range_needs_calibration_and_keeps_it(batch):
+    model, x, y, mask = batch
+    method = ISNet(model.eval(), "original", range="auto")
+    with pytest.raises(RuntimeError, match="needs ISNet.calibrate"):
+        method.loss(x, y, mask)
+    low, high = method.calibrate(model, [x[:2], x[2:]])
+    totals = explain(model, x, "all").abs().sum((2, 3, 4)).mean(1)  # of a sample: all of the map, mean over maps
+    assert (low, high) == pytest.approx(isnetlib.loss.foreground_range(totals), rel=1e-6)
+    loss, _ = method.loss(x, y, mask)
+    by_hand, _ = ISNet(model, "original", range=(low, high)).loss(x, y, mask)
+    assert loss.item() == pytest.approx(by_hand.item(), rel=1e-6)
+    saved = ISNet(model, "original", range="auto")
+    saved.load_state_dict(method.state_dict())
+    assert saved.loss(x, y, mask)[0].item() == pytest.approx(loss.item())
+
+
+def test_wrong_arguments_are_refused(batch):
+    model, x, y, mask = batch
+    with pytest.raises(ValueError, match="variant 'dual': use one of original, selective, stochastic"):
+        ISNet(model, "dual")
+    for weight in (-0.1, 1.1):
+        with pytest.raises(ValueError, match="heatmap_weight is P in"):
+            ISNet(model, heatmap_weight=weight)
+    with pytest.raises(ValueError, match="0 < C1 < C2"):
+        ISNet(model, range=(25, 1)).loss(x, y, mask)
+    with pytest.raises(ValueError, match="leave the box"):
+        ISNet(model).loss(x * 3, y, mask)
+    ISNet(model, box=(0, 3)).loss(x * 3, y, mask)
+
+
+def test_training_turns_relevance_away_from_a_planted_mark():
+    """Two classes told apart by a mark in the corner and, less plainly, by the object; 60 steps on the same images."""
+    torch.manual_seed(0)
+    y = torch.arange(16) % 2
+    x, mask = torch.rand(16, 3, 16, 16) * 0.1, torch.zeros(16, 1, 16, 16)
+    x[:, 0, :4, :4] = y[:, None, None] * 0.9
+    x[:, 1, 6:12, 6:12] = 0.4 + 0.3 * y[:, None, None]
+    mask[..., 5:13, 5:13] = 1
+    shares = {}
+    for weight in (0.0, 0.7):
+        torch.manual_seed(1)
+        method = ISNet(build_model("small_resnet", 2, width=4, stem_stride=1), heatmap_weight=weight)
+        optimizer = torch.optim.AdamW(method.parameters(), 3e-3)
+        for _ in range(60):
+            optimizer.zero_grad()
+            loss, _ = method.loss(x, y, mask)
+            loss.backward()
+            optimizer.step()
+        R = explain(method.eval().model, x).abs().sum((1, 2))
+        shares[weight] = ((R * (1 - mask[:, 0])).sum() / R.sum()).item()
+        assert (method.predict(x).argmax(1) == y).all()
+    assert shares[0.7] < 0.5 < 0.65 < shares[0.0]

@@ -1,0 +1,88 @@
+"""The notebooks as they are committed, and all of them at work: the smoke study from the first run to the report."""
+
+import json
+from pathlib import Path
+
+import nbformat
+import pandas as pd
+import pytest
+
+from isnetlib.notebooks import declared, execute
+from isnetlib.runner import run_study
+from isnetlib.study import status
+
+NOTEBOOKS = Path(__file__).parents[1] / "notebooks"
+NAMES = sorted(path.stem for path in NOTEBOOKS.glob("*.ipynb"))
+
+
+def test_all_notebooks_are_there():
+    wanted = [
+        "00_isnet_in_ten_minutes",
+        "10_train",
+        "20_external_test",
+        "30_heatmaps",
+        "40_compare",
+        "50_report",
+        "60_cost",
+    ]
+    assert set(wanted) <= set(NAMES)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_notebook_is_thin_has_parameters_and_no_outputs(name):
+    notebook = nbformat.read(NOTEBOOKS / f"{name}.ipynb", as_version=4)
+    nbformat.validate(notebook)
+    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    assert not any(cell.outputs or cell.execution_count for cell in code)
+    assert sum(len(cell.source.splitlines()) for cell in code) <= 150
+    assert notebook.metadata.kernelspec.name == "python3" and declared(NOTEBOOKS / f"{name}.ipynb")
+    lines = next(cell.source for cell in code if "parameters" in cell.metadata.get("tags", [])).splitlines()
+    assert all("  # " in line for line in lines), "every parameter has a comment that says what it is"
+
+
+@pytest.fixture(scope="module")
+def smoke(tmp_path_factory):
+    results = tmp_path_factory.mktemp("results")
+    assert run_study("smoke", NOTEBOOKS, results) == 0
+    return results
+
+
+def test_the_smoke_study_runs_from_training_to_the_report(smoke):
+    states = status("smoke", NOTEBOOKS, smoke)
+    assert set(states["state"]) == {"done"}
+    metrics = pd.read_csv(smoke / "smoke" / "tables" / "metrics.csv")
+    assert set(metrics["test_set"]) >= {"biased", "unbiased", "random", "deceiving"} and set(metrics["method"]) == set(
+        states["method"]
+    )
+    for table in ("seeds", "comparisons", "selection", "cost"):
+        assert len(pd.read_csv(smoke / "smoke" / "tables" / f"{table}.csv")), table
+    report = (smoke / "smoke" / "report.html").read_text()
+    assert all(method in report for method in ("Standard classifier", "ISNet selective")) and "base64" in report
+    assert "http://" not in report and 'src="http' not in report  # self-contained
+
+
+def test_a_run_folder_holds_what_the_schema_says_and_no_machine_path(smoke):
+    run = smoke / "smoke" / "runs" / "digits" / "isnet_selective" / "seed0"
+    for name in (
+        "manifest.json",
+        "log.csv",
+        "metrics.json",
+        "heatmaps.npz",
+        "predictions/deceiving.csv",
+        "predictions_internal_selection/biased.csv",
+    ):
+        assert (run / name).stat().st_size, name
+    text = "".join((run / name).read_text() for name in ("manifest.json", "metrics.json", "log.csv"))
+    assert str(smoke) not in text and str(NOTEBOOKS.parent) not in text
+    assert json.loads((run / "manifest.json").read_text())["parameters"]["method"] == "isnet_selective"
+
+
+def test_a_finished_study_is_not_trained_again(smoke, capsys):
+    before = {path: path.stat().st_mtime_ns for path in smoke.rglob("metrics.json")}
+    assert run_study("smoke", NOTEBOOKS, smoke) == 0
+    assert {path: path.stat().st_mtime_ns for path in smoke.rglob("metrics.json")} == before
+    assert "0 to make" in capsys.readouterr().out
+
+
+def test_the_teaching_notebook_runs(tmp_path):
+    assert execute(NOTEBOOKS / "00_isnet_in_ten_minutes.ipynb", tmp_path / "00.ipynb", {}, threads=1) is None
