@@ -59,7 +59,7 @@ def inference(variant: str, network: str, size: int, batch: int, classes: int) -
 
 
 def interleaved(functions: dict[str, Callable], rounds: int, warm_up: int = 1) -> dict[str, list[float]]:
-    """Seconds of each function in each round; A B C A B C, so that a machine whose speed drifts is as unfair to each."""
+    """Seconds of each function in each round; A B C A B C, so that a drift of the machine's speed hits all."""
     seconds = {name: [] for name in functions}
     for k in range(warm_up + rounds):
         for name, function in functions.items():

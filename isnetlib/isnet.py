@@ -31,10 +31,19 @@ class ISNet(nn.Module):
     """
 
     def __init__(
-        self, model: nn.Module, variant: str = "selective", heatmap_weight: float = 0.7, eps: float = 1e-2, box: tuple | None = (0.0, 1.0),
-        decay: float = 0.9, steepness: float = 1.0, weights: tuple = (1.0, 3.0), range: tuple | str = (1.0, 25.0), plain_epochs: int = 3,
+        self,
+        model: nn.Module,
+        variant: str = "selective",
+        heatmap_weight: float = 0.7,
+        eps: float = 1e-2,
+        box: tuple | None = (0.0, 1.0),
+        decay: float = 0.9,
+        steepness: float = 1.0,
+        weights: tuple = (1.0, 3.0),
+        range: tuple | str = (1.0, 25.0),
+        plain_epochs: int = 3,
         multilabel: bool = False,
-    ):  # fmt: skip
+    ):
         super().__init__()
         if variant not in VARIANTS:
             raise ValueError(f"variant {variant!r}: use one of {', '.join(VARIANTS)}")
@@ -102,7 +111,8 @@ class ISNet(nn.Module):
     def _range(self) -> tuple[float, float]:
         if self.range.isnan().any():
             raise RuntimeError(
-                'range="auto" needs ISNet.calibrate(model, batches) before training, or give (C1, C2) by hand, for example (1, 25)'
+                'range="auto" needs ISNet.calibrate(model, batches) before training, or give (C1, C2) by hand, for '
+                "example (1, 25)"
             )
         return tuple(self.range.tolist())
 

@@ -36,7 +36,8 @@ def prepare_mask(mask: Tensor, size: torch.Size) -> tuple[Tensor, Tensor]:
     mask = torch.nan_to_num(mask.float())
     if not ((mask == 0) | (mask == 1)).all():
         raise ValueError(
-            f"a mask holds 0 (background) and 1 (region of interest) only, got values from {mask.min():.3g} to {mask.max():.3g}"
+            f"a mask holds 0 (background) and 1 (region of interest) only, got values from {mask.min():.3g} to "
+            f"{mask.max():.3g}"
         )
     if mask.shape[-2:] != size:
         mask = (F.adaptive_avg_pool2d(mask, size) > 0).float()
@@ -107,11 +108,13 @@ def heatmap_loss(
     low, high = (float(c) for c in foreground_range)
     if not (0 <= decay <= 1 and steepness > 0 and 0 < low < high):
         raise ValueError(
-            f"need 0 <= decay <= 1, steepness > 0, 0 < C1 < C2; got decay {decay}, steepness {steepness}, range ({low}, {high})"
+            f"need 0 <= decay <= 1, steepness > 0, 0 < C1 < C2; got decay {decay}, steepness {steepness}, range "
+            f"({low}, {high})"
         )
     if R.ndim != 5 or mask.shape[0] != R.shape[0] or (mask.ndim == 4 and mask.shape[1] not in (1, R.shape[1])):
         raise ValueError(
-            f"R must be (batch, maps, channels, height, width) with a mask a sample or a map; got {tuple(R.shape)} and masks {tuple(mask.shape)}"
+            f"R must be (batch, maps, channels, height, width) with a mask a sample or a map; got {tuple(R.shape)} and "
+            f"masks {tuple(mask.shape)}"
         )
     A = (R if R.dtype == torch.float64 else R.float()).abs()
     mask, valid = (part.to(A.dtype) for part in prepare_mask(mask, R.shape[-2:]))
@@ -131,7 +134,8 @@ def foreground_range(totals: Tensor) -> tuple[float, float]:
     low = max(mean / 5, mean - 3 * sd)
     if not 0 < low < math.inf:
         raise ValueError(
-            f"no foreground range follows from relevance totals of mean {mean:.3g}: give (C1, C2) by hand, for example (1, 25)"
+            f"no foreground range follows from relevance totals of mean {mean:.3g}: give (C1, C2) by hand, for example "
+            f"(1, 25)"
         )
     return low, max(min(25 * low, mean + 3 * sd), 1.01 * low)
 

@@ -16,7 +16,8 @@ def build_model(name: str, classes: int, width: int = 16, stem_stride: int = 2) 
         return small_resnet(classes, width, stem_stride)
     if name not in torchvision.models.list_models(module=torchvision.models):
         raise ValueError(
-            f"unknown backbone {name!r}: use 'small_resnet' or one of torchvision's classifiers, such as resnet18 or densenet121"
+            f"unknown backbone {name!r}: use 'small_resnet' or one of torchvision's classifiers, such as resnet18 or "
+            f"densenet121"
         )
     extra = {"aux_logits": False, "init_weights": True} if name in ("googlenet", "inception_v3") else {}
     return torchvision.models.get_model(name, weights=None, num_classes=classes, **extra)

@@ -48,9 +48,22 @@ def seeded(seed: int):
 
 
 def fit(
-    method: nn.Module, train, validation, folder: str | Path, *, epochs: int, batch_size: int = 64, learning_rate: float = 3e-3, weight_decay: float = 1e-2,
-    clip: float = 1.0, warm_up: float = 0.2, metric: str = "accuracy", seed: int = 0, device: str = "cpu", report=print,
-) -> pd.DataFrame:  # fmt: skip
+    method: nn.Module,
+    train,
+    validation,
+    folder: str | Path,
+    *,
+    epochs: int,
+    batch_size: int = 64,
+    learning_rate: float = 3e-3,
+    weight_decay: float = 1e-2,
+    clip: float = 1.0,
+    warm_up: float = 0.2,
+    metric: str = "accuracy",
+    seed: int = 0,
+    device: str = "cpu",
+    report=print,
+) -> pd.DataFrame:
     """Train `method` on the data set `train` and return the log, one row an epoch; AdamW, one-cycle learning rate,
     clipped gradients.
 
@@ -168,7 +181,8 @@ def check_finite(parts: dict[str, float], place: str, limit: float = EXPLODED) -
     if wrong:
         name = next((name for name in wrong if name != "loss"), "loss")
         raise TrainingStopped(
-            f"{place}: the term '{name}' is {wrong[name]:g}; try a lower learning rate or heatmap weight, or a larger decay. Earlier epochs are kept"
+            f"{place}: the term '{name}' is {wrong[name]:g}; try a lower learning rate or heatmap weight, or a larger "
+            f"decay. Earlier epochs are kept"
         )
 
 
@@ -235,5 +249,6 @@ def _read(path):
         raise FileNotFoundError(f"{path} is missing: train the run first (notebook 10_train)") from None
     except Exception as error:
         raise ValueError(
-            f"{path} is not a checkpoint of tensors and numbers ({type(error).__name__}): remove the run's folder and train it again"
+            f"{path} is not a checkpoint of tensors and numbers ({type(error).__name__}): remove the run's folder and "
+            f"train it again"
         ) from error

@@ -369,9 +369,9 @@ def test_an_exception_leaves_the_mode(net, x):
     lrp = LRP()
     with pytest.raises(RuntimeError), lrp:
         net(x[:, :2])
-    seen = len(lrp.tape)
+    seen = len(lrp.graph.tape)
     net(x)
-    assert len(lrp.tape) == seen
+    assert len(lrp.graph.tape) == seen
     lrp, logits = run(net, x)
     with pytest.raises(ValueError):
         lrp.relevance(torch.ones(1), logits)

@@ -1,4 +1,4 @@
-"""One loop for every method: deterministic, resumable after a kill at any moment, stopped by a loss that is no number."""
+"""One loop for every method: deterministic, resumable after a kill at any moment, stopped by a loss that is NaN."""
 
 import os
 import signal
@@ -131,7 +131,8 @@ def test_selection_takes_the_best_swapped_epoch_after_the_warm_up_and_ties_by_lo
     log = pd.DataFrame(
         {
             "swapped_accuracy": [0.9, 0.5, 0.8, 0.8, 0.7], "swapped_loss": [0.1, 0.9, 0.5, 0.4, 0.6],
-            "val_accuracy": [1.0, 0.9, 1.0, 1.0, 1.0], "val_loss": [0.1, 0.4, 0.3, 0.2, 0.1], "warm_up": [True, False, False, False, False],
+            "val_accuracy": [1.0, 0.9, 1.0, 1.0, 1.0], "val_loss": [0.1, 0.4, 0.3, 0.2, 0.1],
+            "warm_up": [True, False, False, False, False],
         }
     )  # fmt: skip
     assert train.chosen_epochs(log, "accuracy") == {"swapped": 3, "internal": 4}

@@ -1,0 +1,231 @@
+"""The operations of one forward pass, as the graph that relevance is pulled back through.
+
+`isnetlib.LRP` sends every torch operation of the model here. `Graph.run` does it, by its rule in `isnetlib.rules` where
+it depends on the image, and remembers a `Node` for the tensor that came out. Operations in place are done out of place,
+and the result stands in for the old tensor from then on. An operation without a rule is remembered as refused: harmless
+unless relevance has to pass it.
+"""
+
+import sys
+
+import torch
+from torch import Tensor, nn
+from torch.utils.weak import WeakTensorKeyDictionary
+
+from isnetlib.functions import transpose
+from isnetlib.rules import CONSTANT, KEEPS_SIGN, LINEAR, RULES, SAME_AS, Node
+
+HIDDEN = " (Scripted and compiled code, and functions of NumPy, hide their operations.)"
+
+
+class NotCovered(NotImplementedError):
+    """Relevance would have to pass an operation that has no rule; the message names its module and the reason."""
+
+
+class Graph:
+    """eps: of LRP-eps. z_box: whether z^B takes over at the layers that read the pixels. Rules get it as their first
+    argument.
+    """
+
+    def __init__(self, eps: float, z_box: bool):
+        self.eps, self.z_box = eps, z_box
+        self.x, self.root, self.name, self.tape = (
+            None,
+            None,
+            "",
+            [],
+        )  # image batch, its node, the operation at hand, nodes in order
+        self.nodes, self.replaced, self.seen = (
+            WeakTensorKeyDictionary() for _ in range(3)
+        )  # seen: what does not depend on the image
+
+    # ---- what the rules ask
+    def tracked(self, value) -> bool:
+        """Whether `value` is a tensor that depends on the image."""
+        return isinstance(value, Tensor) and value in self.nodes
+
+    def node(self, value: Tensor) -> Node:
+        """The operation that made `value`."""
+        return self.nodes[value]
+
+    def is_first_layer(self, node: Node) -> bool:
+        """Whether z^B applies at this node: a linear layer that reads the pixels."""
+        return self.z_box and node.layer is not None and node.parents[0].image is not None
+
+    def overwrite(self, old: Tensor, new: Tensor):
+        """An operation in place on `old`: it was done out of place, and `new` stands for `old` from now on."""
+        self.replaced[old] = new
+        if old in self.nodes and not _same_memory(old, new):
+            self.nodes[old].memory().spoiled = True
+
+    def refuse(self, why: str):
+        """(None, Node) of an operation without a rule: harmless unless relevance has to pass through it."""
+        return None, Node(self.name, [], torch.Size(), why=f"{_place()}: {self.name}: {why}")
+
+    def linear(self, function, *args, output=None, keeps_sign=False, **kwargs):
+        """(output, Node or list of Nodes) of a linear operation without weights: its transpose comes from autograd."""
+        if any(
+            isinstance(t, Tensor) and t.grad_fn is not None and not self.tracked(t) and t not in self.seen
+            for t in _leaves((args, kwargs))
+        ):
+            return self.refuse(f"one of its inputs was made out of sight and may depend on the image{HIDDEN}")
+        output = function(*args, **kwargs) if output is None else output
+        tensors = [t for t in _leaves((args, kwargs)) if self.tracked(t)]
+        parents = [self.node(t) for t in tensors]
+        slots = {id(t): _Slot(k) for k, t in reversed(list(enumerate(tensors)))}
+        args, kwargs = _map((args, kwargs), lambda leaf: slots.get(id(leaf), leaf))
+
+        def node_of(part, k):
+            def replay(images):
+                a, kw = _map((args, kwargs), lambda leaf: images[leaf] if isinstance(leaf, _Slot) else _usable(leaf))
+                result = function(*a, **kw)
+                return result if k is None else result[k]
+
+            shapes = [p.shape for p in parents]
+            image = replay if keeps_sign else None
+            return Node(self.name, parents, part.shape, lambda g: transpose(replay, shapes, g), image=image)
+
+        return output, (
+            node_of(output, None) if isinstance(output, Tensor) else [node_of(part, k) for k, part in enumerate(output)]
+        )
+
+    # ---- the forward pass
+    def run(self, func, args, kwargs):
+        """Do one operation of the forward pass and remember it where it depends on the image; returns its output."""
+        if self.replaced:
+            args, kwargs = _map((args, kwargs), self._current)
+        inputs = [t for t in _leaves((args, kwargs)) if isinstance(t, Tensor) and t.is_floating_point()]
+        if self.x is None:
+            self.find_image(inputs)
+        inputs = [self.nodes[t] for t in inputs if t in self.nodes]
+        name = getattr(func, "__name__", "").strip("_")
+        if not inputs or name in CONSTANT:
+            output = func(*args, **kwargs)
+            self.seen.update((t, True) for t in _leaves((output,)) if isinstance(t, Tensor) and t.grad_fn is not None)
+            return output
+        self.name = SAME_AS.get(name, name)
+        args, kwargs = _by_position(args, kwargs)
+        return self._record(func, args, kwargs, spoiled=any(node.memory().spoiled for node in inputs))
+
+    def _current(self, leaf):
+        while isinstance(leaf, Tensor) and leaf in self.replaced:
+            leaf = self.replaced[leaf]
+        return leaf
+
+    def find_image(self, inputs):
+        """The first 4-D tensor that is no Parameter is the image batch."""
+        self.x = next((t for t in inputs if t.ndim == 4 and not isinstance(t, nn.Parameter)), None)
+        if self.x is not None:
+            self.root = self.nodes[self.x] = Node("image", [], self.x.shape, image=lambda images: images[0])
+
+    def _record(self, func, args, kwargs, spoiled):
+        in_place = _in_place(func.__name__)
+        if spoiled:  # its values would be wrong, not only its relevance
+            why = "its input shares memory with a tensor overwritten in place: use the result of that operation instead"
+            raise NotCovered(self.refuse(why)[1].why)
+        if self.name in RULES:
+            output, node = RULES[self.name](self, *args, **kwargs)
+        elif self.name in LINEAR:
+            out_of_place = getattr(torch.Tensor, self.name) if in_place else func
+            keeps_sign = self.name in KEEPS_SIGN and "bicubic" not in _leaves(
+                (args, kwargs)
+            )  # bicubic weights are partly negative
+            output, node = self.linear(out_of_place, *args, keeps_sign=keeps_sign, **kwargs)
+        else:
+            output, node = None, None
+        if output is None:
+            target = args[0].clone() if in_place else args[0] if args else None
+            output = func(target, *args[1:], **kwargs) if args else func(**kwargs)
+            output = target if in_place else output
+        self._remember(output, node, args)
+        if in_place:
+            self.overwrite(args[0], output)
+        return output
+
+    def _remember(self, output, node, args):
+        parts = list(output) if isinstance(node, list) else [t for t in _leaves((output,)) if isinstance(t, Tensor)]
+        nodes = node if isinstance(node, list) else [node] * len(parts)
+        for part, made in zip(parts, nodes, strict=True):
+            made = (
+                made or self.refuse("this operation has no relevance rule (see isnetlib.rules for how to add one)")[1]
+            )
+            if not part.is_floating_point() or (part in self.nodes and not made.why):
+                continue  # a mask, an index, or the very tensor that went in (dropout in eval mode)
+            if made.why:
+                made.parents = [self.nodes[t] for t in _leaves((args,)) if self.tracked(t)]
+            if made.image is not None and any(p.image is None for p in made.parents):
+                made.image = None
+            if self.is_first_layer(made):
+                made.z = part
+            if made.parents and self.tracked(args[0] if args else None) and _same_memory(part, args[0]):
+                made.views = self.nodes[args[0]]
+            for parent in made.parents:
+                parent.consumers += 1
+            self.nodes[part] = made
+            self.tape.append(made)
+
+    def upstream(self, end: Node) -> list[Node]:
+        """The operations that `end` depends on, last first."""
+        reached = {end}
+        for node in reversed(self.tape):
+            if node in reached:
+                reached.update(node.parents)
+        return [node for node in reversed(self.tape) if node in reached]
+
+
+# --- arguments of operations, and where they were called
+class _Slot(int):
+    """Stands for the k-th tracked tensor in the recorded arguments of an operation."""
+
+
+def _map(value, change):
+    if isinstance(value, (list, tuple)):
+        return type(value)(_map(v, change) for v in value)
+    if isinstance(value, dict):
+        return {k: _map(v, change) for k, v in value.items()}
+    return change(value)
+
+
+def _leaves(value):
+    if isinstance(value, (list, tuple)):
+        for v in value:
+            yield from _leaves(v)
+    elif isinstance(value, dict):
+        yield from _leaves(list(value.values()))
+    else:
+        yield value
+
+
+def _by_position(args, kwargs):
+    """torch.add(input=a, other=b) as torch.add(a, b)."""
+    first, last = ([kwargs[name]] if name in kwargs else [] for name in ("input", "other"))
+    return (*first, *args, *last), {name: value for name, value in kwargs.items() if name not in ("input", "other")}
+
+
+def _usable(leaf):
+    """A tensor made in inference mode cannot take part in autograd; its copy can."""
+    return leaf.clone() if isinstance(leaf, Tensor) and leaf.is_inference() else leaf
+
+
+def _in_place(name: str) -> bool:
+    return name in ("__setitem__", "__iadd__", "__isub__", "__imul__", "__itruediv__") or (
+        name.endswith("_") and not name.endswith("__")
+    )
+
+
+def _same_memory(a: Tensor, b: Tensor) -> bool:
+    return a.untyped_storage().data_ptr() == b.untyped_storage().data_ptr()
+
+
+def _place() -> str:
+    """Path and class of the module whose forward is running, read off the call stack when something is refused."""
+    frame, modules = sys._getframe(1), []
+    while frame is not None:
+        owner = frame.f_locals.get("self")
+        if isinstance(owner, nn.Module):
+            modules.append(owner)
+        frame = frame.f_back
+    if not modules:
+        return "outside any module"
+    path = next((name for name, module in modules[-1].named_modules() if module is modules[0]), "")
+    return f"{path or 'the model itself'} ({type(modules[0]).__name__})"
