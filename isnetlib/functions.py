@@ -23,7 +23,7 @@ class ConvTranspose(Function):
         ctx.save_for_backward(g, weight)
         ctx.conf = conf
         stride, padding, dilation, groups = conf
-        x = g.new_empty(1).expand(shape)  # only its shape is read
+        x = g.new_empty(shape)  # only its shape is read; an expanded scalar would be copied out
         zeros = [0] * len(stride)
         return torch.ops.aten.convolution_backward(
             g, x, weight, None, stride, padding, dilation, False, zeros, groups, [True, False, False]

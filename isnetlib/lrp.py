@@ -170,7 +170,7 @@ class LRP(TorchFunctionMode):
                 g = maps.pop(node)
                 if self.graph.is_first_layer(node) and maps is G:
                     low, high = (self._box_image(node.parents[0], k) for k in (0, 1))
-                    a = node.z if node.y is None or node.consumers > 1 else node.y
+                    a = node.z if node.y is None or node.consumers > 1 or node is end else node.y
                     _add(
                         C, node.parents[0], z_box(node.layer, node.z, a, g, low, high, node.parents[0].shape, self.eps)
                     )

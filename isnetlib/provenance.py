@@ -92,7 +92,7 @@ def _version(name: str) -> str | None:
 
 
 def portable(parameters: dict) -> dict:
-    """Parameters as the manifest keeps them: without `results`, and of an absolute path only the last part.
+    """Parameters as the manifest keeps them: without `results` and `study`, and of an absolute path only the last part.
 
     Where files lie is no part of a run; what is in them is told by the data hashes.
     """
@@ -105,7 +105,7 @@ def portable(parameters: dict) -> dict:
         absolute = isinstance(value, str | Path) and (os.path.isabs(value) or str(value).startswith("~"))
         return Path(value).name if absolute else value
 
-    return clean({name: value for name, value in parameters.items() if name != "results"})
+    return clean({name: value for name, value in parameters.items() if name not in ("results", "study")})
 
 
 def git_state(package: Path = PACKAGE) -> dict | None:

@@ -5,8 +5,20 @@ from pathlib import Path
 
 import pandas as pd
 
+from isnetlib import tables
 from isnetlib.files import write_atomically
-from isnetlib.findings import cell, experiments, hardest, methods, number, primary, scores_title, span, test_sets_of
+from isnetlib.findings import (
+    cell,
+    experiments,
+    hardest,
+    methods,
+    number,
+    primary,
+    scores_title,
+    span,
+    test_sets_of,
+    variant_name,
+)
 from isnetlib.names import method_name, metric_name, name_of_test_set
 
 
@@ -62,38 +74,45 @@ def fill(text: str, name: str, content: str) -> str:
     return pattern.sub(lambda match: f"{match[1]}{content.strip()}\n{match[2]}", text)
 
 
-def update(readme: Path, study: Path) -> str:
-    """The text of README.md with its generated parts made anew from the tables of `study`, a folder such as
-    results/full.
+def update(text: str, study: str, frames: dict[str, pd.DataFrame]) -> str:
+    """README.md's text with its generated parts made anew: the result tables, a figure an experiment, and the cost.
+
+    study: its folder as README.md names it, such as results/full; frames: seeds and cost by name.
     """
-    text = readme.read_text(encoding="utf-8")
-    seeds, cost = (pd.read_csv(study / "tables" / f"{name}.csv") for name in ("seeds", "cost"))
+    seeds = frames["seeds"]
+    figures = [
+        f"![{scores_title(seeds, experiment)}]({study}/figures/scores_{experiment}.png)"
+        for experiment in experiments(seeds)
+    ]
     text = fill(text, "results", readme_table(seeds))
-    for experiment in experiments(seeds):
-        text = fill(
-            text, "figure", f"![{scores_title(seeds, experiment)}]({study.as_posix()}/figures/scores_{experiment}.png)"
-        )
-    return fill(text, "cost", cost_table(cost))
+    text = fill(text, "figure", "\n\n".join(figures))
+    return fill(text, "cost", cost_table(frames["cost"]))
 
 
 def cost_table(cost: pd.DataFrame) -> str:
     """cost.csv as Markdown: time of a training step and of a prediction in units of the plain classifier's."""
-    lines = [
-        _line(["network", "method", "maps", "training step / plain", "inference / plain", "peak MiB"]),
-        _line(["---"] * 2 + ["---:"] * 4),
+    head = [
+        "network",
+        "method",
+        "training step / plain step",
+        "prediction / plain prediction",
+        "peak memory of training",
     ]
+    lines = [_line(head), _line(["---"] * 2 + ["---:"] * 3)]
     for (network, variant), rows in cost.groupby(["network", "variant"], sort=False):
-        train, infer = (rows[rows["phase"] == phase].iloc[0] for phase in ("training", "inference"))
-        peak = "" if pd.isna(train["peak_mib"]) else f"{train['peak_mib']:.0f}"
-        ratios = [f"{train['ratio_to_plain_step']:.2f}", f"{infer['ratio_to_plain_inference']:.2f}"]
-        lines.append(_line([network, method_name(variant), str(train["maps"]), *ratios, peak]))
+        train, predict = (rows[rows["phase"] == phase].iloc[0] for phase in ("training", "inference"))
+        ratios = [f"{train['ratio_to_plain_step']:.2f}", f"{predict['ratio_to_plain_inference']:.2f}"]
+        peak = "" if pd.isna(train["peak_mib"]) else f"{train['peak_mib']:.0f} MiB"
+        name = f"{network}, {train['size']} px, batch {train['batch']}"
+        lines.append(_line([name, variant_name(variant, train["maps"]), *ratios, peak]))
     return "\n".join(lines)
 
 
 def main() -> None:
-    """python -m isnetlib.readme: rewrite README.md from results/full, called in the project's folder."""
-    path = Path("README.md")
-    write_atomically(path, update(path, Path("results/full")))
+    """python -m isnetlib.readme, called in the project's folder: rewrite README.md from results/full."""
+    readme, study = Path("README.md"), Path("results/full")
+    text = readme.read_text(encoding="utf-8")
+    write_atomically(readme, update(text, study.as_posix(), tables.read(study)))
 
 
 if __name__ == "__main__":

@@ -85,7 +85,7 @@ class Net(nn.Module):
     def forward(self, x):
         x = self.stem(x)
         x = F.relu(self.norm(self.conv(x)) + x)
-        x = torch.cat([x, F.relu6(self.grow(x))], 1)
+        x = torch.cat([x, F.relu6(self.grow(x))], 1) * x.new_full((8, 1, 1), 0.7)
         x = F.adaptive_avg_pool2d(F.relu(self.late(x), inplace=True), 1).flatten(1)
         return self.last(F.leaky_relu(self.hidden(self.drop(x))))
 
@@ -363,6 +363,14 @@ def test_relevance_without_gradient(net, x):
         assert torch.equal(again, R) and not again.requires_grad
     with torch.inference_mode():
         assert torch.equal(explain(net, x.clone(), 1), R)  # an image made in inference mode
+
+
+def test_it_can_be_used_again(net, x):
+    lrp = LRP()
+    for images in (x, x.flip(-1), x[:2]):
+        with lrp:
+            logits = net(images)
+        assert torch.equal(lrp.relevance(isnetlib.start_for(logits, 1)), explain(net, images, 1))
 
 
 def test_an_exception_leaves_the_mode(net, x):

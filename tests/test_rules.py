@@ -15,6 +15,7 @@ from zennit.rules import Epsilon, Norm, Pass, ZBox
 from zennit.types import Activation, AvgPool, Linear
 
 import isnetlib
+from isnetlib.functions import divide, stabilise
 from isnetlib.models import build_model
 
 MEAN, STD = torch.tensor([0.5, 0.4, 0.3]).double(), torch.tensor([0.2, 0.3, 0.25]).double()
@@ -166,6 +167,41 @@ def test_first_layer_may_be_linear():
         assert unlike(map_, twins.z_box_rule(image, low, high, net[1].weight, net[1].bias, R1, 0.1)) < 1e-12
 
 
+@torch.no_grad()
+def test_first_layers_read_more_than_once():
+    """Two layers read the image, and two operations read one of them."""
+    one, two, last = (randomised(layer) for layer in (nn.Conv2d(3, 4, 3), nn.Conv2d(3, 4, 3), nn.Linear(64, 3)))
+
+    class Branches(nn.Module):
+        def forward(self, x):
+            z = one(x)
+            return last((z.relu() + z / 2 + two(x).relu()).flatten(1))
+
+    (x,) = images(3, 6, 6, batch=1)
+    R, G = torch.zeros(108).double(), last.weight[1]
+    for conv, slope in ((one, 0.5), (two, 0.0)):
+        z = conv(x).flatten()
+        W, b = twins.affine(conv, x.shape)
+        R1 = z * G * ((z > 0) + slope)
+        R += twins.z_box_rule(x.flatten(), torch.zeros_like(R), torch.ones_like(R), W, b, R1, 0.1)
+    assert unlike(isnetlib.explain(Branches(), x[None], 1, 0.1).flatten(), R) < 1e-12
+
+
+def test_first_layer_may_be_the_last():
+    class Linear(nn.Linear):
+        def forward(self, x):
+            logits = super().forward(x.flatten(1))
+            logits.relu()  # read, but by nothing that counts
+            return logits
+
+    net, (x,) = randomised(Linear(27, 3)), images(3, 3, 3, batch=1)
+    zero, one = torch.zeros(27).double(), torch.ones(27).double()
+    for c, logit in enumerate(net(x[None])[0]):
+        start = logit * torch.eye(3).double()[c]
+        R = twins.z_box_rule(x.flatten(), zero, one, net.weight, net.bias, start, 0.1)
+        assert unlike(isnetlib.explain(net, x[None], c, 0.1).flatten(), R) < 1e-12
+
+
 # ---------------------------------------------------------------------------------------------------------- zennit
 def by_zennit(model, x, target, eps, low, high):
     """Epsilon at convolutions and linear layers, z^B at the first, LRP-0 at the last and at pools; BatchNorm merged."""
@@ -270,7 +306,7 @@ OPERATIONS = {
     "interpolation": lambda self, z: F.interpolate(z, size=5, mode="bilinear").relu(),
     "pixel shuffle": lambda self, z: F.pixel_shuffle(z, 2).relu(),
     "broadcast": lambda self, z: z.relu() + z.mean((2, 3), keepdim=True),
-    "scale": lambda self, z: (1 - self.scale * z / 3).relu(),
+    "scale": lambda self, z: (1 - self.scale.exp() * z / 3).relu(),
     "same dtype": lambda self, z: z.to(z.dtype).type_as(z).relu(),
     "reused": lambda self, z: self.relu(self.conv(self.relu(self.conv(z)))),
     "keywords": keywords,
@@ -315,6 +351,20 @@ def test_operation_can_be_trained_through(f):
             ends.append(value()[0])
     analytic = sum((slope * d).sum() for slope, d in zip(slopes, directions, strict=True))
     assert ((ends[0] - ends[1]) / (2 * h)).item() == pytest.approx(analytic.item(), rel=1e-6)
+
+
+def test_a_factor_behind_the_last_layer_is_trained_too():
+    net, x, t = Between(lambda self, z: z.relu()), images(3, 8, 8), torch.tensor(2.0, requires_grad=True)
+    with isnetlib.LRP() as lrp:
+        logits = net(x) * t
+    R = lrp.relevance(torch.ones(2, 1, 3).double(), logits).sum()
+    assert torch.autograd.grad(R, t)[0].item() == pytest.approx(R.item() / 2)
+
+
+def test_zero_counts_as_positive_and_nothing_over_nothing_is_nothing():
+    z = torch.tensor([-1.0, -0.0, 0.0, 2.0]).double()
+    assert stabilise(z, 0.1).tolist() == [-1.1, 0.1, 0.1, 2.1]
+    assert divide(z, z).tolist() == [1, 0, 0, 1]
 
 
 # ------------------------------------------------------------------------- activations and dropout in all forms

@@ -57,7 +57,7 @@ folder = Path(results) / study / "runs" / experiment / method / f"seed{seed}"
 started, active = Path("started"), Path("active") / f"{method}{seed}"
 for place in (folder, started, active.parent):
     place.mkdir(parents=True, exist_ok=True)
-names = ("study", "experiment", "method", "seed", "epochs", "rate", "extra", "data_options", "method_options")
+names = ("experiment", "method", "seed", "epochs", "rate", "extra", "data_options", "method_options")
 known = json.loads(Path("made_by.json").read_text())
 content = {"parameters": {name: globals()[name] for name in names}, "made_by": known[method], "data": {"toy": "abc"}}
 (folder / "manifest.json").write_text(json.dumps(content))
