@@ -34,13 +34,14 @@ def _table(seeds: pd.DataFrame, experiment: str) -> str:
     shares = seeds[
         (seeds["experiment"] == experiment) & (seeds["metric"] == "background_share") & (seeds["test_set"] == worst)
     ]
-    head = ["method", *(name_of_test_set(name) for name in sets)] + (
+    head = ["method", "seeds", *(name_of_test_set(name) for name in sets)] + (
         [f"background share ({name_of_test_set(worst)})"] if len(shares) else []
     )
     lines = [f"{experiment}: {metric_name(rows['metric'].iloc[0])}, mean over seeds [95 % interval over seeds]", ""]
     lines += [_line(head), _line(["---"] + ["---:"] * (len(head) - 1))]
     for method in methods(rows):
-        cells = [_estimate(cell(rows, method=method, test_set=name)) for name in sets]
+        count = int(rows[rows["method"] == method]["n"].max())
+        cells = [str(count)] + [_estimate(cell(rows, method=method, test_set=name)) for name in sets]
         share, chance = (
             cell(seeds, experiment=experiment, test_set=worst, method=method, metric=m)
             for m in ("background_share", "chance_share")

@@ -5,12 +5,27 @@ from functools import partial
 
 from torch import nn
 
+from isnetlib.baselines.attention_gate import AttentionGate
+from isnetlib.baselines.background_random import BackgroundRandom
+from isnetlib.baselines.gain import Gain
+from isnetlib.baselines.grad_input import GradInput
+from isnetlib.baselines.multitask import Multitask
+from isnetlib.baselines.pipeline import Pipeline
+from isnetlib.baselines.rrr import RightReasons
 from isnetlib.baselines.standard import Standard
 from isnetlib.isnet import ISNet
 from isnetlib.models import build_model
 
 METHODS = {
     "standard": Standard,
+    "gain": Gain,
+    "gain_ext": partial(Gain, mask_weight=10.0),
+    "rrr": RightReasons,
+    "grad_input": GradInput,
+    "background_random": BackgroundRandom,
+    "pipeline": Pipeline,
+    "multitask": Multitask,
+    "attention_gate": AttentionGate,
     "isnet_original": partial(ISNet, variant="original"),
     "isnet_selective": partial(ISNet, variant="selective"),
     "isnet_stochastic": partial(ISNet, variant="stochastic"),
