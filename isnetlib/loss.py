@@ -2,7 +2,7 @@
 equation.
 
 R: relevance at the input (B, M, C, H, W), raw and signed. mask: (B, 1, H, W), or (B, M, H, W) for a mask a map; 1 =
-region of interest (ROI), 0 = background. A = |R|. Samples whose mask holds no ROI or no background (empty, full, or
+region of interest (ROI), 0 = background. A = |R|. Maps whose mask holds no ROI or no background (empty, full, or
 missing: all zeros or NaN) carry no instruction and are weighted out.
 """
 
@@ -56,7 +56,7 @@ def normalise(A: Tensor, mask: Tensor) -> Tensor:
 def gwrp(v: Tensor, decay: float) -> Tensor:
     """Global weighted ranked pooling over the last dimension: G = sum_i d^(i-1) v_i / sum_i d^(i-1), v_1 >= v_2 >= ...
 
-    d = 0: maximum, d = 1: mean. Only the top values whose weights exceed 1e-7 of the sum are sorted out (d = 0.9: 152
+    d = 0: maximum, d = 1: mean. Only the top values are sorted out; all but 1e-7 of the weight is theirs (d = 0.9: 153
     of them).
     """
     n = v.shape[-1]
@@ -99,8 +99,8 @@ def heatmap_loss(
     weights: tuple = (1.0, 3.0),
     foreground_range: tuple = (1.0, 25.0),
 ) -> HeatmapLoss:
-    """L_LRP = w1 background + w2 foreground: means over maps, then over the samples that carry an instruction (0 where
-    none does).
+    """L_LRP = w1 background + w2 foreground: means over the samples' maps that carry an instruction (0 where none
+    does).
 
     decay: d of GWRP in [0, 1]; lower = aims at the hottest pixels. steepness: E > 0. weights: (w1, w2).
     foreground_range: (C1, C2), 0 < C1 < C2.
