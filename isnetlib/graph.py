@@ -29,15 +29,10 @@ class Graph:
 
     def __init__(self, eps: float, z_box: bool):
         self.eps, self.z_box = eps, z_box
-        self.x, self.root, self.name, self.tape = (
-            None,
-            None,
-            "",
-            [],
-        )  # image batch, its node, the operation at hand, nodes in order
-        self.nodes, self.replaced, self.seen = (
-            WeakTensorKeyDictionary() for _ in range(3)
-        )  # seen: what does not depend on the image
+        # The image batch, its node, the name of the operation at hand, the nodes in order.
+        self.x, self.root, self.name, self.tape = None, None, "", []
+        # Tensor -> its node; overwritten tensor -> what stands for it; tensors that do not depend on the image.
+        self.nodes, self.replaced, self.seen = (WeakTensorKeyDictionary() for _ in range(3))
 
     # ---- what the rules ask
     def tracked(self, value) -> bool:
@@ -127,9 +122,8 @@ class Graph:
             output, node = RULES[self.name](self, *args, **kwargs)
         elif self.name in LINEAR:
             out_of_place = getattr(torch.Tensor, self.name) if in_place else func
-            keeps_sign = self.name in KEEPS_SIGN and "bicubic" not in _leaves(
-                (args, kwargs)
-            )  # bicubic weights are partly negative
+            # bicubic weights are partly negative
+            keeps_sign = self.name in KEEPS_SIGN and "bicubic" not in _leaves((args, kwargs))
             output, node = self.linear(out_of_place, *args, keeps_sign=keeps_sign, **kwargs)
         else:
             output, node = None, None

@@ -63,16 +63,15 @@ def selective_start(logits: Tensor) -> Tensor:
 def z_box(
     layer: Layer, z: Tensor, a: Tensor, G: Tensor, low: Tensor, high: Tensor, shape: torch.Size, eps: float
 ) -> Tensor:
-    """z^B at the first layer for pixels in the box [l, h]: the two transposed maps c(w) and c(w-), stacked, (2M, B,
-    ...).
+    """z^B at the first layer for pixels in the box [l, h]: the transposed maps c(w) and c(w-), stacked, (2M, B, ...).
 
-        R_j = sum_k (x_j w_jk - l_j w+_jk - h_j w-_jk) / (D_k + eps s(D_k)) R_k = (x_j - l_j) c_j(w) - (h_j - l_j)
-        c_j(w-) D_k = sum_j (x_j w_jk - l_j w+_jk - h_j w-_jk) + b+_k,            c(w): the transposed layer applied to
-        R / (D + eps s(D))
+        R_j = sum_k (x_j w_jk - l_j w+_jk - h_j w-_jk) / (D_k + eps s(D_k)) R_k
+            = (x_j - l_j) c_j(w) - (h_j - l_j) c_j(w-),         c(w): the transposed layer applied to R / (D + eps s(D))
+        D_k = sum_j (x_j w_jk - l_j w+_jk - h_j w-_jk) + b+_k
 
     z (B, ...): the layer's output; R = a * G its relevance, G (M, B, ...), a = z or its ReLU; low, high: images of the
-    box as the layer sees them; zero padding pads x, l and h alike. The bias is one more input, fixed at 1 in a box [0,
-    1].
+    box as the layer sees them; zero padding pads x, l and h alike. The bias is one more input, fixed at 1 in a box
+    [0, 1].
     """
     negative = layer.weight.clamp(max=0)
     floor = layer.forward(low, layer.weight) + layer.forward(high - low, negative)
@@ -159,10 +158,8 @@ class LRP(TorchFunctionMode):
         return end
 
     def _walk(self, end, g):
-        G, C = (
-            {end: g.to(torch.promote_types(g.dtype, torch.float32))},
-            {},
-        )  # C: the maps c(w), c(w-) of z^B, below the first layer
+        # G by node, and C, the maps c(w) and c(w-) of z^B, below the first layer.
+        G, C = {end: g.to(torch.promote_types(g.dtype, torch.float32))}, {}
         for node in self.graph.upstream(end):
             for maps in (G, C):
                 if node not in maps:
