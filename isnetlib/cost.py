@@ -12,7 +12,7 @@ import pandas as pd
 import torch
 
 from isnetlib.baselines import build
-from isnetlib.train import peak_mib
+from isnetlib.memory import keep_freed_memory, peak_mib
 
 COLUMNS = [
     "network",
@@ -77,6 +77,7 @@ def peak_of_steps(variant: str, network: str, size: int, batch: int, classes: in
 
 
 def _peak(variant, network, size, batch, classes, steps):
+    keep_freed_memory()
     step = training_step(variant, network, size, batch, classes)
     for _ in range(steps):
         step()

@@ -3,12 +3,30 @@
 G is the modified gradient of `isnetlib.rules`, (M, B, ...): M maps that share the activations of a batch of B.
 """
 
+import functools
 from collections.abc import Callable
 from functools import partial
 
 import torch
 from torch import Tensor
 from torch.autograd import Function
+
+
+def _plain(conf) -> tuple:
+    """Arguments of aten::convolution after the bias, for conf = (stride, padding, dilation, groups)."""
+    stride, padding, dilation, groups = conf
+    return stride, padding, dilation, False, [0] * len(stride), groups
+
+
+def transposed(g: Tensor, weight: Tensor, shape, conf) -> Tensor:
+    """Input gradient of a convolution with inputs of `shape`; conf: its stride, padding, dilation and groups."""
+    x = g.new_empty(shape)  # only its shape is read; an expanded scalar would be copied out
+    return torch.ops.aten.convolution_backward(g, x, weight, None, *_plain(conf), [True, False, False])[0]
+
+
+def weight_gradient(g: Tensor, x: Tensor, weight: Tensor, conf) -> Tensor:
+    """Weight gradient of the convolution of x that has the output gradient g."""
+    return torch.ops.aten.convolution_backward(g, x, weight, None, *_plain(conf), [False, True, False])[1]
 
 
 class ConvTranspose(Function):
@@ -22,25 +40,16 @@ class ConvTranspose(Function):
     def forward(ctx, g, weight, shape, conf):
         ctx.save_for_backward(g, weight)
         ctx.conf = conf
-        stride, padding, dilation, groups = conf
-        x = g.new_empty(shape)  # only its shape is read; an expanded scalar would be copied out
-        zeros = [0] * len(stride)
-        return torch.ops.aten.convolution_backward(
-            g, x, weight, None, stride, padding, dilation, False, zeros, groups, [True, False, False]
-        )[0]
+        return transposed(g, weight, shape, conf)
 
     @staticmethod
     def backward(ctx, u):
         g, weight = ctx.saved_tensors
-        stride, padding, dilation, groups = ctx.conf
-        zeros, grad_g, grad_w = [0] * len(stride), None, None
+        grad_g = grad_w = None
         if ctx.needs_input_grad[0]:
-            grad_g = torch.ops.aten.convolution(u, weight, None, stride, padding, dilation, False, zeros, groups)
+            grad_g = torch.ops.aten.convolution(u, weight, None, *_plain(ctx.conf))
         if ctx.needs_input_grad[1]:
-            mask = [False, True, False]
-            grad_w = torch.ops.aten.convolution_backward(
-                g, u, weight, None, stride, padding, dilation, False, zeros, groups, mask
-            )[1]
+            grad_w = weight_gradient(g, u, weight, ctx.conf)
         return grad_g, grad_w, None, None
 
 
@@ -86,28 +95,45 @@ class Scale(Function):
         return u * ratio, over_maps(u, g) if ctx.needs_input_grad[1] else None
 
 
+def relu_gate(g: Tensor, y: Tensor, eps: float, scale: Tensor | None) -> tuple[Tensor, Tensor]:
+    """G * r * scale, and r = y / (y + eps), for y = ReLU(z) >= 0 and eps > 0."""
+    ratio = y / (y + eps)
+    return g * (ratio if scale is None else ratio * scale), ratio
+
+
+def relu_gate_derivative(
+    u: Tensor, g: Tensor, ratio: Tensor, eps: float, scale: Tensor | None
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    """What the gradient u of G * r * scale is for G, y and scale: dr/dy = eps / (y + eps)^2 = (1 - r)^2 / eps."""
+    product, rest, grad_scale = over_maps(u, g), 1 - ratio, None
+    if scale is None:
+        return u * ratio, product.mul_(rest).mul_(rest).mul_(1 / eps), None
+    grad_scale = (product * ratio).sum([0, *range(2, product.ndim)]).view(scale.shape)
+    return u * (ratio * scale), product.mul_(rest).mul_(rest).mul_(scale / eps), grad_scale
+
+
+@functools.cache
+def compiled(function: Callable) -> Callable:
+    """`function` as one loop over memory, by torch.compile; needs a C++ compiler, and some seconds at its first use."""
+    return torch.compile(function, dynamic=True)
+
+
 class ReluGate(Function):
-    """G * y / (y + eps) * scale for y = ReLU(z) >= 0 (eps > 0), with its derivative, in few passes over memory."""
+    """`relu_gate`, differentiable. compile: whether to run it, and its derivative, compiled."""
 
     @staticmethod
-    def forward(ctx, g, y, eps, scale):
-        ctx.eps = eps
-        ratio = y / (y + eps)
+    def forward(ctx, g, y, eps, scale, compile):
+        ctx.eps, ctx.compile = eps, compile
+        output, ratio = (compiled(relu_gate) if compile else relu_gate)(g, y, eps, scale)
         ctx.save_for_backward(g, ratio, scale)
-        return g * (ratio if scale is None else ratio * scale)
+        return output
 
     @staticmethod
     def backward(ctx, u):
         g, ratio, scale = ctx.saved_tensors
-        grad_scale, product = None, over_maps(u, g)
-        if scale is not None:
-            if ctx.needs_input_grad[3]:
-                grad_scale = (product * ratio).sum([0, *range(2, product.ndim)]).view(scale.shape)
-            product.mul_(scale)
-        slope = (
-            torch.rsub(ratio, 1).square_().mul_(1 / ctx.eps)
-        )  # d/dy y / (y + eps) = eps / (y + eps)^2 = (1 - ratio)^2 / eps
-        return u * (ratio if scale is None else ratio * scale), product.mul_(slope), None, grad_scale
+        derivative = compiled(relu_gate_derivative) if ctx.compile else relu_gate_derivative
+        grad_g, grad_y, grad_scale = derivative(u, g, ratio, ctx.eps, scale)
+        return grad_g, grad_y, None, grad_scale, None
 
 
 class Ratio(Function):
@@ -127,6 +153,53 @@ class Ratio(Function):
     @staticmethod
     def backward(ctx, u):
         return u * ctx.saved_tensors[0], None, None
+
+
+class ZBoxPixels(Function):
+    """Relevance of the pixels by z^B (`isnetlib.lrp.z_box`) for a convolution that reads them directly, (M, B, ...).
+
+        R = (x - l) c(w) - (h - l) c(w-),       c(w): the transposed convolution of share(G, z, floor)
+
+    A few images at a time, because the maps c(w) and c(w-), the widest tensors of the whole pass, then stay in the
+    processor's cache; share is computed again for the derivative rather than kept.
+    """
+
+    @staticmethod
+    def forward(ctx, g, z, floor, weight, above, width, share, conf):
+        ctx.save_for_backward(g, z, floor, weight, above, width)
+        ctx.share, ctx.conf = share, conf
+        both = torch.cat([weight, weight.clamp(max=0)], 1)
+        R = g.new_empty(len(g), *above.shape)
+        for rows in _few_images(g):
+            part = share(g[:, rows], z[rows], floor)
+            shape = (part.shape[0] * part.shape[1], both.shape[1], *above.shape[2:])
+            c = transposed(part.flatten(0, 1), both, shape, conf).unflatten(0, part.shape[:2])
+            a, b = c.chunk(2, 2)
+            R[:, rows] = a.mul_(above[rows]).addcmul_(b, width, value=-1)
+        return R
+
+    @staticmethod
+    def backward(ctx, u):
+        g, z, floor, weight, above, width = ctx.saved_tensors
+        both, grad_both = torch.cat([weight, weight.clamp(max=0)], 1), 0
+        grad_g, grad_z, grad_floor = torch.empty_like(g), torch.empty_like(z), torch.zeros_like(floor)
+        for rows in _few_images(g):
+            c = torch.cat([u[:, rows] * above[rows], u[:, rows] * -width], 2).flatten(0, 1)
+            with torch.enable_grad():
+                leaves = [t.detach().requires_grad_() for t in (g[:, rows], z[rows], floor)]
+                part = ctx.share(*leaves)
+            pulled = torch.ops.aten.convolution(c, both, None, *_plain(ctx.conf)).view_as(part)
+            grad_g[:, rows], grad_z[rows], grad = torch.autograd.grad(part, leaves, pulled)
+            grad_floor += grad
+            grad_both = grad_both + weight_gradient(part.detach().flatten(0, 1), c, both, ctx.conf)
+        a, b = grad_both.chunk(2, 1)
+        return grad_g, grad_z, grad_floor, a + b * (weight < 0), None, None, None, None
+
+
+def _few_images(g: Tensor, images: int = 8):
+    """Slices of the batch of g (M, B, ...) with some eight maps in all."""
+    step = max(1, images // len(g))
+    return (slice(k, k + step) for k in range(0, g.shape[1], step))
 
 
 def stabilise(z: Tensor, eps: float) -> Tensor:

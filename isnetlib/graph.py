@@ -7,13 +7,13 @@ unless relevance has to pass it.
 """
 
 import sys
+import weakref
 
 import torch
 from torch import Tensor, nn
-from torch.utils.weak import WeakTensorKeyDictionary
 
 from isnetlib.functions import transpose
-from isnetlib.rules import CONSTANT, KEEPS_SIGN, LINEAR, RULES, SAME_AS, Node
+from isnetlib.rules import ASKS, CONSTANT, KEEPS_SIGN, LINEAR, RULES, SAME_AS, Node
 
 HIDDEN = " (Scripted and compiled code, and functions of NumPy, hide their operations.)"
 
@@ -23,16 +23,17 @@ class NotCovered(NotImplementedError):
 
 
 class Graph:
-    """eps: of LRP-eps. z_box: whether z^B takes over at the layers that read the pixels. Rules get it as their first
-    argument.
+    """eps: of LRP-eps. z_box: whether z^B takes over at the layers that read the pixels. compile: whether the rule of
+    ReLU runs compiled. Rules get it as their first argument.
     """
 
-    def __init__(self, eps: float, z_box: bool):
-        self.eps, self.z_box = eps, z_box
+    def __init__(self, eps: float, z_box: bool, compile: bool = False):
+        self.eps, self.z_box, self.compile = eps, z_box, compile
         # The image batch, its node, the name of the operation at hand, the nodes in order.
         self.x, self.root, self.name, self.tape = None, None, "", []
+        self.spoiled = False  # whether any node is
         # Tensor -> its node; overwritten tensor -> what stands for it; tensors that do not depend on the image.
-        self.nodes, self.replaced, self.seen = (WeakTensorKeyDictionary() for _ in range(3))
+        self.nodes, self.replaced, self.seen = ByTensor(), ByTensor(), ByTensor()
 
     # ---- what the rules ask
     def tracked(self, value) -> bool:
@@ -51,7 +52,7 @@ class Graph:
         """An operation in place on `old`: it was done out of place, and `new` stands for `old` from now on."""
         self.replaced[old] = new
         if old in self.nodes and not _same_memory(old, new):
-            self.nodes[old].memory().spoiled = True
+            self.nodes[old].memory().spoiled = self.spoiled = True
 
     def refuse(self, why: str):
         """(None, Node) of an operation without a rule: harmless unless relevance has to pass through it."""
@@ -59,13 +60,11 @@ class Graph:
 
     def linear(self, function, *args, output=None, keeps_sign=False, **kwargs):
         """(output, Node or list of Nodes) of a linear operation without weights: its transpose comes from autograd."""
-        if any(
-            isinstance(t, Tensor) and t.grad_fn is not None and not self.tracked(t) and t not in self.seen
-            for t in _leaves((args, kwargs))
-        ):
+        inputs = _tensors((args, kwargs))
+        if any(t.grad_fn is not None and t not in self.nodes and t not in self.seen for t in inputs):
             return self.refuse(f"one of its inputs was made out of sight and may depend on the image{HIDDEN}")
         output = function(*args, **kwargs) if output is None else output
-        tensors = [t for t in _leaves((args, kwargs)) if self.tracked(t)]
+        tensors = [t for t in inputs if t in self.nodes]
         parents = [self.node(t) for t in tensors]
         slots = {id(t): _Slot(k) for k, t in reversed(list(enumerate(tensors)))}
         args, kwargs = _map((args, kwargs), lambda leaf: slots.get(id(leaf), leaf))
@@ -87,23 +86,28 @@ class Graph:
     # ---- the forward pass
     def run(self, func, args, kwargs):
         """Do one operation of the forward pass and remember it where it depends on the image; returns its output."""
-        if self.replaced:
-            args, kwargs = _map((args, kwargs), self._current)
-        inputs = [t for t in _leaves((args, kwargs)) if isinstance(t, Tensor) and t.is_floating_point()]
-        if self.x is None:
-            self.find_image(inputs)
-        inputs = [self.nodes[t] for t in inputs if t in self.nodes]
         name = getattr(func, "__name__", "").strip("_")
+        if name in ASKS and not isinstance(answer := func(*args, **kwargs), Tensor):
+            return answer
+        inputs = _tensors((args, kwargs) if kwargs else args)
+        if self.replaced and any(t in self.replaced for t in inputs):
+            args, kwargs = _map((args, kwargs), self._current)
+            inputs = _tensors((args, kwargs))
+        if self.x is None:
+            self.find_image([t for t in inputs if t.is_floating_point()])
+        inputs = [node for t in inputs if (node := self.nodes.get(t)) is not None]
         if not inputs or name in CONSTANT:
             output = func(*args, **kwargs)
-            self.seen.update((t, True) for t in _leaves((output,)) if isinstance(t, Tensor) and t.grad_fn is not None)
+            for t in _tensors((output,)):
+                if t.grad_fn is not None:
+                    self.seen[t] = True
             return output
         self.name = SAME_AS.get(name, name)
         args, kwargs = _by_position(args, kwargs)
-        return self._record(func, args, kwargs, spoiled=any(node.memory().spoiled for node in inputs))
+        return self._record(func, args, kwargs, spoiled=self.spoiled and any(n.memory().spoiled for n in inputs))
 
     def _current(self, leaf):
-        while isinstance(leaf, Tensor) and leaf in self.replaced:
+        while leaf in self.replaced:
             leaf = self.replaced[leaf]
         return leaf
 
@@ -137,7 +141,7 @@ class Graph:
         return output
 
     def _remember(self, output, node, args):
-        parts = list(output) if isinstance(node, list) else [t for t in _leaves((output,)) if isinstance(t, Tensor)]
+        parts = list(output) if isinstance(node, list) else _tensors((output,))
         nodes = node if isinstance(node, list) else [node] * len(parts)
         for part, made in zip(parts, nodes, strict=True):
             made = (
@@ -146,7 +150,7 @@ class Graph:
             if not part.is_floating_point() or (part in self.nodes and not made.why):
                 continue  # a mask, an index, or the very tensor that went in (dropout in eval mode)
             if made.why:
-                made.parents = [self.nodes[t] for t in _leaves((args,)) if self.tracked(t)]
+                made.parents = [self.nodes[t] for t in _tensors(args) if t in self.nodes]
             if made.image is not None and any(p.image is None for p in made.parents):
                 made.image = None
             if self.is_first_layer(made):
@@ -167,7 +171,34 @@ class Graph:
         return [node for node in reversed(self.tape) if node in reached]
 
 
-# --- arguments of operations, and where they were called
+# --- tensors as keys, arguments of operations, and where they were called
+class ByTensor:
+    """A dictionary by tensor identity that keeps no tensor alive."""
+
+    def __init__(self):
+        self._items = {}
+
+    def get(self, key):
+        """The value of `key`, or None."""
+        item = self._items.get(id(key))
+        return item[1] if item is not None and item[0]() is key else None  # an id may be that of a tensor now gone
+
+    def __bool__(self) -> bool:
+        return bool(self._items)
+
+    def __contains__(self, key) -> bool:
+        return self.get(key) is not None
+
+    def __getitem__(self, key: Tensor):
+        value = self.get(key)
+        if value is None:
+            raise KeyError("no value is known for this tensor")
+        return value
+
+    def __setitem__(self, key: Tensor, value):
+        self._items[id(key)] = (weakref.ref(key), value)
+
+
 class _Slot(int):
     """Stands for the k-th tracked tensor in the recorded arguments of an operation."""
 
@@ -178,6 +209,19 @@ def _map(value, change):
     if isinstance(value, dict):
         return {k: _map(v, change) for k, v in value.items()}
     return change(value)
+
+
+def _tensors(values) -> list[Tensor]:
+    """The tensors among `values` and in the lists, tuples and dictionaries among them."""
+    found = []
+    for value in values:
+        if isinstance(value, Tensor):
+            found.append(value)
+        elif isinstance(value, (list, tuple)):
+            found += _tensors(value)
+        elif isinstance(value, dict):
+            found += _tensors(value.values())
+    return found
 
 
 def _leaves(value):
@@ -192,6 +236,8 @@ def _leaves(value):
 
 def _by_position(args, kwargs):
     """torch.add(input=a, other=b) as torch.add(a, b)."""
+    if not kwargs:
+        return args, kwargs
     first, last = ([kwargs[name]] if name in kwargs else [] for name in ("input", "other"))
     return (*first, *args, *last), {name: value for name, value in kwargs.items() if name not in ("input", "other")}
 

@@ -27,7 +27,8 @@ class ISNet(nn.Module):
 
     heatmap_weight: P in [0, 1]. eps, box: see `isnetlib.LRP`. decay, steepness, weights: see `isnetlib.heatmap_loss`.
     range: (C1, C2) of the foreground term, or "auto": read off the same network trained plainly for `plain_epochs`
-    (`prepare`, or `calibrate` by hand). multilabel: labels are 0/1 floats (B, K), each with its own sigmoid.
+    (`prepare`, or `calibrate` by hand). multilabel: labels are 0/1 floats (B, K), each with its own sigmoid. compile:
+    see `isnetlib.LRP`.
     """
 
     def __init__(
@@ -43,6 +44,7 @@ class ISNet(nn.Module):
         range: tuple | str = (1.0, 25.0),
         plain_epochs: int = 3,
         multilabel: bool = False,
+        compile: bool = False,
     ):
         super().__init__()
         if variant not in VARIANTS:
@@ -53,6 +55,7 @@ class ISNet(nn.Module):
             )
         self.model, self.variant, self.heatmap_weight, self.multilabel = model, variant, heatmap_weight, multilabel
         self.eps, self.box, self.decay, self.steepness, self.weights = eps, box, decay, steepness, tuple(weights)
+        self.compile = compile
         self.auto_range, self.plain_epochs = range == "auto", plain_epochs
         self.register_buffer("range", torch.tensor([torch.nan] * 2 if self.auto_range else [float(c) for c in range]))
 
@@ -60,7 +63,7 @@ class ISNet(nn.Module):
         """Loss of a batch and its terms. x (B, C, H, W), y (B,) or 0/1 floats (B, K), mask (B, 1, H, W); None, or rows
         of zeros or NaN: no mask known.
         """
-        with LRP(self.eps, self.box) as lrp:
+        with LRP(self.eps, self.box, self.compile) as lrp:
             logits = logits_of(self.model(x))
         classification = classification_loss(logits, y)
         if mask is None or self.heatmap_weight == 0:
@@ -92,18 +95,20 @@ class ISNet(nn.Module):
         learn(plain, self.plain_epochs)
         device = self.range.device
         self.calibrate(
-            plain.model.eval(), (train[rows][0].to(device) for rows in torch.arange(min(1000, len(train))).split(50))
+            plain.model, (train[rows][0].to(device) for rows in torch.arange(min(1000, len(train))).split(50))
         )
 
     def calibrate(self, model: nn.Module, batches) -> tuple[float, float]:
-        """Set (C1, C2) from the maps of `model`, the same network trained plainly for a few epochs, on `batches` of
-        images x; returns them.
+        """Set (C1, C2) from the maps of `model`, the same network trained plainly for a few epochs, in eval mode on
+        `batches` of images x; returns them.
         """
-        totals = []
+        totals, was_training = [], model.training
+        model.eval()
         for x in batches:
             with torch.no_grad(), LRP(self.eps, self.box) as lrp:
                 logits = logits_of(model(x))
                 totals.append(lrp.relevance(self.start(logits), logits).abs().sum((2, 3, 4)).mean(1))
+        model.train(was_training)
         low, high = foreground_range(torch.cat(totals))
         self.range.copy_(torch.tensor([low, high]))
         return low, high

@@ -15,11 +15,13 @@ a forward pass, `relevance` walks them backwards, `explain` does both for any cl
 network is covered. Nothing is edited: the model is called as it is.
 """
 
+from functools import partial
+
 import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from isnetlib.functions import Scale, divide, stabilise
+from isnetlib.functions import Scale, ZBoxPixels, divide
 from isnetlib.graph import HIDDEN, Graph, NotCovered
 from isnetlib.rules import Layer, Node
 
@@ -60,26 +62,35 @@ def selective_start(logits: Tensor) -> Tensor:
 
 
 # --- the z^B rule
-def z_box(
-    layer: Layer, z: Tensor, a: Tensor, G: Tensor, low: Tensor, high: Tensor, shape: torch.Size, eps: float
-) -> Tensor:
-    """z^B at the first layer for pixels in the box [l, h]: the transposed maps c(w) and c(w-), stacked, (2M, B, ...).
+def z_box_floor(layer: Layer, low: Tensor, high: Tensor, size: torch.Size | None = None) -> Tensor:
+    """What z^B takes from z: floor_k = sum_j (l_j w+_jk + h_j w-_jk) + b-_k, (1, ...), so that D = z - floor >= 0.
 
-        R_j = sum_k (x_j w_jk - l_j w+_jk - h_j w-_jk) / (D_k + eps s(D_k)) R_k
-            = (x_j - l_j) c_j(w) - (h_j - l_j) c_j(w-),         c(w): the transposed layer applied to R / (D + eps s(D))
-        D_k = sum_j (x_j w_jk - l_j w+_jk - h_j w-_jk) + b+_k
-
-    z (B, ...): the layer's output; R = a * G its relevance, G (M, B, ...), a = z or its ReLU; low, high: images of the
-    box as the layer sees them; zero padding pads x, l and h alike. The bias is one more input, fixed at 1 in a box
-    [0, 1].
+    low, high: images of the box as the layer sees them; or, where a convolution reads pixels of one box, its bounds
+    (1, C, 1, 1), and `size` of the image. Zero padding pads x, l and h alike. The bias is one more input, fixed at 1 in
+    a box [0, 1].
     """
-    negative = layer.weight.clamp(max=0)
-    floor = layer.forward(low, layer.weight) + layer.forward(high - low, negative)
+    weight, negative = layer.weight, layer.weight.clamp(max=0)
+    if size is None:
+        floor = layer.forward(low, weight) + layer.forward(high - low, negative)
+    else:  # one channel of ones carries every channel's bounds
+        weight = (low * weight + (high - low) * negative).sum(1, keepdim=True)
+        floor = layer.forward(weight.new_ones(1, 1, *size), weight)
     if layer.bias is not None:
-        floor = floor + layer.bias.clamp(max=0).view(-1, *[1] * (layer.weight.ndim - 2))
-    D = stabilise(z - floor, eps)
-    share = Scale.apply(G, a / D if eps else divide(a, D))
-    return torch.cat(layer.transpose_both(share, layer.weight, negative, shape))
+        floor = floor + layer.bias.clamp(max=0).view(-1, *[1] * (weight.ndim - 2))
+    return floor
+
+
+def z_box_share(G: Tensor, z: Tensor, floor: Tensor, relu: bool, eps: float) -> Tensor:
+    """R / (D + eps), the relevance R = a * G (M, B, ...) of the first layer by its denominator; a = z or ReLU(z).
+
+    z^B at the first layer for pixels in the box [l, h] is
+
+        R_j = sum_k (x_j w_jk - l_j w+_jk - h_j w-_jk) / (D_k + eps) R_k
+            = (x_j - l_j) c_j(w) - (h_j - l_j) c_j(w-),         c(w): the transposed layer applied to this share
+        D_k = sum_j (x_j w_jk - l_j w+_jk - h_j w-_jk) + b+_k = z_k - floor_k >= 0
+    """
+    a, D = z.relu() if relu else z, (z - floor).clamp(min=0) + eps  # rounding may leave a tiny negative D
+    return Scale.apply(G, a / D if eps else divide(a, D))
 
 
 # --- the relevance pass
@@ -88,20 +99,24 @@ class LRP(TorchFunctionMode):
 
     eps: the stabiliser of LRP-eps; 0 gives LRP-0 (input x gradient). box: (low, high) of the pixels for z^B, each a
     number or one a channel, e.g. (0, 1), or ((0 - mean) / std, (1 - mean) / std) for standardised images; None: no z^B.
-    The activations are held until the object is dropped. One forward pass at a time: the first 4-D tensor that the
-    model reads and that is no Parameter is taken as the image batch.
+    compile: run the rule of ReLU through torch.compile, which needs a C++ compiler: the first steps take longer, the
+    others less time. The activations are held until the object is dropped. One forward pass at a time: the first 4-D
+    tensor that the model reads and that is no Parameter is taken as the image batch.
     """
 
-    def __init__(self, eps: float = 1e-2, box: tuple | None = (0.0, 1.0)):
+    def __init__(self, eps: float = 1e-2, box: tuple | None = (0.0, 1.0), compile: bool = False):
         super().__init__()
         if eps < 0:
             raise ValueError(f"eps must be 0 or positive, got {eps}")
-        self.eps, self.box, self.pulling = eps, box, False
-        self.graph = Graph(eps, box is not None)
+        self.eps, self.box, self.compile, self.pulling = eps, box, compile, False
+        self.graph = self._empty_graph()
 
     def __enter__(self):
-        self.graph = Graph(self.eps, self.box is not None)
+        self.graph = self._empty_graph()
         return super().__enter__()
+
+    def _empty_graph(self):
+        return Graph(self.eps, self.box is not None, self.compile)
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
         return func(*args, **(kwargs or {})) if self.pulling else self.graph.run(func, args, kwargs or {})
@@ -158,44 +173,58 @@ class LRP(TorchFunctionMode):
         return end
 
     def _walk(self, end, g):
-        # G by node, and C, the maps c(w) and c(w-) of z^B, below the first layer.
-        G, C = {end: g.to(torch.promote_types(g.dtype, torch.float32))}, {}
+        # G by node; C: below the first layer, the maps c(w) and c(w-) of z^B; R: what z^B gave the pixels already.
+        G, C, R = {end: g.to(torch.promote_types(g.dtype, torch.float32))}, {}, {}
         for node in self.graph.upstream(end):
             for maps in (G, C):
                 if node not in maps:
                     continue
                 g = maps.pop(node)
                 if self.graph.is_first_layer(node) and maps is G:
-                    low, high = (self._box_image(node.parents[0], k) for k in (0, 1))
-                    a = node.z if node.y is None or node.consumers > 1 or node is end else node.y
-                    _add(
-                        C, node.parents[0], z_box(node.layer, node.z, a, g, low, high, node.parents[0].shape, self.eps)
-                    )
+                    self._first_layer(node, g, C, R, relu=node.relu and node.consumers == 1 and node is not end)
                 else:
                     for parent, pulled in zip(node.parents, node.pull(g), strict=True):
                         _add(maps, parent, pulled)
-        return self._at_the_pixels(G.get(self.graph.root), C.get(self.graph.root))
-
-    def _at_the_pixels(self, g, c):
-        x = self.graph.x if self.graph.x.dtype == torch.float64 else self.graph.x.float()
-        if self.box is not None and c is None:
+        root = self.graph.root
+        if self.box is not None and root not in C and root not in R:
             raise NotCovered(
                 "z^B needs a convolution or linear layer that reads the image; pass box=None to explain by LRP-eps "
                 "alone"
             )
-        R = 0.0 if g is None else x * g
-        if c is None:
-            return R
-        low, high = (self._box(k) for k in (0, 1))
+        parts = [R.get(root), *self._at_the_pixels(G.get(root), C.get(root))]
+        return sum(part for part in parts if part is not None)
+
+    def _first_layer(self, node, g, C, R, relu):
+        parent, layer, x = node.parents[0], node.layer, self.graph.x
+        share = partial(z_box_share, relu=relu, eps=self.eps)
+        if parent is self.graph.root and layer.conf is not None and not x.requires_grad:
+            floor = z_box_floor(layer, self._box(0), self._box(1), x.shape[2:])
+            above, width = self._in_the_box()
+            _add(R, parent, ZBoxPixels.apply(g, node.z, floor, layer.weight, above, width, share, layer.conf))
+        else:
+            floor = z_box_floor(layer, self._box_image(parent, 0), self._box_image(parent, 1))
+            both = layer.transpose_both(share(g, node.z, floor), layer.weight, layer.weight.clamp(max=0), parent.shape)
+            _add(C, parent, torch.cat(both))
+
+    def _at_the_pixels(self, g, c):
+        yield None if g is None else self._pixels() * g
+        if c is not None:
+            (above, width), (a, b) = self._in_the_box(), c.chunk(2)
+            yield above * a - width * b
+
+    def _pixels(self):
+        return self.graph.x if self.graph.x.dtype == torch.float64 else self.graph.x.float()
+
+    def _in_the_box(self):
+        """x - l (B, C, H, W) and h - l (1, C or 1, 1, 1); raises ValueError where pixels leave the box."""
+        x, low, high = self._pixels(), *(self._box(k) for k in (0, 1))
         outside = 1e-3 * (high - low)
         if (x < low - outside).any() or (x > high + outside).any():
             raise ValueError(
                 f"pixels from {x.min():.3g} to {x.max():.3g} leave the box {self.box}: give LRP the range of your "
-                f"images, "
-                "e.g. box=((0 - mean) / std, (1 - mean) / std) where they are standardised"
+                f"images, e.g. box=((0 - mean) / std, (1 - mean) / std) where they are standardised"
             )
-        a, b = c.chunk(2)
-        return R + (x - low) * a - (high - low) * b
+        return x - low, high - low
 
     def _box(self, k):
         """The box's lower (k = 0) or upper (k = 1) bound as an image of one pixel, (1, C or 1, 1, 1)."""

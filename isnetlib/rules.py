@@ -45,6 +45,7 @@ CONSTANT = set(
     "detach zeros_like ones_like empty_like full_like rand_like randn_like new_zeros new_ones new_empty new_full "
     "new_tensor".split()
 )
+ASKS = {"dim", "size", "get", "is_floating_point", "numel", "stride", "is_contiguous"}  # about a tensor, no operation
 SAME_AS = {
     "iadd": "add",
     "radd": "add",
@@ -72,7 +73,7 @@ class Node:
     scale: Tensor | None = None  # per-channel factor, where it is a BatchNorm that no linear layer precedes
     image: Callable | None = None  # where it only rearranges pixels: parents' images -> its image
     z: Tensor | None = None  # its output, kept where z^B applies
-    y: Tensor | None = None  # ReLU of it, where that follows
+    relu: bool = False  # whether a ReLU follows
     consumers: int = 0  # operations that read its output
     views: "Node | None" = None  # the node whose memory it shares
     spoiled: bool = False  # its memory was overwritten through a view
@@ -92,9 +93,8 @@ class Layer(NamedTuple):
     transpose: Callable
     weight: Tensor
     bias: Tensor | None
-    inputs: (
-        int | None
-    )  # dimension of (M, B, ...) that `weight`'s second dimension runs over; None where groups split it
+    inputs: int | None  # dimension of (M, B, ...) that `weight`'s second runs over; None where groups split it
+    conf: tuple | None = None  # stride, padding, dilation and groups of a convolution that is not split into groups
 
     def transpose_both(self, g: Tensor, a: Tensor, b: Tensor, shape: torch.Size) -> tuple[Tensor, Tensor]:
         """transpose(g, a) and transpose(g, b) in one operation where possible: a kernel for three colours costs as much
@@ -150,7 +150,8 @@ def convolution(graph, x, weight, bias=None, stride=1, padding=0, dilation=1, gr
     def forward(v, w):
         return torch.ops.aten.convolution(v, w, None, *conf[:3], False, [0] * n, groups)
 
-    return y, Layer(forward, transpose, weight, bias, 2 if groups == 1 else None).node("conv", graph.node(x), y.shape)
+    layer = Layer(forward, transpose, weight, bias, *((2, conf) if groups == 1 else (None, None)))
+    return y, layer.node("conv", graph.node(x), y.shape)
 
 
 @rule("linear")
@@ -178,9 +179,12 @@ def batch_norm(graph, x, running_mean, running_var, weight=None, bias=None, trai
     mean, invstd = mean.detach(), invstd.detach()
     scale = invstd if weight is None else weight * invstd
     before = graph.node(x)
+    # not into a linear layer over the last of more dimensions, nor, without derivatives, into more weights than outputs
     if (
-        before.layer is not None and before.layer.weight.ndim == x.ndim
-    ):  # not a linear layer over the last of more dimensions
+        before.layer is not None
+        and before.layer.weight.ndim == x.ndim
+        and (graph.is_first_layer(before) or torch.is_grad_enabled() or before.layer.weight.numel() < y.numel())
+    ):
         return y, before.layer.fold(scale, mean, bias).node("conv + batch norm", before.parents[0], y.shape)
     factor = scale.view(-1, *[1] * (x.ndim - 2))
     return y, Node("batch_norm", [before], y.shape, lambda g: [g * factor], scale=factor)
@@ -194,7 +198,7 @@ def relu(graph, x, inplace=False):
     first = graph.is_first_layer(before)
     eps = 0.0 if first else graph.eps
     if first:
-        before.y = y
+        before.relu = True
     scale, parent = (before.scale, before.parents[0]) if before.scale is not None else (None, before)
     if inplace:
         graph.overwrite(x, y)
@@ -203,7 +207,7 @@ def relu(graph, x, inplace=False):
         if first and before.consumers == 1:
             return [g]  # z^B then shares out R = y G, which is 0 for dead units
         if eps:
-            return [ReluGate.apply(g, y.to(g.dtype), eps, scale)]
+            return [ReluGate.apply(g, y.to(g.dtype), eps, scale, graph.compile)]
         return [g * (y > 0) if scale is None else g * (y > 0) * scale]
 
     return y, Node("relu", [parent], y.shape, pull)

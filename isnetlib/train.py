@@ -9,9 +9,6 @@ Both look at the epochs after the learning rate's warm-up only; ties go to the l
 import contextlib
 import io
 import math
-import re
-import resource
-import sys
 import time
 from functools import partial
 from pathlib import Path
@@ -23,6 +20,7 @@ from torch import nn
 from isnetlib.data import swap_backgrounds
 from isnetlib.evaluate import log_loss, measure, scores
 from isnetlib.files import write_atomically
+from isnetlib.memory import peak_mib
 
 RULES = ("swapped", "internal")
 EXPLODED = 1e6  # no loss of ours comes near it while training works: the heatmap terms start below 1e3
@@ -38,13 +36,16 @@ def seeded(seed: int):
     deterministic inside.
     """
     before = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
+    fill = torch.utils.deterministic.fill_uninitialized_memory
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         torch.use_deterministic_algorithms(not torch.cuda.is_available())
+        torch.utils.deterministic.fill_uninitialized_memory = False  # all of it is written before it is read
         try:
             yield
         finally:
             torch.use_deterministic_algorithms(before[0], warn_only=before[1])
+            torch.utils.deterministic.fill_uninitialized_memory = fill
 
 
 def fit(
@@ -128,15 +129,6 @@ def swapped_set(images, seed: int = 0):
     swapped = images.subset(range(len(images)))
     swapped.x = swap_backgrounds(x, y, mask, torch.Generator().manual_seed(seed))
     return swapped
-
-
-def peak_mib() -> float:
-    """Largest memory of this process so far, MiB."""
-    status = Path("/proc/self/status")
-    if status.exists():  # Linux: getrusage would count what the process was forked from, too
-        return int(re.search(r"VmHWM:\s+(\d+)", status.read_text())[1]) / 2**10
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / 2**20 if sys.platform == "darwin" else peak / 2**10
 
 
 def steps_an_epoch(images: int, batch_size: int) -> int:
