@@ -42,8 +42,8 @@ def test_a_rival_that_beats_or_matches_is_told_with_its_reason(frames):
     means = {"standard": 0.1, "background_random": 0.98, "pipeline": 0.955, "isnet_selective": 0.96, "oracle": 0.99}
     sentences = told(frames, **means)
     assert sentences == [
-        "U-Net, then classifier matches ISNet selective on deceiving cases (accuracy 0.955 against 0.960; the comparison "
-        f"shows no difference). Why it might: {names.WHY['pipeline']}.",
+        "U-Net, then classifier matches ISNet selective on deceiving cases (accuracy 0.955 against 0.960; the "
+        f"comparison shows no difference). Why it might: {names.WHY['pipeline']}.",
         "Random backgrounds beats ISNet selective on deceiving cases (accuracy 0.980 against 0.960; the comparison "
         f"shows no difference). Why it might: {names.WHY['background_random']}.",
     ]
