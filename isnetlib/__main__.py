@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from isnetlib import search
 from isnetlib.provenance import PACKAGE
 from isnetlib.runner import report, run_study
 from isnetlib.study import STATES, StudyError, read_studies, status
@@ -67,7 +68,8 @@ def _run(options: argparse.Namespace) -> int:
 
 def _status(options: argparse.Namespace) -> int:
     names = [options.study] if options.study else list(read_studies(options.notebooks)["studies"])
-    runs = pd.concat([status(name, options.notebooks, options.results) for name in names], ignore_index=True)
+    own = [tell(name, options.notebooks, options.results) for name in names for tell in (search.status, status)]
+    runs = pd.concat([frame for frame in own if len(frame)], ignore_index=True)
     group = ["study", "experiment", "method"]
     counts = pd.crosstab([runs[column] for column in group], runs["state"]).reindex(columns=STATES, fill_value=0)
     order = runs[group].drop_duplicates()

@@ -10,8 +10,10 @@ from concurrent.futures import ProcessPoolExecutor
 
 import pandas as pd
 import torch
+from torch import nn
 
 from isnetlib.baselines import build
+from isnetlib.evaluate import inputs
 from isnetlib.memory import keep_freed_memory, peak_mib
 
 COLUMNS = [
@@ -25,6 +27,7 @@ COLUMNS = [
     "ratio_to_plain_inference",
     "seconds",
     "peak_mib",
+    "parameters",
     "rounds",
     "threads",
 ]
@@ -38,7 +41,7 @@ def training_step(variant: str, network: str, size: int, batch: int, classes: in
     x, y = torch.rand(batch, 3, size, size, generator=generator), torch.randint(classes, (batch,), generator=generator)
     mask = torch.zeros(batch, 1, size, size)
     mask[..., size // 4 : -size // 4, size // 4 : -size // 4] = 1
-    method = build(variant, network, classes).train()
+    method = build(variant, network, classes, size).train()
     optimizer = torch.optim.SGD(method.parameters(), 1e-3, momentum=0.9)
 
     def step():
@@ -51,11 +54,12 @@ def training_step(variant: str, network: str, size: int, batch: int, classes: in
 
 def inference(variant: str, network: str, size: int, batch: int, classes: int) -> Callable:
     """A function that predicts one batch with the method `variant`, in eval mode, after one training step of it."""
-    method = build(variant, network, classes)
+    method = build(variant, network, classes, size)
     x = torch.rand(batch, 3, size, size)
-    method.loss(x, torch.zeros(batch, dtype=torch.long), (x[:, :1] > 0.5).float())[0].backward()
+    mask = (x[:, :1] > 0.5).float()
+    method.loss(x, torch.zeros(batch, dtype=torch.long), mask)[0].backward()
     method.eval()
-    return torch.no_grad()(lambda: method.predict(x))
+    return torch.no_grad()(lambda: method.predict(*inputs(method, x, mask)))
 
 
 def interleaved(functions: dict[str, Callable], rounds: int, warm_up: int = 1) -> dict[str, list[float]]:
@@ -97,6 +101,7 @@ def measure(
         plain = statistics.median(seconds[variants[0]])
         for v in variants:
             median = statistics.median(seconds[v])
+            method = build(v, network, classes, size)
             peak = peak_of_steps(v, network, size, batch, classes) if memory and phase == "training" else None
             ratio = {"training": "ratio_to_plain_step", "inference": "ratio_to_plain_inference"}[phase]
             rows.append(
@@ -108,11 +113,20 @@ def measure(
                     ratio: median / plain,
                     "seconds": median,
                     "peak_mib": peak,
+                    "parameters": parameters(method, phase),
                 }
             )
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
+def parameters(method: nn.Module, phase: str) -> int:
+    """Trained numbers of a method: in the phase "training" all of them, in "inference" those that `predict` uses, which
+    are its classifier's and, where there is one before it, its segmenter's.
+    """
+    used = [method] if phase == "training" else [method.model, getattr(method, "segmenter", nn.Identity())]
+    return sum(p.numel() for module in used for p in module.parameters())
+
+
 def maps(variant: str, classes: int) -> int:
     """Relevance maps an image that a training step of the method makes."""
-    return {"isnet_original": classes, "isnet_selective": 1, "isnet_stochastic": 1}.get(variant, 0)
+    return {"isnet_original": classes, "isnet_selective": 1, "isnet_stochastic": 1, "grad_input": 1}.get(variant, 0)

@@ -16,6 +16,7 @@ from torch.nn.functional import adaptive_avg_pool2d
 from isnetlib.data import swap_backgrounds
 from isnetlib.files import write_atomically
 from isnetlib.lrp import explain
+from isnetlib.unet import dice, known
 
 MAP_SIDE = 48  # pixels of the small relevance maps that are kept
 MAPS = 5  # of them a test set; with the images about 60 KB a run
@@ -39,13 +40,27 @@ def in_eval(method: nn.Module):
         method.train(was_training)
 
 
+def inputs(method: nn.Module, x: Tensor, mask: Tensor, device: str = "cpu") -> tuple[Tensor, ...]:
+    """What `predict`, `explain` and `attention` of a method take: the images; also the true masks where it has
+    `needs_mask` (the oracle). ValueError where it does and an image has none.
+    """
+    if not getattr(method, "needs_mask", False):
+        return (x.to(device),)
+    if not known(mask).all():
+        raise ValueError(f"{type(method).__name__} needs the mask of every image, at test time too")
+    return x.to(device), mask.to(device)
+
+
 @torch.no_grad()
 def scores(method: nn.Module, images, batch_size: int = 256, device: str = "cpu") -> tuple[np.ndarray, np.ndarray]:
     """Labels y (N,) or (N, K) and probabilities p (N, K) of a data set, in eval mode; the method's mode is left as it
     was.
     """
     with in_eval(method):
-        parts = [(y, method.predict(x.to(device)).cpu()) for x, y, _, _ in _batches(images, batch_size)]
+        parts = [
+            (y, method.predict(*inputs(method, x, mask, device)).cpu())
+            for x, y, mask, _ in _batches(images, batch_size)
+        ]
     return tuple(torch.cat(part).numpy() for part in zip(*parts, strict=True))
 
 
@@ -84,16 +99,16 @@ def background_share(R: Tensor, mask: Tensor) -> Tensor:
     return torch.where(mask.flatten(1).amax(1) > 0, share, torch.nan)
 
 
-def heatmap(method: nn.Module, x: Tensor) -> Tensor:
-    """Relevance of the winning class (B, 1, C, H, W), by the method's own `explain(x)` where its prediction is more
-    than its classifier's.
+def heatmap(method: nn.Module, *given: Tensor) -> Tensor:
+    """Relevance of the winning class (B, 1, C, H, W), by the method's own `explain` where its prediction is more than
+    its classifier's. given: as `inputs` makes it.
     """
-    return method.explain(x) if hasattr(method, "explain") else explain(method.model, x)
+    return method.explain(*given) if hasattr(method, "explain") else explain(method.model, *given)
 
 
 def test(method: nn.Module, images, batch_size: int = 128, device: str = "cpu", publishable: bool = False) -> Tested:
-    """Predictions, background_share with its chance level, logit_change, and small maps of the first cases, for a data
-    set.
+    """Predictions, background_share with its chance level, logit_change, dice (of a method that segments), and small
+    maps of the first cases, for a data set.
 
     logit_change: how much the scores move when the background is swapped with another class's image, mean over classes
     of |change of log p - its mean|, in units of the standard deviation of the same quantity over the test set; 0 = the
@@ -101,19 +116,26 @@ def test(method: nn.Module, images, batch_size: int = 128, device: str = "cpu", 
     """
     y, p = scores(method, images, batch_size, device)
     shares, chance, kept = [], [], []
+    overlap, segments, attends = [], hasattr(method, "segment"), hasattr(method, "attention")
     for x, _, mask, _ in _batches(images, batch_size):
+        given, small = inputs(method, x, mask, device), sum(len(part[0]) for part in kept) < MAPS
         with in_eval(method):
-            R = heatmap(method, x.to(device)).cpu()
+            R = heatmap(method, *given).cpu()
+            attention = [method.attention(*given).cpu()] if attends and small else []
+            if segments:
+                overlap.append(torch.where(known(mask), dice(method.segment(*given).cpu(), mask), torch.nan))
         shares.append(background_share(R, mask))
         chance.append(torch.where(mask.flatten(1).amax(1) > 0, 1 - mask.flatten(1).mean(1), torch.nan))
-        if sum(len(part[0]) for part in kept) < MAPS:
-            kept.append((R.sum((1, 2)), x[:, 0], mask[:, 0]))
+        if small:
+            kept.append((R.sum((1, 2)), x[:, 0], mask[:, 0], *attention))
     frame = images.frame[["id", "patient"]].copy()
     labels = {"y": y} if y.ndim == 1 else {f"y_{name}": y[:, k].astype(int) for k, name in enumerate(images.classes)}
     names = images.classes if p.shape[1] == len(images.classes) else images.classes[-1:]
     frame = frame.assign(**labels, **{f"p_{name}": p[:, k] for k, name in enumerate(names)})
     frame["background_share"], frame["chance_share"] = torch.cat(shares).numpy(), torch.cat(chance).numpy()
     frame["logit_change"] = logit_change(method, images, p, batch_size, device)
+    if segments:
+        frame["dice"] = torch.cat(overlap).numpy()
     return Tested(frame, _small_maps(kept, y, p, publishable))
 
 
@@ -130,16 +152,18 @@ def logit_change(method: nn.Module, images, p: np.ndarray, batch_size: int = 128
 
 
 def test_all(method: nn.Module, experiment, device: str = "cpu") -> dict[str, Tested]:
-    """Every test set of an experiment, by name."""
+    """Every test set of an experiment, by name; for a method that needs masks only those that have them."""
+    needs = getattr(method, "needs_mask", False)
     return {
         name: test(method, images, device=device, publishable=experiment.publishable)
         for name, images in experiment.tests.items()
+        if not needs or bool(known(images.mask.float()).all())
     }
 
 
 def summarise(predictions: pd.DataFrame) -> dict[str, float]:
-    """Metrics of one test set from its predictions: accuracy, macro_f1, auc, and the means of the shares and of
-    logit_change (NaN: not defined here).
+    """Metrics of one test set from its predictions: accuracy, macro_f1, auc, and the means of the shares, of
+    logit_change and, where there is one, of dice (NaN: not defined here).
     """
     y = predictions.filter(regex="^y(_|$)").to_numpy()
     p = predictions.filter(regex="^p_").to_numpy()
@@ -148,7 +172,9 @@ def summarise(predictions: pd.DataFrame) -> dict[str, float]:
     metrics = {name: measure(name, y, p) for name in ("accuracy", "macro_f1")}
     metrics["auc"] = measure("auc", y, p) if len(np.unique(y)) == p.shape[1] or y.ndim == 2 else np.nan
     return metrics | {
-        name: float(predictions[name].mean()) for name in ("background_share", "chance_share", "logit_change")
+        name: float(predictions[name].mean())
+        for name in ("background_share", "chance_share", "logit_change", "dice")
+        if name in predictions
     }
 
 
@@ -188,7 +214,7 @@ def _batches(images, batch_size):
 
 
 def _small_maps(kept, y, p, publishable) -> dict[str, np.ndarray]:
-    R, x, mask = (torch.cat(part)[:MAPS] for part in zip(*kept, strict=True))
+    R, x, mask, *attention = (torch.cat(part)[:MAPS] for part in zip(*kept, strict=True))
     side = [min(MAP_SIDE, s) for s in R.shape[-2:]]
     small = {
         "relevance": adaptive_avg_pool2d(R, side).numpy(),
@@ -196,6 +222,8 @@ def _small_maps(kept, y, p, publishable) -> dict[str, np.ndarray]:
     }
     scale = np.abs(small["relevance"]).max((1, 2), keepdims=True).clip(1e-12)  # float16 would flush tiny maps to 0
     small["relevance"] = (small["relevance"] / scale).astype(np.float16)
+    for A in attention:  # in [0, 1]
+        small["attention"] = (255 * adaptive_avg_pool2d(A, side)).round().to(torch.uint8).numpy()
     if publishable:
         small["x"] = (255 * adaptive_avg_pool2d(x, side)).round().to(torch.uint8).numpy()
     return small | {"scale": scale[:, 0, 0], "y": y[:MAPS], "p": p[:MAPS].astype(np.float16)}

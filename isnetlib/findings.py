@@ -8,11 +8,13 @@ import numpy as np
 import pandas as pd
 
 from isnetlib.names import (
+    ABLATIONS,
     GOALS,
     LOWER_IS_BETTER,
     METHOD_NAMES,
     PRIMARY_METHOD,
     TEST_SET_NAMES,
+    UPPER_BOUNDS,
     in_order,
     method_name,
     metric_name,
@@ -62,6 +64,11 @@ def primary(frame: pd.DataFrame, experiment: str) -> pd.DataFrame:
     return frame[(frame["experiment"] == experiment) & frame["primary"].astype(bool)]
 
 
+def rivals(frame: pd.DataFrame) -> pd.DataFrame:
+    """The rows of methods that may be compared: upper bounds, which see the true masks at test time, are left out."""
+    return frame[~frame["method"].isin(UPPER_BOUNDS)]
+
+
 def cell(frame: pd.DataFrame, **where) -> pd.Series | None:
     """The one row with these values, or None."""
     for column, value in where.items():
@@ -71,7 +78,7 @@ def cell(frame: pd.DataFrame, **where) -> pd.Series | None:
 
 def hardest(seeds: pd.DataFrame, experiment: str) -> str | None:
     """The test set on which the standard classifier (without one: all together) does worst, of equals the last."""
-    rows = primary(seeds, experiment)
+    rows = rivals(primary(seeds, experiment))
     rows = rows[(rows["test_set"] != "gap") & rows["mean"].notna()]
     standard = rows[rows["method"] == "standard"]
     means = (standard if len(standard) else rows).groupby("test_set")["mean"].mean()
@@ -80,7 +87,7 @@ def hardest(seeds: pd.DataFrame, experiment: str) -> str | None:
 
 def scores_title(seeds: pd.DataFrame, experiment: str) -> str:
     """The lowest and the highest mean on the hardest test set."""
-    test_set, rows = hardest(seeds, experiment), primary(seeds, experiment)
+    test_set, rows = hardest(seeds, experiment), rivals(primary(seeds, experiment))
     rows = rows[(rows["test_set"] == test_set) & rows["mean"].notna()].sort_values("mean")
     if rows.empty:
         return f"{experiment}: nothing to compare"
@@ -104,7 +111,8 @@ def result_sentences(seeds: pd.DataFrame, experiment: str) -> Iterator[str]:
         elif method in at:
             yield f"{method_name(method)}: {metric} {number(at[method])} on {name} cases."
     if PRIMARY_METHOD in at and len(at) > 1:
-        better = [method_name(method) for method in at.index if at[method] > at[PRIMARY_METHOD]]
+        better = [m for m in at.index if at[m] > at[PRIMARY_METHOD] and m not in UPPER_BOUNDS]
+        better = [method_name(method) for method in better]
         does = "do" if len(better) > 1 else "does"
         told = f"{' and '.join(better) or 'No other method'} {does} better than {method_name(PRIMARY_METHOD)}"
         yield f"{told} on {name} cases, by the mean over seeds."
@@ -127,7 +135,7 @@ def goals(seeds: pd.DataFrame, experiment: str) -> pd.DataFrame:
     found, own = [], seeds[seeds["experiment"] == experiment]
     for start, test_set, metric, side, value in GOALS.get(experiment, []):
         rows = own[(own["test_set"] == test_set) & (own["metric"] == metric)]
-        for method in methods(rows[rows["method"].str.startswith(start)]):
+        for method in methods(rows[rows["method"].str.startswith(start) & ~rows["method"].isin(ABLATIONS)]):
             mean = cell(rows, method=method)["mean"]
             margin = mean - value if side == "at least" else value - mean
             found.append((method, test_set, metric, f"{side} {value:g}", mean, bool(margin >= 0), margin))

@@ -1,4 +1,5 @@
-"""Relevance maps side by side: the image in grey, then one map a method, on one symmetric scale a case.
+"""Relevance maps side by side: the image in grey, then one map a method, on one symmetric scale a case. A method with
+an attention map of its own (gates, Grad-CAM, a predicted mask) has it beside, in grey from 0 to 1.
 
 Raw relevance of different networks differs in size by orders of magnitude, so each map is shown as shares of its own
 total absolute relevance: what is compared is where it lies, as in background_share (there before channels are summed).
@@ -14,7 +15,7 @@ from matplotlib.image import AxesImage
 
 from isnetlib.figures import STYLE
 from isnetlib.findings import number
-from isnetlib.names import METHOD_NAMES, TEST_SET_NAMES, in_order, method_name, name_of_test_set
+from isnetlib.names import METHOD_NAMES, TEST_SET_NAMES, UPPER_BOUNDS, in_order, method_name, name_of_test_set
 
 PER_LINE = 7  # panels side by side: as many as a page can show
 LIMIT = 0.995  # quantile of |share| in a row at which colours saturate: single pixels would make everything else white
@@ -73,7 +74,8 @@ def heatmap_figure(maps: dict[str, dict[str, np.ndarray]], classes: list[str], p
     """
     maps = {method: maps[method] for method in in_order(maps, METHOD_NAMES)}
     rows, shown = first_cases(maps, per_test_set), any(key.startswith("x_") for key in next(iter(maps.values())))
-    panels = len(maps) + shown
+    heads = (["image"] if shown else []) + [textwrap.fill(head, 14) for head in _heads(maps)]
+    panels = len(heads)
     lines = -(-panels // PER_LINE)
     columns = -(-panels // lines)
     fig = Figure(figsize=(0.7 + 1.3 * columns, 0.7 + 1.62 * lines * len(rows)), layout="constrained")
@@ -82,17 +84,28 @@ def heatmap_figure(maps: dict[str, dict[str, np.ndarray]], classes: list[str], p
         block = axes[k * lines : (k + 1) * lines]
         _case(fig, block, maps, test_set, case, classes, shown)
         if k == 0 or lines > 1:
-            heads = (["image"] if shown else []) + [textwrap.fill(method_name(method), 14) for method in maps]
             for ax, head in zip(block.flat, heads, strict=False):
                 ax.set_title(head, loc="center", fontsize=8.5, weight="bold")
     fig.suptitle(heatmap_title(maps, rows), x=0.01, ha="left", fontsize=10, weight="bold")
     return fig
 
 
+def _heads(maps: dict[str, dict[str, np.ndarray]]) -> list[str]:
+    """Titles of the maps' panels: each method, and after it its attention where it has one."""
+    heads = []
+    for method, arrays in maps.items():
+        heads += [method_name(method)] + (["its attention"] if _attends(arrays) else [])
+    return heads
+
+
+def _attends(arrays: dict[str, np.ndarray]) -> bool:
+    return any(key.startswith("attention_") for key in arrays)
+
+
 def heatmap_title(maps: dict[str, dict[str, np.ndarray]], rows: list[tuple[str, int]]) -> str:
     """Which methods look outside the mask most and least in the cases shown."""
     means = {}
-    for method, arrays in maps.items():
+    for method, arrays in ((m, a) for m, a in maps.items() if m not in UPPER_BOUNDS):
         found = [outside(arrays[f"relevance_{name}"][k], np.squeeze(arrays[f"mask_{name}"][k]) > 0) for name, k in rows]
         means[method] = np.mean([share for share in found if not np.isnan(share)] or [np.nan])
     known = sorted((method for method in means if not np.isnan(means[method])), key=means.get)
@@ -114,10 +127,14 @@ def _case(fig: Figure, block: np.ndarray, maps: dict, test_set: str, k: int, cla
         ax.spines[:].set_visible(False)
     if shown and f"x_{test_set}" in one:
         picture(one[f"x_{test_set}"][k], mask, block[0, 0])
-    for ax, share, arrays in zip(block.flat[int(shown) :], relevance, maps.values(), strict=False):
+    free = iter(block.flat[int(shown) :])
+    for share, arrays in zip(relevance, maps.values(), strict=True):
+        ax = next(free)
         image = heatmap(share, mask, ax, limit)
         said = _says(arrays[f"p_{test_set}"][k], classes, several=np.ndim(y) > 0)
         ax.set_xlabel(f"{said}\n{number(outside(share, mask))} outside", fontsize=8)
+        if _attends(arrays):
+            picture(arrays[f"attention_{test_set}"][k], mask, next(free))
     block[0, 0].set_ylabel(f"{name_of_test_set(test_set)}\nlabel {_label(y, classes)}", fontsize=8.5)
     bar = fig.colorbar(image, ax=list(block.flat), extend="both", shrink=0.75, aspect=12, pad=0.01)
     bar.set_label("‰ of |R| a pixel", fontsize=8)

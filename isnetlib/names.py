@@ -17,7 +17,7 @@ METHOD_NAMES = {
     "isnet_original": "ISNet original",
     "isnet_selective": "ISNet selective",
     "isnet_stochastic": "ISNet stochastic",
-    "oracle": "Oracle (true mask at test)",
+    "oracle": "Upper bound: true mask at test",
 }
 
 METHOD_SENTENCES = {
@@ -34,7 +34,36 @@ METHOD_SENTENCES = {
     "isnet_original": "ISNet with one relevance map for every class",
     "isnet_selective": "ISNet with one map an image, for the least likely class against the others",
     "isnet_stochastic": "ISNet with one map an image, for the winning class or a random other one",
-    "oracle": "sees the image with the true background removed, at test time too: an upper reference, not a rival",
+    "oracle": "sees the image with the true background removed, at test time too: an upper bound, not a rival",
+}
+
+# ISNet selective with one thing changed, and what it is; the study of ablations alone has them.
+ABLATIONS = {
+    "isnet_selective_no_zb": "no z^B",
+    "isnet_selective_eps_0": "eps 0",
+    "isnet_selective_no_foreground": "no foreground term",
+    "isnet_selective_decay_0": "decay 0",
+    "isnet_selective_decay_0_996": "decay 0.996",
+    "isnet_selective_decay_1": "decay 1",
+    "isnet_selective_live_statistics": "live BatchNorm statistics",
+    "isnet_selective_detached_biases": "detached biases",
+    "isnet_selective_block": "eps in the block's way",
+}
+
+# Where a rival does as well as the primary method or better: what it is built on that may explain it.
+WHY = {
+    "standard": "the background may tell too little to be worth reading",
+    "pipeline": "it removes the background itself, at test time too, and its segmenter, which learnt from the same "
+    "masks, is good enough here; it runs two networks",
+    "multitask": "the features that find the object may be those that tell its class",
+    "attention_gate": "the gates may have learnt where the object is without being told",
+    "gain": "the image without the object must not tell the class, and here that may suffice",
+    "gain_ext": "its Grad-CAM map is pulled into the mask: the same supervision on a coarser map",
+    "rrr": "it penalises, to first order, what the output depends on outside the mask; so does ISNet",
+    "grad_input": "it is ISNet's loss; with ReLUs and a small eps LRP is close to gradient x input",
+    "background_random": "it removes the correlation itself: in training no background tells the class any more, and "
+    "where masks cut the object out well nothing else need be penalised",
+    "vit": "another family of networks, with other shortcuts",
 }
 
 TEST_SET_NAMES = {
@@ -78,11 +107,13 @@ BOUNDS = {
     "auc": (0.0, 1.0),
     "background_share": (0.0, 1.0),
     "chance_share": (0.0, 1.0),
+    "dice": (0.0, 1.0),
 }
 
 # The primary comparison, named before any external test: this method against these five.
 PRIMARY_METHOD = "isnet_selective"
 RIVALS = ("standard", "multitask", "attention_gate", "gain_ext", "pipeline")
+UPPER_BOUNDS = ("oracle",)  # shown, but compared with nothing: they see at test time what no method is given
 
 # Goals named before the runs: (method or start of its name, test set, metric, at least or at most, value).
 GOALS = {
@@ -118,6 +149,8 @@ def data_sentence(experiment: str) -> str:
 
 
 def method_name(method: str) -> str:
+    if method in ABLATIONS:
+        return f"{METHOD_NAMES[PRIMARY_METHOD]}, {ABLATIONS[method]}"
     return METHOD_NAMES.get(method, method)
 
 

@@ -23,8 +23,9 @@ PACKAGE = Path(__file__).parent
 HERE = Path(".")  # notebooks run in their own folder
 RUN_NOTEBOOKS = ("10_train", "20_external_test")
 NEVER = {
-    *("runs", "stats", "tables", "names", "findings", "figures", "heatmaps", "readme", "report"),  # read what runs left
-    *("study", "runner", "notebooks", "provenance", "files", "__main__"),  # start runs and keep their files
+    *("runs", "stats", "tables", "names", "findings", "overview"),  # read what runs left
+    *("figures", "search_figure", "heatmaps", "readme", "report"),
+    *("study", "search", "runner", "notebooks", "provenance", "files", "__main__"),  # start runs and keep their files
 }
 REGISTRIES = {"EXPERIMENTS", "METHODS"}  # name -> function: of these a run is made by its own entry alone
 
@@ -68,7 +69,7 @@ def manifest(parameters: dict, data_hashes: dict, notebooks: Path = HERE, packag
     device = parameters.get("device", "cpu")
     return {
         "parameters": portable(parameters),
-        "made_by": made_by(parameters["experiment"], parameters["method"], notebooks, package),
+        "made_by": made_by(parameters["experiment"], built(parameters), notebooks, package),
         "data": dict(data_hashes),
         "versions": {
             "python": platform.python_version(),
@@ -81,6 +82,11 @@ def manifest(parameters: dict, data_hashes: dict, notebooks: Path = HERE, packag
         "git": git_state(package),
         "time": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     }
+
+
+def built(parameters: dict) -> str:
+    """The method that a run builds: `base`, where the run's method is a name for it with other options."""
+    return parameters.get("base") or parameters["method"]
 
 
 def _version(name: str) -> str | None:

@@ -19,7 +19,7 @@ from isnetlib.findings import (
     test_sets_of,
     variant_name,
 )
-from isnetlib.names import method_name, metric_name, name_of_test_set
+from isnetlib.names import UPPER_BOUNDS, method_name, metric_name, name_of_test_set
 
 
 def readme_table(seeds: pd.DataFrame) -> str:
@@ -49,6 +49,8 @@ def _table(seeds: pd.DataFrame, experiment: str) -> str:
         beside = f" (chance {number(chance['mean'])})" if chance is not None else ""
         cells += [_estimate(share) + (beside if share is not None else "")] if len(shares) else []
         lines.append(_line([method_name(method), *cells]))
+    if set(rows["method"]) & set(UPPER_BOUNDS):
+        lines += ["", "The upper bound is given the true masks at test time; it is compared with none."]
     return "\n".join(lines)
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from isnetlib import findings, names, tables
+from isnetlib import findings, names, overview, tables
 from isnetlib.files import write_atomically
 
 NEEDED = ("metrics", "seeds", "selection", "comparisons", "tests", "runs")
@@ -77,6 +77,7 @@ def experiment(study: Path, frames: dict[str, pd.DataFrame], name: str) -> dict:
         "background": list(findings.background_sentences(seeds, name)),
         "goals": list(findings.goal_sentences(seeds, name)),
         "comparisons": list(findings.comparison_sentences(comparisons, name)),
+        "rivals": list(overview.rival_sentences(seeds, comparisons, name)),
         "selection": list(findings.selection_sentences(frames["metrics"], frames["selection"], seeds, name)),
     }
     return {
@@ -86,6 +87,7 @@ def experiment(study: Path, frames: dict[str, pd.DataFrame], name: str) -> dict:
         "tests": [tested(row) for row in _of(frames["tests"], name).to_dict("records")],
         "sentences": sentences,
         "scores": grid(primary),
+        "overview": overview.overview(frames, name).to_dict("records"),
         "others": [(metric, others(_of(seeds, name), metric)) for metric in other_metrics(seeds, name)],
         "goals": findings.goals(seeds, name).to_dict("records"),
         "comparisons": compared(comparisons, name),

@@ -1,4 +1,4 @@
-"""Running a study: its runs, several at a time, then the notebooks that make its tables, figures and report."""
+"""Running a study: its search and runs, several at a time, then the notebooks for its tables, figures and report."""
 
 import json
 import os
@@ -8,8 +8,10 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from functools import partial
 from pathlib import Path
 
+from isnetlib import search
 from isnetlib.notebooks import execute, relative
 from isnetlib.provenance import PACKAGE, RUN_NOTEBOOKS
 from isnetlib.study import Run, StudyError, data_hashes, own_parameters, read_studies, resolve, run_states
@@ -30,12 +32,20 @@ def run_study(
     """Make every run of a study that is not done, `jobs` at a time, then, if all are done, the study's own notebooks.
 
     `jobs`: None = two where there are two cores; the cores are shared out among them. `only`: names of experiments,
-    methods or seeds ("seed0"), or several joined by "/"; no other run is made. Progress is printed.
+    methods or seeds ("seed0"), or several joined by "/"; no other run is made, and the search only where "search" is
+    among them. Progress is printed.
 
     Returns how many runs or notebooks failed; each failed notebook is kept with its error. Raises StudyError for a
     mistake in the study or in `only` before anything is run.
     """
-    runs = resolve(study, notebooks, results)
+    runs, only = resolve(study, notebooks, results), list(only)
+    if not only or "search" in only:
+        failures = run_search(study, notebooks, results, jobs, package)
+        for failure in failures:
+            print(f"FAILED {failure}")
+        if failures or only == ["search"]:  # runs with other options than those chosen would be made in vain
+            return len(failures)
+    only = [name for name in only if name != "search"]
     wanted = [run for run in runs if not only or any(is_called(run, name) for name in only)]
     if not wanted:
         raise StudyError(f"no run of study {study} is called {' or '.join(only)}; one is called {runs[0].name}")
@@ -44,11 +54,10 @@ def run_study(
     left = [entry for entry in open_runs if entry[0] in wanted]
     jobs = jobs or min(2, cores())
     durations = _known_durations(runs, results)
-    budget = 60 * read_studies(notebooks)["studies"][study]["budget_minutes"] * min(jobs, len(runs))
-    durations.setdefault(None, [budget / len(runs)])
+    durations.setdefault(None, [_seconds_of_a_run(study, notebooks, results, jobs)])
     print(f"{study}: {len(runs)} runs, {len(runs) - len(open_runs)} done, {len(left)} to make", end="")
     print(f", {jobs} at a time; {time_left([run for run, *_ in left], durations, jobs)}" if left else "", flush=True)
-    failures = _run_all(left, notebooks, results, jobs, durations)
+    failures = _run_all(left, partial(_run_one, notebooks=notebooks, results=results), jobs, durations)
     if len(failures) + len(open_runs) - len(left):
         print(f"{study}: not all runs are done, so its tables, figures and report are not made")
     else:
@@ -56,6 +65,27 @@ def run_study(
     for failure in failures:
         print(f"FAILED {failure}")
     return len(failures)
+
+
+def run_search(
+    study: str, notebooks: Path, results: Path, jobs: int | None = None, package: Path = PACKAGE
+) -> list[str]:
+    """Make every trial of the study's search that is not done, `jobs` at a time, then its table. Returns the failures,
+    and where study.yaml does not hold what was chosen, in one line each; nothing where the study has no search.
+    """
+    trials = search.trials(study, notebooks, results)
+    if not trials:
+        return []
+    states = search.states(trials, notebooks, results, package)
+    left, jobs = [(trial, *state) for trial, state in states if state[0] != "done"], jobs or min(2, cores())
+    print(f"{study}: search of {len(trials)} trials, {len(trials) - len(left)} done, {len(left)} to make", flush=True)
+    durations = {None: [_seconds_of_a_run(study, notebooks, results, jobs) / search.SHARE]}
+    failures = _run_all(left, partial(_try_one, notebooks=notebooks, results=results), jobs, durations)
+    if not failures:
+        failures = _execute_own(search.TABLE, study, notebooks, results)
+    if not failures:
+        failures = search.not_followed(study, notebooks, search.table(Path(results) / study))
+    return failures
 
 
 def run_study_notebooks(study: str, notebooks: Path, results: Path, among: Iterable[str] | None = None) -> list[str]:
@@ -70,12 +100,20 @@ def run_study_notebooks(study: str, notebooks: Path, results: Path, among: Itera
         if name in MEASURED and (home / MEASURED[name]).exists():
             print(f"{name}  skipped: {home / MEASURED[name]} is there; remove it to measure again")
             continue
-        start, output = time.monotonic(), home / "notebooks" / f"{name}.ipynb"
-        given = {"study": study, "results": relative(results, notebooks), **parameters}
-        error = execute(Path(notebooks) / f"{name}.ipynb", output, given, cores())
-        if error:  # the next one may read what this one should have written
-            return [f"{name}: {error} (see {output})"]
-        print(f"{name}  {in_words(time.monotonic() - start)}", flush=True)
+        failures = _execute_own(name, study, notebooks, results, **parameters)
+        if failures:  # the next one may read what this one should have written
+            return failures
+    return []
+
+
+def _execute_own(name: str, study: str, notebooks: Path, results: Path, **parameters) -> list[str]:
+    """Execute one of the study's own notebooks. Returns the failure in one line, or nothing."""
+    start, output = time.monotonic(), Path(results) / study / "notebooks" / f"{name}.ipynb"
+    given = {"study": study, "results": relative(results, notebooks), **parameters}
+    error = execute(Path(notebooks) / f"{name}.ipynb", output, given, cores())
+    if error:
+        return [f"{name}: {error} (see {output})"]
+    print(f"{name}  {in_words(time.monotonic() - start)}", flush=True)
     return []
 
 
@@ -91,7 +129,9 @@ def report(study: str, notebooks: Path, results: Path, package: Path = PACKAGE, 
     if not_done:
         counts = ", ".join(f"{not_done.count(state)} {state}" for state in sorted(set(not_done)))
         print(f"note: of the {len(states)} runs of study {study} {counts}")
-    failures = run_study_notebooks(study, notebooks, results, REPORT_NOTEBOOKS)
+    searched = [trial for trial in search.trials(study, notebooks, results) if trial.file(results).exists()]
+    failures = _execute_own(search.TABLE, study, notebooks, results) if searched else []
+    failures += run_study_notebooks(study, notebooks, results, REPORT_NOTEBOOKS)
     for failure in failures:
         print(f"FAILED {failure}")
     return len(failures)
@@ -121,6 +161,12 @@ def time_left(waiting: list[Run], durations: dict, jobs: int) -> str:
     return f"about {in_words(sum(each) / max(1, min(jobs, len(each))))} left"
 
 
+def _seconds_of_a_run(study: str, notebooks: Path, results: Path, jobs: int) -> float:
+    """What the study's budget has for a run, where nothing else is known."""
+    runs = len(resolve(study, notebooks, results))
+    return 60 * read_studies(notebooks)["studies"][study]["budget_minutes"] * min(jobs, runs) / runs
+
+
 def _known_durations(runs: list[Run], results: Path) -> dict[tuple[str, str] | None, list[float]]:
     """Seconds of the finished runs, by (experiment, method)."""
     durations = {}
@@ -132,15 +178,17 @@ def _known_durations(runs: list[Run], results: Path) -> dict[tuple[str, str] | N
     return durations
 
 
-def _run_all(left: list, notebooks: Path, results: Path, jobs: int, durations: dict) -> list[str]:
-    """Make the runs, given as (run, state, reason), `jobs` at a time. Returns the failures in one line each."""
+def _run_all(left: list, make: Callable, jobs: int, durations: dict) -> list[str]:
+    """Make the runs, given as (run, state, reason), by make(run, state, threads, stop) -> (seconds, error), `jobs` at a
+    time. Returns the failures in one line each.
+    """
     stop, failures, waiting = threading.Event(), [], [run for run, *_ in left]
     for run, state, reason in left:
         if state != "missing":
             print(f"{run.name}  " + (f"starts afresh: {reason}" if state == "stale" else "goes on where it stopped"))
     with ThreadPoolExecutor(jobs) as pool:
         threads = max(1, cores() // jobs)
-        futures = {pool.submit(_run_one, run, state, notebooks, results, threads, stop): run for run, state, _ in left}
+        futures = {pool.submit(make, run, state, threads, stop): run for run, state, _ in left}
         try:
             for future in as_completed(futures):
                 run, (seconds, error) = futures[future], future.result()
@@ -159,7 +207,7 @@ def _run_all(left: list, notebooks: Path, results: Path, jobs: int, durations: d
 
 
 def _run_one(
-    run: Run, state: str, notebooks: Path, results: Path, threads: int, stop: threading.Event
+    run: Run, state: str, threads: int, stop: threading.Event, notebooks: Path, results: Path
 ) -> tuple[float, str | None]:
     """Train and test one run. Returns (seconds, the error in one line or None)."""
     start, folder = time.monotonic(), run.folder(results)
@@ -173,3 +221,17 @@ def _run_one(
     if not (folder / "metrics.json").exists():
         return time.monotonic() - start, f"{name} ended without writing metrics.json (see {output})"
     return time.monotonic() - start, None
+
+
+def _try_one(
+    trial: search.Trial, state: str, threads: int, stop: threading.Event, notebooks: Path, results: Path
+) -> tuple[float, str | None]:
+    """Make one trial of a search. Returns (seconds, the error in one line or None)."""
+    start, notebook = time.monotonic(), Path(notebooks) / f"{search.TRIAL}.ipynb"
+    file = trial.file(results)
+    file.unlink(missing_ok=True)
+    output = Path(results) / trial.parameters["study"] / "notebooks" / f"{trial.name}.ipynb"
+    error = execute(notebook, output, own_parameters(notebook, trial.parameters), threads, stop)
+    if not error and not file.exists():
+        error = f"{search.TRIAL} ended without writing {file.name}"
+    return time.monotonic() - start, f"{error} (see {output})" if error else None

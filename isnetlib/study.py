@@ -19,8 +19,10 @@ import pandas as pd
 import yaml
 
 from isnetlib.notebooks import check_parameters, declared, relative
-from isnetlib.provenance import PACKAGE, RUN_NOTEBOOKS, difference, made_by, portable
+from isnetlib.provenance import PACKAGE, RUN_NOTEBOOKS, built, difference, made_by, portable
 
+SEARCHED = ("option", "values", "serves")  # of a method that is searched
+MOST_VALUES = 4  # a search is as small for every method
 STATES = ("done", "unfinished", "missing", "stale")
 
 
@@ -62,9 +64,10 @@ def read_studies(notebooks: Path) -> dict:
         _check_keys(experiment, f"experiments.{name}", ("data", "train"), needed=True)
     for name, options in content["methods"].items():
         _check_keys(options, f"methods.{name}")
+        _check_base(name, options, content["methods"])
     for name, study in content["studies"].items():
         _check_keys(study, f"studies.{name}")
-        content["studies"][name] = {"data": {}, "train": {}, "notebooks": {}} | study
+        content["studies"][name] = {"data": {}, "train": {}, "notebooks": {}, "search": {}} | study
         _check_study(content["studies"][name], f"studies.{name}", content["experiments"], content["methods"])
     _check_values(content, "study.yaml")
     return content
@@ -81,9 +84,28 @@ def _check_keys(value, where: str, allowed: Iterable[str] | None = None, needed:
         raise StudyError(f"{where}: missing: {', '.join(sorted(set(allowed) - set(value)))}")
 
 
+def _check_base(name: str, options: dict, methods: dict) -> None:
+    """`base`, where it is given, is another method of `methods` that has none itself."""
+    if "base" in options and options["base"] not in methods:
+        raise StudyError(f"methods.{name}.base: there is no method {options['base']!r} in methods")
+    if "base" in options and "base" in methods[options["base"]]:
+        raise StudyError(f"methods.{name}.base: {options['base']} has a base itself; name {name}'s method there")
+
+
+def method_parameters(name: str, methods: dict) -> dict:
+    """The parameters `method`, `method_options` and, where the entry of `methods` has one, `base` of a run: the options
+    are those of the base, and over them the entry's own.
+    """
+    own = dict(methods[name])
+    base = own.pop("base", None)
+    if base is None:
+        return {"method": name, "method_options": own}
+    return {"method": name, "base": base, "method_options": methods[base] | own}
+
+
 def _check_study(study: dict, where: str, experiments: dict, methods: dict) -> None:
-    _check_keys(study, where, ("budget_minutes", "runs", "data", "train", "notebooks"), needed=True)
-    for part in ("runs", "data", "train"):
+    _check_keys(study, where, ("budget_minutes", "runs", "data", "train", "notebooks", "search"), needed=True)
+    for part in ("runs", "data", "train", "search"):
         _check_keys(study[part], f"{where}.{part}", experiments)
     for part in ("data", "train", "notebooks"):
         _check_keys(study[part], f"{where}.{part}")
@@ -97,8 +119,23 @@ def _check_study(study: dict, where: str, experiments: dict, methods: dict) -> N
             _check_keys(grid["seeds"], f"{place}.seeds", grid["methods"], needed=True)
         for seeds in grid["seeds"].values() if isinstance(grid["seeds"], dict) else [grid["seeds"]]:
             _distinct(seeds, int, f"{place}.seeds")
+    for experiment, searched in study["search"].items():
+        _check_search(searched, f"{where}.search.{experiment}", study["runs"], experiment, methods)
     if not isinstance(study["budget_minutes"], int | float):
         raise StudyError(f"{where}.budget_minutes: a number is needed, not {study['budget_minutes']!r}")
+
+
+def _check_search(searched: dict, where: str, runs: dict, experiment: str, methods: dict) -> None:
+    """Each method that is searched: its option, up to four values, and whom the chosen value serves beside it."""
+    if experiment not in runs:
+        raise StudyError(f"{where}: the study has no runs of {experiment}")
+    _check_keys(searched, where, methods)
+    for method, entry in searched.items():
+        place = f"{where}.{method}"
+        _check_keys({"serves": [], **entry} if isinstance(entry, dict) else entry, place, SEARCHED, needed=True)
+        _check_keys(dict.fromkeys(_distinct(entry.get("serves", []), str, f"{place}.serves")), place, methods)
+        if not 1 <= len(_distinct(entry["values"], float, f"{place}.values")) <= MOST_VALUES:
+            raise StudyError(f"{place}.values: from 1 to {MOST_VALUES} values, the same for every method")
 
 
 def _distinct(values, kind: type, where: str) -> list:
@@ -139,9 +176,9 @@ def resolve(study: str, notebooks: Path, results: Path) -> list[Run]:
         seeds = grid["seeds"] if isinstance(grid["seeds"], dict) else dict.fromkeys(grid["methods"], grid["seeds"])
         for seed in sorted({seed for of_method in seeds.values() for seed in of_method}):
             for method in (method for method in grid["methods"] if seed in seeds[method]):
-                own = {"study": study, "experiment": experiment, "method": method, "seed": seed}
-                own |= {"results": relative(results, notebooks)}
-                own |= {"data_options": data, "method_options": content["methods"][method]}
+                own = {"study": study, "experiment": experiment, "seed": seed}
+                own |= {"results": relative(results, notebooks), "data_options": data}
+                own |= method_parameters(method, content["methods"])
                 _check_keys(train, f"training parameters of {experiment}", [key for key in train if key not in own])
                 runs.append(Run(study, experiment, method, seed, train | own))
     _check_parameters(runs, chosen["notebooks"], notebooks)
@@ -218,7 +255,10 @@ def _state(run: Run, folder: Path, notebooks: Path, made_by_now: Callable, hashe
         return ("stale", "manifest.json is missing") if finished else ("unfinished", "")
     then = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
     resolved = declared(notebooks / f"{RUN_NOTEBOOKS[0]}.ipynb") | run.parameters
-    now = {"parameters": json.loads(json.dumps(portable(resolved))), "made_by": made_by_now(run.experiment, run.method)}
+    now = {
+        "parameters": json.loads(json.dumps(portable(resolved))),
+        "made_by": made_by_now(run.experiment, built(run.parameters)),
+    }
     reason = difference(then, now)
     if not reason and then["data"]:
         reason = difference(then, {"data": hashes_now(run.experiment, json.dumps(run.parameters["data_options"]))})

@@ -29,7 +29,7 @@ COLUMNS["selection"] = COLUMNS["metrics"]
 COMPARED = [*stats.METRICS, "background_share"]
 UNROUNDED = {"p", "p_holm"}
 COUNTS = {"patients", "epoch_swapped", "epoch_internal", "parameters"}  # whole numbers that may be missing
-TEXT = "method metric a b test family unit selection interval folder classes variant network reason".split()
+TEXT = "option method metric a b test family unit selection interval folder classes variant network reason".split()
 
 
 def metric_rows(study: str, test: Tested, selection: str) -> Iterator[dict]:
@@ -80,10 +80,13 @@ def _seeds(test: Tested, method: str, values: list, bounds: tuple, over_cases: s
 
 
 def comparison_rows(study: str, test: Tested) -> Iterator[dict]:
-    """The primary method against every other one on the same cases; Holm within the rivals, one family a metric."""
+    """The primary method against every other one but upper bounds, on the same cases; Holm within the rivals, one
+    family a metric.
+    """
     a = names.PRIMARY_METHOD
     for metric in COMPARED:
-        others = [b for b in test.methods() if b != a and test.seeds(a, metric) and test.seeds(b, metric)]
+        others = [b for b in test.methods() if b not in (a, *names.UPPER_BOUNDS)]
+        others = [b for b in others if test.seeds(a, metric) and test.seeds(b, metric)]
         found = {b: compare(test, metric, a, b) for b in others}
         family = [b for b in others if b in names.RIVALS]
         holm = dict(zip(family, stats.holm([found[b].p for b in family]), strict=True))

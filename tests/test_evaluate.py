@@ -95,3 +95,50 @@ def test_a_written_run_can_be_read_back_and_metrics_come_last(digits, tmp_path):
     assert (tmp_path / "heatmaps.npz").stat().st_size < 100 * 1024
     newest = max((p for p in tmp_path.rglob("*") if p.is_file()), key=lambda p: p.stat().st_mtime_ns)
     assert newest.name == "metrics.json"
+
+
+def test_the_oracle_is_given_the_true_mask_wherever_it_predicts(digits, tmp_path):
+    torch.manual_seed(0)
+    method, images = build("oracle", "small_resnet", 10).eval(), digits.tests["deceiving"]
+    x, y, mask, _ = images[list(range(40))]
+    tested = evaluate.test(method, images)
+    with torch.no_grad():
+        p = method.model(x * mask).softmax(1).numpy()
+    assert np.allclose(tested.predictions.filter(regex="^p_"), p, atol=1e-5)
+    assert (tested.predictions["background_share"] == 0).all()
+    assert np.allclose(tested.predictions["logit_change"], 0, atol=1e-4)  # it never sees the background
+    some = images.subset(range(40))
+    some.mask = some.mask.clone()
+    some.mask[3] = 0
+    with pytest.raises(ValueError, match="Oracle needs the mask of every image"):
+        evaluate.scores(method, some)
+    sets = evaluate.test_all(method, digits._replace(tests={"known": images, "unknown": some}))
+    assert list(sets) == ["known"]  # only where test masks exist
+
+
+@pytest.mark.parametrize("name", ["pipeline", "multitask"])
+def test_dice_is_that_of_the_predicted_masks(digits, name):
+    torch.manual_seed(0)
+    method, images = build(name, "small_resnet", 10).eval(), digits.tests["biased"].subset(range(8))
+    images.mask = images.mask.clone()
+    images.mask[0] = 0  # not known
+    tested = evaluate.test(method, images)
+    x, _, mask, _ = images[list(range(8))]
+    said = method.segment(x)
+    by_hand = 2 * (said * mask).sum((1, 2, 3)) / (said + mask).sum((1, 2, 3))
+    assert np.isnan(tested.predictions["dice"][0])
+    assert np.allclose(tested.predictions["dice"][1:], by_hand[1:], atol=1e-5)
+    assert evaluate.summarise(tested.predictions)["dice"] == pytest.approx(by_hand[1:].mean().item(), abs=1e-5)
+
+
+@pytest.mark.parametrize("name", ["attention_gate", "gain_ext", "multitask"])
+def test_attention_is_kept_beside_relevance_within_the_size_of_a_run(digits, tmp_path, name):
+    torch.manual_seed(0)
+    method = build(name, "small_resnet", 10)
+    tested = evaluate.test_all(method, digits)
+    x, *_ = digits.tests["biased"][list(range(evaluate.MAPS))]
+    kept = tested["biased"].maps["attention"]
+    assert kept.dtype == np.uint8 and np.allclose(kept / 255, method.eval().attention(x), atol=0.01)
+    evaluate.write(tmp_path, {"swapped": tested}, {})
+    assert (tmp_path / "heatmaps.npz").stat().st_size < 100 * 1024
+    assert "attention" not in evaluate.test(build("standard", "small_resnet", 10), digits.tests["biased"]).maps

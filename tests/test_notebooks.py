@@ -18,6 +18,8 @@ NAMES = sorted(path.stem for path in NOTEBOOKS.glob("*.ipynb"))
 def test_all_notebooks_are_there():
     wanted = [
         "00_isnet_in_ten_minutes",
+        "05_search",
+        "06_search_table",
         "10_train",
         "20_external_test",
         "30_heatmaps",

@@ -1,5 +1,6 @@
 """The runner, on tiny notebooks and a tiny package made for the purpose; and what study.yaml itself asks for."""
 
+import inspect
 import json
 import os
 import shutil
@@ -7,14 +8,16 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from pathlib import Path
 
 import pytest
 
+from isnetlib.baselines import METHODS
 from isnetlib.notebooks import check_parameters, declared, execute
 from isnetlib.provenance import RUN_NOTEBOOKS, begin, git_state, made_by, manifest, portable, sources
 from isnetlib.runner import cores, in_words, is_called, report, run_study, time_left
-from isnetlib.study import StudyError, read_studies, resolve, status
+from isnetlib.study import StudyError, method_parameters, read_studies, resolve, status
 
 ROOT = Path(__file__).parent.parent
 
@@ -499,7 +502,62 @@ def test_the_real_studies_are_in_order():
     methods = {
         study: {run.method for run in resolve(study, notebooks, results)} for study in ("smoke", "quick", "full")
     }
-    assert methods["quick"] < methods["smoke"] == methods["full"]
+    assert methods["quick"] >= {"standard", "pipeline", "rrr", "background_random", "isnet_selective"}
+    assert methods["full"] == set(METHODS) and methods["quick"] < methods["full"]
+    seeds = Counter(run.method for run in resolve("full", notebooks, results))
+    assert seeds.pop("isnet_original") == 3 and set(seeds.values()) == {5}
+    assert set(Counter(run.method for run in resolve("ablations", notebooks, results)).values()) == {3}
+
+
+@pytest.mark.parametrize("name", list(read_studies(ROOT / "notebooks")["methods"]))
+def test_every_method_of_the_real_studies_has_the_options_it_is_given(name):
+    given = method_parameters(name, read_studies(ROOT / "notebooks")["methods"])
+    known = inspect.signature(METHODS[given.get("base", name)]).parameters
+    coming = {"statistics", "biases", "block"}.intersection(given["method_options"]).difference(known)
+    if coming:
+        pytest.skip(f"ISNet has no option {', '.join(coming)} yet")
+    assert set(given["method_options"]) <= set(known)
+
+
+# --- a method under another name
+
+
+NAMED = STUDY.replace("  bad: {}\n", "  bad: {}\n  other_heavy: {base: other, weight: 2.0, extra: null}\n", 1)
+
+
+def test_a_named_variant_is_its_base_with_options_over_it(place):
+    notebooks, results, package = place
+    own = NAMED.replace("methods: [plain, other, bad]", "methods: [other_heavy]").replace(
+        "seeds: {plain: [0, 1], other: [0], bad: [0]}", "seeds: [0]"
+    )
+    (notebooks / "study.yaml").write_text(own)
+    train = notebooks / "10_train.ipynb"
+    train.write_text(train.read_text().replace('method = \\"plain\\"', 'method = \\"plain\\"\\nbase = None'))
+    run = resolve("mixed", notebooks, results)[0]
+    assert run.name == "toy/other_heavy/seed0" and run.parameters["base"] == "other"
+    assert run.parameters["method_options"] == {"weight": 2.0, "extra": None}
+    made = manifest(portable(declared(train) | run.parameters), {}, notebooks, package)
+    assert made["made_by"] == made_by("toy", "other", notebooks, package)  # the sources of its base
+    folder = run.folder(results)
+    folder.mkdir(parents=True)
+    (folder / "manifest.json").write_text(json.dumps(made))
+    (folder / "metrics.json").write_text("{}")
+    assert states(place)[0] == {"other_heavy0": "done"}
+    edit(notebooks.parent / "tiny/baselines/other.py", "width = net", "width = 2 * net")
+    assert states(place)[0] == {"other_heavy0": "stale"}
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("base: other,", "base: another,", "methods.other_heavy.base: there is no method 'another' in methods"),
+        ("  bad: {}", "  bad: {base: other_heavy}", "methods.bad.base: other_heavy has a base itself"),
+    ],
+)
+def test_a_wrong_base_is_named(place, old, new, message):
+    (place[0] / "study.yaml").write_text(NAMED.replace(old, new))
+    with pytest.raises(StudyError, match=message):
+        read_studies(place[0])
 
 
 def test_a_real_run_depends_on_its_own_method_and_data():

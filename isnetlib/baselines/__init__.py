@@ -10,7 +10,7 @@ from isnetlib.baselines.background_random import BackgroundRandom
 from isnetlib.baselines.gain import Gain
 from isnetlib.baselines.grad_input import GradInput
 from isnetlib.baselines.multitask import Multitask
-from isnetlib.baselines.pipeline import Pipeline
+from isnetlib.baselines.pipeline import Oracle, Pipeline
 from isnetlib.baselines.rrr import RightReasons
 from isnetlib.baselines.standard import Standard
 from isnetlib.isnet import ISNet
@@ -26,15 +26,18 @@ METHODS = {
     "pipeline": Pipeline,
     "multitask": Multitask,
     "attention_gate": AttentionGate,
+    "vit": Standard,
+    "oracle": Oracle,
     "isnet_original": partial(ISNet, variant="original"),
     "isnet_selective": partial(ISNet, variant="selective"),
     "isnet_stochastic": partial(ISNet, variant="stochastic"),
 }
+BACKBONES = {"vit": "small_vit"}  # of methods that are a backbone; every other one is given the study's
 
 
-def build(name: str, backbone: str, classes: int, **options) -> nn.Module:
+def build(name: str, backbone: str, classes: int, size: int | None = None, **options) -> nn.Module:
     """The method `name` (a key of `METHODS`) around a new `backbone` with `classes` outputs; weights are drawn from
-    torch's global generator.
+    torch's global generator. size: side of the images in pixels, for the vision transformer.
 
     Raises ValueError for an unknown method, backbone or option (the message lists the known ones).
     """
@@ -43,4 +46,4 @@ def build(name: str, backbone: str, classes: int, **options) -> nn.Module:
     known = [option for option in inspect.signature(METHODS[name]).parameters if option not in ("model", "variant")]
     if unknown := [option for option in options if option not in known]:
         raise ValueError(f"method {name} has no option {', '.join(map(repr, unknown))}; it has: {', '.join(known)}")
-    return METHODS[name](build_model(backbone, classes), **options)
+    return METHODS[name](build_model(BACKBONES.get(name, backbone), classes, size=size), **options)

@@ -49,6 +49,10 @@ class Multitask(nn.Module):
         """Probabilities (B, K) by the bare classifier."""
         return probabilities(logits_of(self.model(x)), self.multilabel)
 
+    def segment(self, x: Tensor) -> Tensor:
+        """Predicted mask (B, 1, H, W) of 0 and 1."""
+        return (self.attention(x) > 0.5).to(x.dtype)[:, None]
+
     @torch.no_grad()
     def attention(self, x: Tensor) -> Tensor:
         """The decoder's mask, (B, H, W) in [0, 1]."""

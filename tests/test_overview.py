@@ -1,0 +1,105 @@
+"""The table of every method and the sentences about rivals, on made-up tables with known answers."""
+
+import fabricated
+import numpy as np
+import pandas as pd
+import pytest
+
+from isnetlib import findings, heatmaps, names, overview, readme, report, runs, tables
+
+RIGHT = {
+    "standard": (0.99, 0.1),
+    "background_random": (0.97, 0.96),
+    "pipeline": (0.9, 0.9),
+    "isnet_selective": (0.97, 0.96),
+    "oracle": (0.99, 0.99),
+}
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory):
+    results = tmp_path_factory.mktemp("results")
+    return fabricated.study(results, right=RIGHT, seeds=(0, 1), cases=60, test_sets=("biased", "deceiving"))
+
+
+@pytest.fixture(scope="module")
+def frames(study):
+    return tables.write(study)
+
+
+def with_means(seeds, **means):
+    """seeds.csv with these means on deceiving cases."""
+    at = (seeds["test_set"] == "deceiving") & (seeds["metric"] == "accuracy")
+    return seeds.assign(mean=seeds["mean"].where(~at, seeds["method"].map(means)))
+
+
+def told(frames, p=0.5, difference=0.0, **means):
+    comparisons = frames["comparisons"].assign(p=p, p_holm=p, difference=difference)
+    return list(overview.rival_sentences(with_means(frames["seeds"], **means), comparisons, "digits"))
+
+
+def test_a_rival_that_beats_or_matches_is_told_with_its_reason(frames):
+    means = {"standard": 0.1, "background_random": 0.98, "pipeline": 0.955, "isnet_selective": 0.96, "oracle": 0.99}
+    sentences = told(frames, **means)
+    assert sentences == [
+        "U-Net, then classifier matches ISNet selective on deceiving cases (accuracy 0.955 against 0.960; the "
+        f"comparison shows no difference). Why it might: {names.WHY['pipeline']}.",
+        "Random backgrounds beats ISNet selective on deceiving cases (accuracy 0.980 against 0.960; the comparison "
+        f"shows no difference). Why it might: {names.WHY['background_random']}.",
+    ]
+    assert "removes the correlation itself" in sentences[1] and "removes the background" in sentences[0]
+    shown = told(frames, p=0.001, difference=-0.02, **means)
+    assert "the comparison shows a difference" in shown[1]
+
+
+def test_where_none_comes_near_that_is_told(frames):
+    means = {"standard": 0.1, "background_random": 0.949, "pipeline": 0.9, "isnet_selective": 0.96, "oracle": 0.99}
+    assert told(frames, **means) == [
+        "No rival reaches ISNet selective on deceiving cases, or comes within 0.01 of it (accuracy 0.960)."
+    ]
+    assert "Upper bound" not in "".join(told(frames, **means | {"isnet_selective": 0.5}))
+
+
+def test_the_upper_bound_is_shown_and_compared_with_nothing(frames, study):
+    assert "oracle" not in set(frames["comparisons"]["b"]) and "oracle" in set(frames["seeds"]["method"])
+    assert "Upper bound" not in findings.scores_title(frames["seeds"], "digits")
+    best = with_means(frames["seeds"], **dict.fromkeys(RIGHT, 0.5) | {"oracle": 0.99})
+    assert "No other method does better" in list(findings.result_sentences(best, "digits"))[-1]
+    assert "compared with none" in readme.readme_table(frames["seeds"])
+    assert "Upper bound: true mask at test *" in report.build(study) and "* An upper bound" in report.build(study)
+    maps = runs.read_heatmaps(study, "digits")
+    assert "Upper bound" not in heatmaps.heatmap_title(maps, [("deceiving", 0)])
+
+
+def test_every_method_has_its_numbers(frames):
+    sizes = {"standard": 100, "pipeline": 300, "oracle": 100}
+    rows = [
+        {"network": network, "variant": v, "phase": phase, "parameters": sizes[v] - (phase == "inference"),
+         "ratio_to_plain_step": 1.5 if phase == "training" else np.nan,
+         "ratio_to_plain_inference": 2.5 if phase == "inference" else np.nan}
+        for network, variants in (("resnet18", ["standard"]), ("small_resnet", list(sizes)))
+        for v in variants
+        for phase in ("training", "inference")
+    ]  # fmt: skip
+    table = overview.overview(frames | {"cost": pd.DataFrame(rows)}, "digits").set_index("method")
+    means = frames["seeds"].query("metric == 'accuracy' and test_set == 'deceiving'").set_index("method")["mean"]
+    assert table["deceiving"].to_dict() == pytest.approx(means.to_dict())
+    assert table.loc["pipeline", ["run_time_parameters", "training", "inference"]].tolist() == [299, 1.5, 2.5]
+    assert table.loc["standard", "parameters"] == 11_000_000 and np.isnan(table.loc["isnet_selective", "training"])
+    assert table.index[table["upper_bound"]].tolist() == ["oracle"] and table["dice"].isna().all()
+
+
+def test_ablations_have_names_and_no_goals_of_their_own(frames):
+    assert names.method_name("isnet_selective_no_zb") == "ISNet selective, no z^B"
+    renamed = frames["seeds"].replace({"method": {"isnet_selective": "isnet_selective_no_zb"}})
+    assert "isnet_selective_no_zb" not in set(findings.goals(renamed, "digits")["method"])
+
+
+def test_attention_stands_beside_the_relevance_of_its_method(study):
+    maps = runs.read_heatmaps(study, "digits")
+    attention = {key.replace("x_", "attention_"): x for key, x in maps["pipeline"].items() if key.startswith("x_")}
+    fig = heatmaps.heatmap_figure(maps | {"pipeline": maps["pipeline"] | attention}, [str(k) for k in range(10)])
+    panels = [ax for ax in fig.axes if ax.images]
+    assert len(panels) == 2 * (len(RIGHT) + 2)
+    titles = [ax.get_title() for ax in fig.axes if ax.get_title()]
+    assert titles[titles.index("its attention") - 1].startswith("U-Net")
