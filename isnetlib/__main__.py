@@ -97,7 +97,9 @@ def _prepare(options: argparse.Namespace) -> int:
     except (SourceError, ImportError) as error:
         raise StudyError(str(error)) from None
     print(SOURCES[options.source].CARD.text(), end="")
-    print(f"{options.out}: done, {len(left_out)} images left out{' (left_out.csv)' if len(left_out) else ''}")
+    table = pd.read_csv(options.out / "index.csv", dtype=str, keep_default_na=False)
+    masks, some = (table["mask"] != "").sum(), " (see left_out.csv)" if len(left_out) else ""
+    print(f"{options.out}: {len(table)} images, {masks} with a mask; {len(left_out)} left out{some}")
     return 0
 
 

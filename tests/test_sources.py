@@ -585,7 +585,7 @@ def test_without_pydicom_the_remedy_is_told(build, monkeypatch, capsys):
 def test_prepare_then_verify_data_from_the_command_line(build, capsys):
     _, root, out = build("shenzhen")
     assert main(["prepare", "shenzhen", str(root), str(out), "--size", "40"]) == 0
-    assert f"{out}: done, 0 images left out" in capsys.readouterr().out
+    assert f"{out}: 3 images, 1 with a mask; 0 left out\n" in capsys.readouterr().out
     assert main(["verify-data", str(out)]) == 0
     assert "no problem found" in capsys.readouterr().out
     assert main(["prepare", "shenzhen", str(root), str(out)]) == 2

@@ -58,22 +58,13 @@ def prepare(source: ModuleType, folder: Path, out: Path, size: int = SIZE, parti
     check_names(items, folder, source.CARD)
     if not partial:
         check_counts(items, folder, source.CARD)
-    rows, reasons, digests = [], {}, {}
-    for item in tqdm(items, desc=f"to {out}", unit="image", disable=None):
-        try:
-            digest, row = write_item(item, folder, out, source, size, digests)
-            digests[digest] = item.image
-            rows.append(row)
-        except Refused as error:
-            reasons[item.image] = error
-        errors = {name: error for name, error in reasons.items() if not isinstance(error, Copy)}
-        if not partial and len(errors) == MANY:
-            break
+    rows, copies, errors = _write_all(items, folder, out, source, size, None if partial else MANY)
     if errors and not partial:
         raise SourceError(_tell(folder, errors))
     if not rows:
         raise SourceError(f"{folder}: no image is left; {source.CARD.remedy}")
-    left_out = pd.DataFrame([(name, error.args[0]) for name, error in reasons.items()], columns=["image", "reason"])
+    reasons = [(name, error.args[0]) for name, error in (copies | errors).items()]
+    left_out = pd.DataFrame(reasons, columns=["image", "reason"])
     write_atomically(out / "left_out.csv", left_out.to_csv(index=False))
     write_atomically(out / "card.txt", source.CARD.text())
     write_atomically(out / "index.csv", pd.DataFrame(rows).fillna("").to_csv(index=False))  # last: the folder is whole
@@ -89,7 +80,7 @@ def _check_folders(folder: Path, out: Path) -> None:
         raise SourceError(f"{folder} is not a folder; unpack the publisher's archive and name its folder")
     if out.resolve().is_relative_to(folder.resolve()):
         raise SourceError(f"{out} lies inside {folder}; name a place outside, the publisher's folder stays as it is")
-    if out.exists() and (not out.is_dir() or any(out.glob("index.csv"))):
+    if (out / "index.csv").exists() or (out.exists() and not out.is_dir()):
         raise SourceError(f"{out} already holds a data set; remove it or name another folder")
 
 
@@ -117,6 +108,23 @@ def check_counts(items: list[Item], folder: Path, card: Card) -> None:
         raise SourceError(f"{folder}: {', '.join(problems)}; {remedy}")
 
 
+def _write_all(items, folder, out, source, size, most):
+    """Rows of index.csv, and by the image file the copies and what cannot be used; ends after `most` of these."""
+    rows, copies, errors, digests = [], {}, {}, {}
+    for item in tqdm(items, desc=f"to {out}", unit="image", disable=None):
+        try:
+            digest, row = write_item(item, folder, out, source, size, digests)
+            digests[digest] = item.image
+            rows.append(row)
+        except Copy as error:
+            copies[item.image] = error
+        except Refused as error:
+            errors[item.image] = error
+        if len(errors) == most:
+            break
+    return rows, copies, errors
+
+
 def write_item(item: Item, folder: Path, out: Path, source, size: int, digests: dict[str, str]) -> tuple[str, dict]:
     """Write one image and its mask; (sha256 of the publisher's file, row of index.csv). Refused if it cannot be."""
     data = _read(folder, item.image, source.CARD.remedy)
@@ -139,8 +147,9 @@ def write_item(item: Item, folder: Path, out: Path, source, size: int, digests: 
         files[row["mask"]] = _encode(mask, "png")
     if item.boxes is not None:
         row["boxes"] = json.dumps([[kind, *_scaled(box, whole, image.size)] for kind, *box in item.boxes])
-    for file, content in files.items():
-        write_atomically(out / file, content)
+    for file, content in files.items():  # plainly: they count only once index.csv is there
+        (out / file).parent.mkdir(parents=True, exist_ok=True)
+        (out / file).write_bytes(content)
     return digest, row | {key: value for key, value in item.meta.items() if key not in row}
 
 
