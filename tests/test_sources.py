@@ -456,7 +456,7 @@ def test_boxes_shrink_with_their_image(build):
 
 def test_jsrt_films_are_inverted_and_big_endian(build):
     source, root, out = build("jsrt")
-    film = np.arange(64 * 64, dtype=np.uint16).reshape(64, 64)  # 0 to 4095, and 0 is white on the light box
+    film = np.arange(64 * 64, dtype=np.uint16).reshape(64, 64)  # 0 to 4095, and 0 is clear film, which is white
     (root / "All247images/JPCLN001.IMG").write_bytes(film.astype(">u2").tobytes())
     prepare(source, root, out)
     assert np.array_equal(pixels(out / "images/JPCLN001.png"), np.rint((4095 - film) / 4095 * 255))

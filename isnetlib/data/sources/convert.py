@@ -203,7 +203,7 @@ def _open(data: bytes) -> Image.Image:
 
 
 def _decode_jsrt(data: bytes) -> np.ndarray:
-    """(2048, 2048) of JSRT's headerless files: big-endian 16 bit, 12 of them used, air white as on a light box."""
+    """(2048, 2048) of JSRT's headerless files: big-endian, 12 of 16 bit; values grow with the film's blackness."""
     if len(data) != 2 * JSRT_SIDE**2:
         raise Refused(f"has {len(data)} bytes, not {2 * JSRT_SIDE**2}", "download it again")
     return 4095.0 - np.frombuffer(data, dtype=">u2").reshape(JSRT_SIDE, JSRT_SIDE)
