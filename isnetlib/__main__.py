@@ -1,4 +1,4 @@
-"""The command `isnet`: run a study, tell its state, make its report, check a data set folder."""
+"""The command `isnet`: run a study, tell its state, make its report, prepare and check data set folders."""
 
 import argparse
 import contextlib
@@ -52,6 +52,12 @@ def _parser() -> argparse.ArgumentParser:
     )
     of_study(command("status", _status, "Count done, unfinished, missing and stale runs."), required=False)
     of_study(command("report", _report, "Make tables, figures and report anew from the files of the runs."))
+    prepare = command("prepare", _prepare, "Turn a public data set, as its publisher ships it, into a data set folder.")
+    prepare.add_argument("source", metavar="SOURCE", help="montgomery, nih, ...; a wrong name lists all")
+    prepare.add_argument("folder", type=Path, metavar="FOLDER", help="the publisher's files, unpacked; only read")
+    prepare.add_argument("out", type=Path, metavar="OUT", help="the folder to make")
+    prepare.add_argument("--size", type=int, default=512, metavar="N", help="longer side in pixels; 0: as published")
+    prepare.add_argument("--partial", action="store_true", help="FOLDER is a part: leave out what is missing")
     verify = command("verify-data", _verify_data, "Check a data set folder: index.csv and its files.")
     verify.add_argument("folder", type=Path)
     verify.add_argument("--label", default="label", metavar="COLUMN", help="column of class names; default: label")
@@ -81,6 +87,22 @@ def _status(options: argparse.Namespace) -> int:
 
 def _report(options: argparse.Namespace) -> int:
     return 1 if report(options.study, options.notebooks, options.results) else 0
+
+
+def _prepare(options: argparse.Namespace) -> int:
+    from isnetlib.data.sources import SOURCES, SourceError, prepare  # imports torch, as below
+
+    if options.source not in SOURCES:
+        raise StudyError(f"there is no source {options.source!r}; known: {', '.join(SOURCES)}")
+    try:
+        left_out = prepare(SOURCES[options.source], options.folder, options.out, options.size, options.partial)
+    except (SourceError, ImportError) as error:
+        raise StudyError(str(error)) from None
+    print(SOURCES[options.source].CARD.text(), end="")
+    table = pd.read_csv(options.out / "index.csv", dtype=str, keep_default_na=False)
+    masks, some = (table["mask"] != "").sum(), " (see left_out.csv)" if len(left_out) else ""
+    print(f"{options.out}: {len(table)} images, {masks} with a mask; {len(left_out)} left out{some}")
+    return 0
 
 
 def _verify_data(options: argparse.Namespace) -> int:

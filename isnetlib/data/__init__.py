@@ -2,13 +2,19 @@
 
 import inspect
 
-from isnetlib.data import digits, folder
+from isnetlib.data import digits, folder, xray
 from isnetlib.data.images import Experiment, Images
 from isnetlib.data.swap import swap_backgrounds
 
 __all__ = ["EXPERIMENTS", "Experiment", "Images", "load", "swap_backgrounds"]
 
-EXPERIMENTS = {"digits": digits.load, "folder": folder.load}
+EXPERIMENTS = {
+    "digits": digits.load,
+    "folder": folder.load,
+    "tuberculosis": xray.tuberculosis,
+    "tuberculosis_planted": xray.tuberculosis_planted,
+    "covid": xray.covid,
+}
 
 
 def load(name: str, **options) -> Experiment:

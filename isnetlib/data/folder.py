@@ -97,12 +97,12 @@ def load(
     if metric not in (None, *METRICS):
         raise ValueError(f"metric must be one of {', '.join(METRICS)}, not {metric!r}")
     table, problems = read_index(folder, label, attributes, classes, patient, split, exclude)
-    _refuse(folder, problems)
+    refuse(folder, problems)
     y, names = encode(table, label, attributes, classes)
     part = assign(table, _split_column(table, split), external, y, fractions, split_seed)
-    _refuse(folder, list(checks.check_parts(part, table["patient"])))
+    refuse(folder, list(checks.check_parts(part, table["patient"])))
     x, mask, digest, problems = read_files(folder, table, minimum, size, equalise)
-    _refuse(folder, problems)
+    refuse(folder, problems)
     images = Images(x, y, mask, _frame(table, y), names)
     sets = {name: images.subset(np.flatnonzero(part == name)) for name in dict.fromkeys(part)}
     train, validation = sets.pop("train"), sets.pop("validation")
@@ -268,7 +268,7 @@ def _check_training(train):
         raise ValueError(f"training holds no images (or, of an attribute, one value) of {missing}; change the split")
 
 
-def _refuse(folder, problems):
+def refuse(folder, problems):
     """ValueError if any is an error; one warning that counts the others."""
     errors = [problem for problem in problems if problem.level == "error"]
     lines = [f"{p.file}, row {p.row}: {p.problem}. Remedy: {p.remedy}." for p in (errors or problems)[:10]]
