@@ -26,11 +26,14 @@ def run_study(
     only: Iterable[str] = (),
     package: Path = PACKAGE,
     hashes: Callable = data_hashes,
+    threads: int | None = None,
+    runs_only: bool = False,
 ) -> int:
     """Make every run of a study that is not done, `jobs` at a time, then, if all are done, the study's own notebooks.
 
-    `jobs`: None = two where there are two cores; the cores are shared out among them. `only`: names of experiments,
-    methods or seeds ("seed0"), or several joined by "/"; no other run is made. Progress is printed.
+    `jobs`: None = two where there are two cores. `threads`: cores of a run; None = the cores are shared out among the
+    jobs. `only`: names of experiments, methods or seeds ("seed0"), or several joined by "/"; no other run is made.
+    `runs_only`: leave the study's own notebooks out. Progress is printed.
 
     Returns how many runs or notebooks failed; each failed notebook is kept with its error. Raises StudyError for a
     mistake in the study or in `only` before anything is run.
@@ -48,10 +51,10 @@ def run_study(
     durations.setdefault(None, [budget / len(runs)])
     print(f"{study}: {len(runs)} runs, {len(runs) - len(open_runs)} done, {len(left)} to make", end="")
     print(f", {jobs} at a time; {time_left([run for run, *_ in left], durations, jobs)}" if left else "", flush=True)
-    failures = _run_all(left, notebooks, results, jobs, durations)
+    failures = _run_all(left, notebooks, results, jobs, threads or max(1, cores() // jobs), durations)
     if len(failures) + len(open_runs) - len(left):
         print(f"{study}: not all runs are done, so its tables, figures and report are not made")
-    else:
+    elif not runs_only:
         failures += run_study_notebooks(study, notebooks, results)
     for failure in failures:
         print(f"FAILED {failure}")
@@ -132,14 +135,13 @@ def _known_durations(runs: list[Run], results: Path) -> dict[tuple[str, str] | N
     return durations
 
 
-def _run_all(left: list, notebooks: Path, results: Path, jobs: int, durations: dict) -> list[str]:
+def _run_all(left: list, notebooks: Path, results: Path, jobs: int, threads: int, durations: dict) -> list[str]:
     """Make the runs, given as (run, state, reason), `jobs` at a time. Returns the failures in one line each."""
     stop, failures, waiting = threading.Event(), [], [run for run, *_ in left]
     for run, state, reason in left:
         if state != "missing":
             print(f"{run.name}  " + (f"starts afresh: {reason}" if state == "stale" else "goes on where it stopped"))
     with ThreadPoolExecutor(jobs) as pool:
-        threads = max(1, cores() // jobs)
         futures = {pool.submit(_run_one, run, state, notebooks, results, threads, stop): run for run, state, _ in left}
         try:
             for future in as_completed(futures):
