@@ -45,7 +45,8 @@ def test_environment_yml_names_the_packages_of_pyproject():
 @pytest.mark.parametrize("platform", PLATFORMS)
 def test_the_lock_has_one_allowed_version_of_every_dependency(platform):
     versions = locked(platform)
-    for one in map(Requirement, DEPENDENCIES):
+    extras = [one for extra in PROJECT["optional-dependencies"].values() for one in extra]
+    for one in map(Requirement, PROJECT["dependencies"] + extras):
         if one.marker is None or one.marker.evaluate(PLATFORMS[platform]):
             assert versions[canonicalize_name(one.name)] in one.specifier, f"{one} on {platform}"
 
