@@ -50,6 +50,8 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument(
         "--only", nargs="+", default=(), metavar="NAME", help="only these methods, experiments, seed0, ..."
     )
+    run.add_argument("--threads", type=_positive, metavar="N", help="cores of a run; default: all, shared by the jobs")
+    run.add_argument("--runs-only", action="store_true", help="leave out the study's tables, figures and report")
     of_study(command("status", _status, "Count done, unfinished, missing and stale runs."), required=False)
     of_study(command("report", _report, "Make tables, figures and report anew from the files of the runs."))
     prepare = command("prepare", _prepare, "Turn a public data set, as its publisher ships it, into a data set folder.")
@@ -68,7 +70,8 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _run(options: argparse.Namespace) -> int:
-    failed = run_study(options.study, options.notebooks, options.results, options.jobs, options.only)
+    extra = {"threads": options.threads, "runs_only": options.runs_only}
+    failed = run_study(options.study, options.notebooks, options.results, options.jobs, options.only, **extra)
     return 1 if failed else 0
 
 

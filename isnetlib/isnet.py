@@ -15,6 +15,7 @@ import copy
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from isnetlib.loss import classification_loss, foreground_range, heatmap_loss, probabilities
 from isnetlib.lrp import LRP, logits_of, start_for
@@ -27,8 +28,9 @@ class ISNet(nn.Module):
 
     heatmap_weight: P in [0, 1]. eps, box: see `isnetlib.LRP`. decay, steepness, weights: see `isnetlib.heatmap_loss`.
     range: (C1, C2) of the foreground term, or "auto": read off the same network trained plainly for `plain_epochs`
-    (`prepare`, or `calibrate` by hand). multilabel: labels are 0/1 floats (B, K), each with its own sigmoid. compile:
-    see `isnetlib.LRP`.
+    (`prepare`, or `calibrate` by hand). multilabel: labels are 0/1 floats (B, K), each with its own sigmoid.
+    maps_at_once: None, or how many maps of an image (of `original`) are explained at a time: less memory, more time.
+    compile: see `isnetlib.LRP`.
     """
 
     def __init__(
@@ -45,6 +47,7 @@ class ISNet(nn.Module):
         plain_epochs: int = 3,
         multilabel: bool = False,
         compile: bool = False,
+        maps_at_once: int | None = None,
     ):
         super().__init__()
         if variant not in VARIANTS:
@@ -53,7 +56,10 @@ class ISNet(nn.Module):
             raise ValueError(
                 f"heatmap_weight is P in (1 - P) classification + P heatmap, in [0, 1]; got {heatmap_weight}"
             )
+        if maps_at_once is not None and maps_at_once < 1:
+            raise ValueError(f"maps_at_once is a number of maps, 1 or more, or None for all; got {maps_at_once}")
         self.model, self.variant, self.heatmap_weight, self.multilabel = model, variant, heatmap_weight, multilabel
+        self.maps_at_once = maps_at_once
         self.eps, self.box, self.decay, self.steepness, self.weights = eps, box, decay, steepness, tuple(weights)
         self.compile = compile
         self.auto_range, self.plain_epochs = range == "auto", plain_epochs
@@ -62,18 +68,25 @@ class ISNet(nn.Module):
     def loss(self, x: Tensor, y: Tensor, mask: Tensor | None) -> tuple[Tensor, dict[str, float]]:
         """Loss of a batch and its terms. x (B, C, H, W), y (B,) or 0/1 floats (B, K), mask (B, 1, H, W); None, or rows
         of zeros or NaN: no mask known.
+
+        Each term is a mean: of classification over the images, of the heatmap terms over the images with a mask. So
+        the mean loss of parts of a batch (processes, accumulated steps) is that of the whole batch only where the parts
+        hold equally many images and equally many masks.
         """
         with LRP(self.eps, self.box, self.compile) as lrp:
             logits = logits_of(self.model(x))
         classification = classification_loss(logits, y)
         if mask is None or self.heatmap_weight == 0:
             return (1 - self.heatmap_weight) * classification, {"classification": classification.item()}
-        heatmap = heatmap_loss(
-            lrp.relevance(self.start(logits), logits), mask, self.decay, self.steepness, self.weights, self._range()
-        )
+        R = self._relevance(lrp, self.start(logits), logits)
+        heatmap = heatmap_loss(R, mask, self.decay, self.steepness, self.weights, self._range())
         total = (1 - self.heatmap_weight) * classification + self.heatmap_weight * heatmap.total
         parts = {"classification": classification, "background": heatmap.background, "foreground": heatmap.foreground}
         return total, {name: part.item() for name, part in parts.items()}
+
+    def forward(self, x: Tensor, y: Tensor, mask: Tensor | None) -> tuple[Tensor, dict[str, float]]:
+        """`loss`, for what calls a module to train it: DistributedDataParallel joins gradients only after its call."""
+        return self.loss(x, y, mask)
 
     def start(self, logits: Tensor) -> Tensor:
         """What this variant explains: initial G at the logits, (B, M, K)."""
@@ -112,6 +125,16 @@ class ISNet(nn.Module):
         low, high = foreground_range(torch.cat(totals))
         self.range.copy_(torch.tensor([low, high]))
         return low, high
+
+    def _relevance(self, lrp: LRP, start: Tensor, logits: Tensor) -> Tensor:
+        """Relevance of all maps, `maps_at_once` at a time: what a part keeps for its derivative is computed again when
+        backward reaches it, so the parts' memory is never held together.
+        """
+        parts = start.split(self.maps_at_once or start.shape[1], 1)
+        if len(parts) == 1:
+            return lrp.relevance(start, logits)
+        again = {"use_reentrant": False, "preserve_rng_state": False}
+        return torch.cat([checkpoint(lrp.relevance, part, logits, **again) for part in parts], 1)
 
     def _range(self) -> tuple[float, float]:
         if self.range.isnan().any():

@@ -28,12 +28,14 @@ def run_study(
     only: Iterable[str] = (),
     package: Path = PACKAGE,
     hashes: Callable = data_hashes,
+    threads: int | None = None,
+    runs_only: bool = False,
 ) -> int:
     """Make every run of a study that is not done, `jobs` at a time, then, if all are done, the study's own notebooks.
 
-    `jobs`: None = two where there are two cores; the cores are shared out among them. `only`: names of experiments,
-    methods or seeds ("seed0"), or several joined by "/"; no other run is made, and the search only where "search" is
-    among them. Progress is printed.
+    `jobs`: None = two where there are two cores. `threads`: cores of a run; None = the cores are shared out among the
+    jobs. `only`: names of experiments, methods or seeds ("seed0"), or several joined by "/"; no other run is made, and
+    the search only where "search" is among them. `runs_only`: leave the study's own notebooks out. Progress is printed.
 
     Returns how many runs or notebooks failed; each failed notebook is kept with its error. Raises StudyError for a
     mistake in the study or in `only` before anything is run.
@@ -57,10 +59,11 @@ def run_study(
     durations.setdefault(None, [_seconds_of_a_run(study, notebooks, results, jobs)])
     print(f"{study}: {len(runs)} runs, {len(runs) - len(open_runs)} done, {len(left)} to make", end="")
     print(f", {jobs} at a time; {time_left([run for run, *_ in left], durations, jobs)}" if left else "", flush=True)
-    failures = _run_all(left, partial(_run_one, notebooks=notebooks, results=results), jobs, durations)
+    make = partial(_run_one, notebooks=notebooks, results=results)
+    failures = _run_all(left, make, jobs, threads or max(1, cores() // jobs), durations)
     if len(failures) + len(open_runs) - len(left):
         print(f"{study}: not all runs are done, so its tables, figures and report are not made")
-    else:
+    elif not runs_only:
         failures += run_study_notebooks(study, notebooks, results)
     for failure in failures:
         print(f"FAILED {failure}")
@@ -80,7 +83,8 @@ def run_search(
     left, jobs = [(trial, *state) for trial, state in states if state[0] != "done"], jobs or min(2, cores())
     print(f"{study}: search of {len(trials)} trials, {len(trials) - len(left)} done, {len(left)} to make", flush=True)
     durations = {None: [_seconds_of_a_run(study, notebooks, results, jobs) / search.SHARE]}
-    failures = _run_all(left, partial(_try_one, notebooks=notebooks, results=results), jobs, durations)
+    make = partial(_try_one, notebooks=notebooks, results=results)
+    failures = _run_all(left, make, jobs, max(1, cores() // jobs), durations)
     if not failures:
         failures = _execute_own(search.TABLE, study, notebooks, results)
     if not failures:
@@ -178,7 +182,7 @@ def _known_durations(runs: list[Run], results: Path) -> dict[tuple[str, str] | N
     return durations
 
 
-def _run_all(left: list, make: Callable, jobs: int, durations: dict) -> list[str]:
+def _run_all(left: list, make: Callable, jobs: int, threads: int, durations: dict) -> list[str]:
     """Make the runs, given as (run, state, reason), by make(run, state, threads, stop) -> (seconds, error), `jobs` at a
     time. Returns the failures in one line each.
     """
@@ -187,7 +191,6 @@ def _run_all(left: list, make: Callable, jobs: int, durations: dict) -> list[str
         if state != "missing":
             print(f"{run.name}  " + (f"starts afresh: {reason}" if state == "stale" else "goes on where it stopped"))
     with ThreadPoolExecutor(jobs) as pool:
-        threads = max(1, cores() // jobs)
         futures = {pool.submit(make, run, state, threads, stop): run for run, state, _ in left}
         try:
             for future in as_completed(futures):

@@ -291,6 +291,26 @@ def test_only_that_names_nothing_is_refused(place):
         run_study("mixed", *place[:2], only=["nobody"], package=place[2], hashes=here)
 
 
+def test_one_run_alone_with_cores_of_its_own_leaves_the_studys_notebooks_out(place, monkeypatch):
+    given = []
+
+    def execute(notebook, output, parameters, threads, stop=None):
+        given.append((notebook.stem, threads))
+        output.parent.mkdir(parents=True, exist_ok=True)
+        (output.parents[1] / "metrics.json").write_text("{}")
+
+    monkeypatch.setattr("isnetlib.runner.execute", execute)
+    alone = {"only": ["toy/plain/seed0"], "package": place[2], "hashes": here}
+    assert run_study("fine", *place[:2], jobs=1, threads=3, runs_only=True, **alone) == 0
+    assert given == [(name, 3) for name in RUN_NOTEBOOKS]
+    # all runs are done then, and without the option the study's notebooks follow
+    (place[1] / "fine/runs/toy/plain/seed0").rename(place[1] / "gone")
+    make_run(place, "fine", "plain", 0)
+    given.clear()
+    assert run_study("fine", *place[:2], **alone) == 0
+    assert [name for name, _ in given] == ["60_cost", "40_compare", "50_report", "30_heatmaps"]
+
+
 def test_time_left_comes_from_runs_alike(place):
     runs = resolve("mixed", *place[:2])  # plain, other, bad, plain
     durations = {("toy", "plain"): [100, 140], ("toy", "other"): [30], None: [50]}
