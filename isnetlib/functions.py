@@ -110,25 +110,6 @@ class ReluGate(Function):
         return u * (ratio if scale is None else ratio * scale), product.mul_(slope), None, grad_scale
 
 
-class Ratio(Function):
-    """r = f(z) / (z + eps s(z)), with dr/dz = (f'(z) - r) / (z + eps s(z)); both 0 where they are 0/0."""
-
-    @staticmethod
-    def forward(ctx, z, f, eps):
-        with torch.enable_grad():
-            leaf = z.detach().clone().requires_grad_()  # clone: z may be an inference tensor
-            y = f(leaf)
-            (derivative,) = torch.autograd.grad(y.sum(), leaf)
-        below = stabilise(z, eps)
-        ratio = divide(y.detach(), below)
-        ctx.save_for_backward(divide(derivative - ratio, below))
-        return ratio
-
-    @staticmethod
-    def backward(ctx, u):
-        return u * ctx.saved_tensors[0], None, None
-
-
 def stabilise(z: Tensor, eps: float) -> Tensor:
     """z + eps s(z), with s(z) = 1 for z >= 0, else -1 (zero counts as positive)."""
     return torch.where(z < 0, z - eps, z + eps)

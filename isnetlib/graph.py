@@ -12,8 +12,11 @@ import torch
 from torch import Tensor, nn
 from torch.utils.weak import WeakTensorKeyDictionary
 
+import isnetlib.activations
+import isnetlib.attention
+import isnetlib.normalisation  # noqa: F401 - importing these files registers their rules
 from isnetlib.functions import transpose
-from isnetlib.rules import CONSTANT, KEEPS_SIGN, LINEAR, RULES, SAME_AS, Node
+from isnetlib.rules import CONSTANT, KEEPS_SIGN, LINEAR, REARRANGES, RULES, SAME_AS, SHAPED_LIKE, Node
 
 HIDDEN = " (Scripted and compiled code, and functions of NumPy, hide their operations.)"
 
@@ -23,12 +26,14 @@ class NotCovered(NotImplementedError):
 
 
 class Graph:
-    """eps: of LRP-eps. z_box: whether z^B takes over at the layers that read the pixels. Rules get it as their first
-    argument.
+    """eps: of LRP-eps. z_box: whether z^B takes over at the layers that read the pixels. gates, gate_gradient: see
+    `isnetlib.LRP`. Rules get it as their first argument.
     """
 
-    def __init__(self, eps: float, z_box: bool):
-        self.eps, self.z_box = eps, z_box
+    def __init__(self, eps: float, z_box: bool, gates: str = "constant", gate_gradient: bool = True):
+        self.eps, self.z_box, self.gates = eps, z_box, gates
+        # What a factor held constant goes through: the heatmap loss may train it, or not.
+        self.held = _same if gate_gradient else Tensor.detach
         # The image batch, its node, the name of the operation at hand, the nodes in order.
         self.x, self.root, self.name, self.tape = None, None, "", []
         # Tensor -> its node; overwritten tensor -> what stands for it; tensors that do not depend on the image.
@@ -46,6 +51,17 @@ class Graph:
     def is_first_layer(self, node: Node) -> bool:
         """Whether z^B applies at this node: a linear layer that reads the pixels."""
         return self.z_box and node.layer is not None and node.parents[0].image is not None
+
+    def eps_after(self, node: Node) -> float:
+        """eps of an activation that reads `node`: 0 where z^B, which has its own, is all that follows on the way down.
+
+        Max pools and rearrangements in between only move the first layer's outputs.
+        """
+        while not self.is_first_layer(node):
+            if len(node.parents) != 1 or node.name not in REARRANGES | {"max_pool"}:
+                return self.eps
+            node = node.parents[0]
+        return 0.0
 
     def overwrite(self, old: Tensor, new: Tensor):
         """An operation in place on `old`: it was done out of place, and `new` stands for `old` from now on."""
@@ -84,16 +100,63 @@ class Graph:
             node_of(output, None) if isinstance(output, Tensor) else [node_of(part, k) for k, part in enumerate(output)]
         )
 
+    def gate(self, z: Tensor, y: Tensor, pull, rest: float, why: str) -> Node:
+        """Node of a gate y = f(z) with f(0) = rest: refused as a value path, a factor in `product`.
+
+        pull: G at y - rest -> [G at z], used where gates are "shared".
+        """
+        node = self.refuse(why)[1]
+        node.parents, node.shape, node.gate, node.rest = [self.node(z)], y.shape, True, rest
+        node.pull = pull if self.gates == "shared" else None
+        return node
+
+    def product(self, f, a: Tensor, b: Tensor, to_a, to_b):
+        """(output, Node) of a bilinear f(a, b) of two tensors of the image; to_a(G, b), to_b(G, a): its transposes.
+
+        One of them must be a gate g. Held constant, it leaves a linear operation on the other, x. With gates="shared",
+
+            f(x, g) = f(x, g0) + f(x, g - g0),      g0: the gate's value at rest,
+
+        and the first term is x's, the second is shared half and half. Products on the way to a gate, as of queries and
+        keys, are then shared half and half, too.
+        """
+        y, (one, two), held = f(a, b), (self.node(a), self.node(b)), self.held
+        if one.gate == two.gate:
+            node = self.refuse(
+                "both factors depend on the image and not one of them alone is a gate (sigmoid, softmax)"
+            )[1]
+            node.parents, node.shape, node.gate = [one, two], y.shape, one.gate
+            if self.gates == "shared":
+                node.pull = lambda g: [_fit(to_a(g, held(b)), a.shape) / 2, _fit(to_b(g, held(a)), b.shape) / 2]
+            return y, node
+        if two.gate:
+            x, factor, gate, to_x, to_gate = a, b, two, to_a, to_b
+        else:
+            x, factor, gate, to_x, to_gate = b, a, one, to_b, to_a
+        if self.gates != "shared":
+            return y, Node(self.name, [self.node(x)], y.shape, lambda g: [_fit(to_x(g, held(factor)), x.shape)])
+        rest = gate.rest
+        if rest is None:
+            return self.refuse('gates="shared" needs a gate that nothing but rearrangements lie behind')
+
+        def pull(g):
+            to_value = _fit(to_x(g, (held(factor) + rest) / 2), x.shape)
+            return [to_value, _fit(to_gate(g, held(x)), factor.shape) / 2]
+
+        return y, Node(self.name, [self.node(x), gate], y.shape, pull, factor=gate)
+
     # ---- the forward pass
     def run(self, func, args, kwargs):
         """Do one operation of the forward pass and remember it where it depends on the image; returns its output."""
         if self.replaced:
             args, kwargs = _map((args, kwargs), self._current)
+        name = getattr(func, "__name__", "").strip("_")
+        if name == "get":  # an attribute: x.mT
+            name = func.__self__.__name__
         inputs = [t for t in _leaves((args, kwargs)) if isinstance(t, Tensor) and t.is_floating_point()]
         if self.x is None:
             self.find_image(inputs)
-        inputs = [self.nodes[t] for t in inputs if t in self.nodes]
-        name = getattr(func, "__name__", "").strip("_")
+        inputs = [self.nodes[t] for t in inputs[: 1 if name in SHAPED_LIKE else None] if t in self.nodes]
         if not inputs or name in CONSTANT:
             output = func(*args, **kwargs)
             self.seen.update((t, True) for t in _leaves((output,)) if isinstance(t, Tensor) and t.grad_fn is not None)
@@ -143,14 +206,16 @@ class Graph:
             made = (
                 made or self.refuse("this operation has no relevance rule (see isnetlib.rules for how to add one)")[1]
             )
-            if not part.is_floating_point() or (part in self.nodes and not made.why):
-                continue  # a mask, an index, or the very tensor that went in (dropout in eval mode)
-            if made.why:
+            if not part.is_floating_point() or (part in self.nodes and (not made.why or self.nodes[part] is made)):
+                continue  # a mask, an index, the very tensor that went in (dropout in eval mode), a composite's
+            if made.why and not made.parents:
                 made.parents = [self.nodes[t] for t in _leaves((args,)) if self.tracked(t)]
             if made.image is not None and any(p.image is None for p in made.parents):
                 made.image = None
             if self.is_first_layer(made):
                 made.z = part
+            if not made.why and made.parents and all(p.gate for p in made.parents):
+                made.gate, made.rest = True, _rest(made)
             if made.parents and self.tracked(args[0] if args else None) and _same_memory(part, args[0]):
                 made.views = self.nodes[args[0]]
             for parent in made.parents:
@@ -158,13 +223,35 @@ class Graph:
             self.nodes[part] = made
             self.tape.append(made)
 
-    def upstream(self, end: Node) -> list[Node]:
-        """The operations that `end` depends on, last first."""
+    def upstream(self, end: Node, by_factors: bool = True) -> list[Node]:
+        """The operations that `end` depends on, last first; by_factors=False: other than through factors of products."""
         reached = {end}
         for node in reversed(self.tape):
             if node in reached:
-                reached.update(node.parents)
+                reached.update(p for p in node.parents if by_factors or p is not node.factor)
         return [node for node in reversed(self.tape) if node in reached]
+
+    def refused(self, end: Node) -> list[str]:
+        """Why relevance cannot pass from `end` to the image, last operation first; empty where it can."""
+        values = set(self.upstream(end, by_factors=False))
+        nodes = (n for n in self.upstream(end) if n.why and (n.pull is None or n in values))
+        return list(dict.fromkeys(node.why for node in nodes))
+
+
+def _rest(node: Node) -> float | None:
+    """The gates' value at rest, where `node` only rearranges them or scales one that is then 0."""
+    (rest, *others) = {p.rest for p in node.parents}
+    kept = node.name in REARRANGES or (rest == 0 and node.name in ("dropout", "mul"))
+    return rest if kept and not others else None
+
+
+def _same(t: Tensor) -> Tensor:
+    return t
+
+
+def _fit(g: Tensor, shape: torch.Size) -> Tensor:
+    """G (M, ...) summed over the dimensions that broadcasting added to `shape`."""
+    return g.sum_to_size(len(g), *[1] * (g.ndim - 1 - len(shape)), *shape).reshape(len(g), *shape)
 
 
 # --- arguments of operations, and where they were called

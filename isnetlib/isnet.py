@@ -25,7 +25,7 @@ VARIANTS = ("original", "selective", "stochastic")
 class ISNet(nn.Module):
     """The method around a classifier `model` (any network that `isnetlib.check` accepts), which stays as it is.
 
-    heatmap_weight: P in [0, 1]. eps, box: see `isnetlib.LRP`. decay, steepness, weights: see `isnetlib.heatmap_loss`.
+    heatmap_weight: P in [0, 1]. eps, box, gates, gate_gradient: see `isnetlib.LRP`. decay, steepness, weights: see `isnetlib.heatmap_loss`.
     range: (C1, C2) of the foreground term, or "auto": read off the same network trained plainly for `plain_epochs`
     (`prepare`, or `calibrate` by hand). multilabel: labels are 0/1 floats (B, K), each with its own sigmoid.
     """
@@ -43,6 +43,8 @@ class ISNet(nn.Module):
         range: tuple | str = (1.0, 25.0),
         plain_epochs: int = 3,
         multilabel: bool = False,
+        gates: str = "constant",
+        gate_gradient: bool = True,
     ):
         super().__init__()
         if variant not in VARIANTS:
@@ -53,6 +55,7 @@ class ISNet(nn.Module):
             )
         self.model, self.variant, self.heatmap_weight, self.multilabel = model, variant, heatmap_weight, multilabel
         self.eps, self.box, self.decay, self.steepness, self.weights = eps, box, decay, steepness, tuple(weights)
+        self.switches = {"gates": gates, "gate_gradient": gate_gradient}
         self.auto_range, self.plain_epochs = range == "auto", plain_epochs
         self.register_buffer("range", torch.tensor([torch.nan] * 2 if self.auto_range else [float(c) for c in range]))
 
@@ -60,7 +63,7 @@ class ISNet(nn.Module):
         """Loss of a batch and its terms. x (B, C, H, W), y (B,) or 0/1 floats (B, K), mask (B, 1, H, W); None, or rows
         of zeros or NaN: no mask known.
         """
-        with LRP(self.eps, self.box) as lrp:
+        with LRP(self.eps, self.box, **self.switches) as lrp:
             logits = logits_of(self.model(x))
         classification = classification_loss(logits, y)
         if mask is None or self.heatmap_weight == 0:
@@ -101,7 +104,7 @@ class ISNet(nn.Module):
         """
         totals = []
         for x in batches:
-            with torch.no_grad(), LRP(self.eps, self.box) as lrp:
+            with torch.no_grad(), LRP(self.eps, self.box, **self.switches) as lrp:
                 logits = logits_of(model(x))
                 totals.append(lrp.relevance(self.start(logits), logits).abs().sum((2, 3, 4)).mean(1))
         low, high = foreground_range(torch.cat(totals))
