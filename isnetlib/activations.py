@@ -79,7 +79,7 @@ def prelu(graph, z, weight):
 # --- gates: f(0) != 0
 @rule("sigmoid", "hardsigmoid", "softplus", "exp")
 def gate(graph, z, *args, inplace=False, **kwargs):
-    """With gates="shared" its part g - f(0) of a product goes back as an activation does: G (g - f(0)) / (z + eps s(z)).
+    """With gates="shared" its part g - f(0) of a product goes back as an activation's: G (g - f(0)) / (z + eps s(z)).
 
     The part f(0) is a constant, and the product gives it to its other factor.
     """

@@ -83,8 +83,8 @@ def twin_relevance(model: nn.Module, x: Tensor, target: int) -> Tensor:
 # --- what is measured
 @torch.no_grad()
 def randomised(model: nn.Module, x: Tensor) -> nn.Module:
-    """The model in eval mode; parameters that are constant at the start (zeros, ones, layer scales) are drawn at random,
-    so that nothing hides behind them, and running statistics are near those of the images x.
+    """The model in eval mode, its running statistics near those of the images x, and what is constant at the start
+    (zeros, ones, layer scales) drawn at random, so that nothing hides behind it.
     """
     for p in model.parameters():
         if p.numel() > 1 and p.std() == 0:

@@ -224,7 +224,7 @@ class Graph:
             self.tape.append(made)
 
     def upstream(self, end: Node, by_factors: bool = True) -> list[Node]:
-        """The operations that `end` depends on, last first; by_factors=False: other than through factors of products."""
+        """The operations that `end` depends on, last first; by_factors=False: not only through factors of products."""
         reached = {end}
         for node in reversed(self.tape):
             if node in reached:

@@ -25,8 +25,8 @@ VARIANTS = ("original", "selective", "stochastic")
 class ISNet(nn.Module):
     """The method around a classifier `model` (any network that `isnetlib.check` accepts), which stays as it is.
 
-    heatmap_weight: P in [0, 1]. eps, box, gates, gate_gradient: see `isnetlib.LRP`. decay, steepness, weights: see `isnetlib.heatmap_loss`.
-    range: (C1, C2) of the foreground term, or "auto": read off the same network trained plainly for `plain_epochs`
+    heatmap_weight: P in [0, 1]. eps, box, gates, gate_gradient: see `isnetlib.LRP`. decay, steepness, weights: see
+    `isnetlib.heatmap_loss`. range: (C1, C2) of the foreground term, or "auto": read off the same network trained plainly for `plain_epochs`
     (`prepare`, or `calibrate` by hand). multilabel: labels are 0/1 floats (B, K), each with its own sigmoid.
     """
 

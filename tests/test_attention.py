@@ -116,7 +116,7 @@ PRODUCTS = {  # by `held`: what is held constant
         lambda self, z: held((tokens(z) @ z.flatten(2)).masked_fill(MASK, -torch.inf).softmax(-1)) @ tokens(z)
     ),
     "query that is no activation": lambda held: (
-        lambda self, z: held((CONSTANT[None, :, 0] @ z.flatten(2)).softmax(-1))[:, None] @ tokens(z)
+        lambda self, z: held((CONSTANT.mT @ z.flatten(2)).softmax(-1)) @ tokens(z)
     ),
 }
 MASK = torch.ones(64, 64, dtype=torch.bool).triu(1)
@@ -262,7 +262,7 @@ def test_what_multi_head_attention_does_not_cover(options):
 
 # --------------------------------------------------------------------------------------------------- shared
 def test_shared_attention_goes_through_the_softmax():
-    """Half to the values; of the other half, whose way through the softmax is its gradient, half to queries and keys."""
+    """Half to the values, half by the gradient of the softmax to the scores, half of which to queries and to keys."""
 
     class Halved(torch.autograd.Function):
         @staticmethod

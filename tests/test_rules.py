@@ -52,9 +52,10 @@ class Between(nn.Module):
         self.f, self.first = f, nn.Conv2d(3, 4, 3, padding=1)
         self.conv, self.norm = nn.Conv2d(4, 4, 3, padding=1), nn.BatchNorm2d(4)
         self.relu, self.scale = nn.ReLU(inplace=True), nn.Parameter(torch.rand(4, 1, 1))
-        randomised(self)
+        self.double()
         with torch.no_grad():
-            self.last = randomised(nn.Linear(f(self, images(4, size, size, batch=1)).numel(), 3))
+            self.last = nn.Linear(f(self, torch.rand(1, 4, size, size).double()).numel(), 3)
+        randomised(self)
 
     def forward(self, x):
         return self.last(self.f(self, self.first(x)).flatten(1))
