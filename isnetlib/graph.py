@@ -27,11 +27,14 @@ class NotCovered(NotImplementedError):
 
 class Graph:
     """eps: of LRP-eps. z_box: whether z^B takes over at the layers that read the pixels. gates, gate_gradient: see
-    `isnetlib.LRP`. Rules get it as their first argument.
+    `isnetlib.LRP`. rules: in place of those of `isnetlib.rules` (see `isnetlib.ablations`). Rules get the graph as
+    their first argument.
     """
 
-    def __init__(self, eps: float, z_box: bool, gates: str = "constant", gate_gradient: bool = True):
+    def __init__(self, eps: float, z_box: bool, gates="constant", gate_gradient=True, rules: dict | None = None):
         self.eps, self.z_box, self.gates = eps, z_box, gates
+        # constants: node -> its output with the biases detached, where they are.
+        self.rules, self.constants = RULES | rules if rules else RULES, {}
         # What a factor held constant goes through: the heatmap loss may train it, or not.
         self.held = _same if gate_gradient else Tensor.detach
         # The image batch, its node, the name of the operation at hand, the nodes in order.
@@ -181,8 +184,8 @@ class Graph:
         if spoiled:  # its values would be wrong, not only its relevance
             why = "its input shares memory with a tensor overwritten in place: use the result of that operation instead"
             raise NotCovered(self.refuse(why)[1].why)
-        if self.name in RULES:
-            output, node = RULES[self.name](self, *args, **kwargs)
+        if self.name in self.rules:
+            output, node = self.rules[self.name](self, *args, **kwargs)
         elif self.name in LINEAR:
             out_of_place = getattr(torch.Tensor, self.name) if in_place else func
             # bicubic weights are partly negative

@@ -25,9 +25,10 @@ VARIANTS = ("original", "selective", "stochastic")
 class ISNet(nn.Module):
     """The method around a classifier `model` (any network that `isnetlib.check` accepts), which stays as it is.
 
-    heatmap_weight: P in [0, 1]. eps, box, gates, gate_gradient: see `isnetlib.LRP`. decay, steepness, weights: see
-    `isnetlib.heatmap_loss`. range: (C1, C2) of the foreground term, or "auto": read off the same network trained plainly for `plain_epochs`
-    (`prepare`, or `calibrate` by hand). multilabel: labels are 0/1 floats (B, K), each with its own sigmoid.
+    heatmap_weight: P in [0, 1]. eps, box, and gates to block: see `isnetlib.LRP`. decay, steepness, weights: see
+    `isnetlib.heatmap_loss`. range: (C1, C2) of the foreground term, or "auto": read off the same network trained
+    plainly for `plain_epochs` (`prepare`, or `calibrate` by hand). multilabel: labels are 0/1 floats (B, K), each with
+    its own sigmoid.
     """
 
     def __init__(
@@ -45,6 +46,9 @@ class ISNet(nn.Module):
         multilabel: bool = False,
         gates: str = "constant",
         gate_gradient: bool = True,
+        statistics: str = "constant",
+        biases: str = "live",
+        block: bool = False,
     ):
         super().__init__()
         if variant not in VARIANTS:
@@ -56,6 +60,7 @@ class ISNet(nn.Module):
         self.model, self.variant, self.heatmap_weight, self.multilabel = model, variant, heatmap_weight, multilabel
         self.eps, self.box, self.decay, self.steepness, self.weights = eps, box, decay, steepness, tuple(weights)
         self.switches = {"gates": gates, "gate_gradient": gate_gradient}
+        self.switches |= {"statistics": statistics, "biases": biases, "block": block}
         self.auto_range, self.plain_epochs = range == "auto", plain_epochs
         self.register_buffer("range", torch.tensor([torch.nan] * 2 if self.auto_range else [float(c) for c in range]))
 

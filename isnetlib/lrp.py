@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from isnetlib.ablations import ratio, rules_for
 from isnetlib.functions import Scale, divide, stabilise
 from isnetlib.graph import HIDDEN, Graph, NotCovered
 from isnetlib.rules import Layer, Node
@@ -91,7 +92,8 @@ class LRP(TorchFunctionMode):
     gates: what a product x g with a gate g (squeeze-excitation, attention weights) does. "constant": g is a constant
     factor, as are the deviations in LayerNorm and its kin; what acts through g alone does not show in the map.
     "shared": x and g have half each of what exceeds g's value at rest (`Graph.product`), so that it does.
-    gate_gradient: whether the heatmap loss also trains those factors.
+    gate_gradient: whether the heatmap loss also trains those factors. statistics, biases, block: ablations, see
+    `isnetlib.ablations`.
     The activations are held until the object is dropped. One forward pass at a time: the first 4-D tensor that the
     model reads and that is no Parameter is taken as the image batch.
     """
@@ -102,6 +104,9 @@ class LRP(TorchFunctionMode):
         box: tuple | None = (0.0, 1.0),
         gates: str = "constant",
         gate_gradient: bool = True,
+        statistics: str = "constant",
+        biases: str = "live",
+        block: bool = False,
     ):
         super().__init__()
         if eps < 0:
@@ -109,7 +114,8 @@ class LRP(TorchFunctionMode):
         if gates not in ("constant", "shared"):
             raise ValueError(f'gates must be "constant" or "shared", got {gates!r}')
         self.eps, self.box, self.pulling = eps, box, False
-        self.switches = {"gates": gates, "gate_gradient": gate_gradient}
+        self.block, rules = block, rules_for(statistics, biases, block)
+        self.switches = {"gates": gates, "gate_gradient": gate_gradient, "rules": rules}
         self.graph = Graph(eps, box is not None, **self.switches)
 
     def __enter__(self):
@@ -171,7 +177,10 @@ class LRP(TorchFunctionMode):
 
     def _walk(self, end, g):
         # G by node, and C, the maps c(w) and c(w-) of z^B, below the first layer.
-        G, C = {end: g.to(torch.promote_types(g.dtype, torch.float32))}, {}
+        g = g.to(torch.promote_types(g.dtype, torch.float32))
+        if self.block:
+            g = g * ratio(next(t for t, node in self.graph.nodes.items() if node is end), self.eps)
+        G, C = {end: g}, {}
         for node in self.graph.upstream(end):
             for maps in (G, C):
                 if node not in maps:
@@ -180,9 +189,8 @@ class LRP(TorchFunctionMode):
                 if self.graph.is_first_layer(node) and maps is G:
                     low, high = (self._box_image(node.parents[0], k) for k in (0, 1))
                     a = node.z if node.y is None or node.consumers > 1 or node is end else node.y
-                    _add(
-                        C, node.parents[0], z_box(node.layer, node.z, a, g, low, high, node.parents[0].shape, self.eps)
-                    )
+                    z = self.graph.constants[node]() if node in self.graph.constants else node.z
+                    _add(C, node.parents[0], z_box(node.layer, z, a, g, low, high, node.parents[0].shape, self.eps))
                 else:
                     for parent, pulled in zip(node.parents, node.pull(g), strict=True):
                         _add(maps, parent, pulled)
