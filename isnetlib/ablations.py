@@ -6,7 +6,7 @@ does. (The first layer keeps its statistics where z^B reads them, folded into it
 biases="detached": as in the seed paper's LRP Block (arXiv 2202.00232) the heatmap loss takes the constants in the
 denominator z + eps for given: biases, BatchNorm shifts, means and deviations. Values do not change, and the activation
 y in the numerator keeps its whole derivative, so the ratio of a ReLU becomes y / (z' + eps) with z' = z in value. Sums
-pass z' on; after other operations z' is z.
+pass z' on; after other operations, and in z^B, z' is z.
 
 block=True: the Block's eps at each of its layers: besides ReLU's also at logits, average pools, max pools, sums, and
 BatchNorm outputs that enter a sum: G y / (y + eps s(y)). A ReLU behind a sum or pool then adds none.
@@ -59,10 +59,7 @@ def detached_layer(graph, x, weight, bias=None, *args, **kwargs):
     y, node = RULES[graph.name](graph, x, weight, bias, *args, **kwargs)
     if bias is not None and not node.why:
         shift = bias if graph.name == "linear" else bias.view(-1, *[1] * (weight.ndim - 2))
-        graph.constants[node], node.layer = (
-            (lambda: y - shift + shift.detach()),
-            node.layer._replace(bias=bias.detach()),
-        )
+        graph.constants[node] = lambda: y - shift + shift.detach()
     return y, node
 
 
@@ -81,8 +78,6 @@ def detached_batch_norm(
         return z if bias is None else z + bias.detach().view(shape)
 
     graph.constants[node] = constant
-    if node.layer is not None and bias is not None:
-        node.layer = node.layer._replace(bias=node.layer.bias - bias + bias.detach())
     return y, node
 
 

@@ -189,8 +189,9 @@ class LRP(TorchFunctionMode):
                 if self.graph.is_first_layer(node) and maps is G:
                     low, high = (self._box_image(node.parents[0], k) for k in (0, 1))
                     a = node.z if node.y is None or node.consumers > 1 or node is end else node.y
-                    z = self.graph.constants[node]() if node in self.graph.constants else node.z
-                    _add(C, node.parents[0], z_box(node.layer, z, a, g, low, high, node.parents[0].shape, self.eps))
+                    _add(
+                        C, node.parents[0], z_box(node.layer, node.z, a, g, low, high, node.parents[0].shape, self.eps)
+                    )
                 else:
                     for parent, pulled in zip(node.parents, node.pull(g), strict=True):
                         _add(maps, parent, pulled)
