@@ -133,6 +133,10 @@ class LRP(TorchFunctionMode):
         do not fit.
         """
         end = self._end(start, logits)
+        if self.block:
+            if logits is None:
+                raise ValueError("block=True needs the logits: relevance(start, logits)")
+            start = start * ratio(logits, self.eps)[:, None]
         self.pulling, grad = True, torch.is_grad_enabled()
         try:  # in inference mode no transpose can be found by autograd; outside of it this changes nothing
             with (
@@ -177,10 +181,7 @@ class LRP(TorchFunctionMode):
 
     def _walk(self, end, g):
         # G by node, and C, the maps c(w) and c(w-) of z^B, below the first layer.
-        g = g.to(torch.promote_types(g.dtype, torch.float32))
-        if self.block:
-            g = g * ratio(next(t for t, node in self.graph.nodes.items() if node is end), self.eps)
-        G, C = {end: g}, {}
+        G, C = {end: g.to(torch.promote_types(g.dtype, torch.float32))}, {}
         for node in self.graph.upstream(end):
             for maps in (G, C):
                 if node not in maps:
