@@ -136,25 +136,6 @@ class ReluGate(Function):
         return grad_g, grad_y, None, grad_scale, None
 
 
-class Ratio(Function):
-    """r = f(z) / (z + eps s(z)), with dr/dz = (f'(z) - r) / (z + eps s(z)); both 0 where they are 0/0."""
-
-    @staticmethod
-    def forward(ctx, z, f, eps):
-        with torch.enable_grad():
-            leaf = z.detach().clone().requires_grad_()  # clone: z may be an inference tensor
-            y = f(leaf)
-            (derivative,) = torch.autograd.grad(y.sum(), leaf)
-        below = stabilise(z, eps)
-        ratio = divide(y.detach(), below)
-        ctx.save_for_backward(divide(derivative - ratio, below))
-        return ratio
-
-    @staticmethod
-    def backward(ctx, u):
-        return u * ctx.saved_tensors[0], None, None
-
-
 class ZBoxPixels(Function):
     """Relevance of the pixels by z^B (`isnetlib.lrp.z_box`) for a convolution that reads them directly, (M, B, ...).
 

@@ -12,8 +12,11 @@ import weakref
 import torch
 from torch import Tensor, nn
 
+import isnetlib.activations
+import isnetlib.attention
+import isnetlib.normalisation  # noqa: F401 - importing these files registers their rules
 from isnetlib.functions import transpose
-from isnetlib.rules import ASKS, CONSTANT, KEEPS_SIGN, LINEAR, RULES, SAME_AS, Node
+from isnetlib.rules import ASKS, CONSTANT, KEEPS_SIGN, LINEAR, REARRANGES, RULES, SAME_AS, SHAPED_LIKE, Node
 
 HIDDEN = " (Scripted and compiled code, and functions of NumPy, hide their operations.)"
 
@@ -23,12 +26,19 @@ class NotCovered(NotImplementedError):
 
 
 class Graph:
-    """eps: of LRP-eps. z_box: whether z^B takes over at the layers that read the pixels. compile: whether the rule of
-    ReLU runs compiled. Rules get it as their first argument.
+    """eps: of LRP-eps. z_box: whether z^B takes over at the layers that read the pixels. compile, gates, gate_gradient:
+    see `isnetlib.LRP`. rules: in place of those of `isnetlib.rules` (see `isnetlib.ablations`). Rules get the graph as
+    their first argument.
     """
 
-    def __init__(self, eps: float, z_box: bool, compile: bool = False):
-        self.eps, self.z_box, self.compile = eps, z_box, compile
+    def __init__(
+        self, eps: float, z_box: bool, compile=False, gates="constant", gate_gradient=True, rules: dict | None = None
+    ):
+        self.eps, self.z_box, self.compile, self.gates = eps, z_box, compile, gates
+        # constants: node -> its output with the biases detached, where they are.
+        self.rules, self.constants = RULES | rules if rules else RULES, {}
+        # What a factor held constant goes through: the heatmap loss may train it, or not.
+        self.held = _same if gate_gradient else Tensor.detach
         # The image batch, its node, the name of the operation at hand, the nodes in order.
         self.x, self.root, self.name, self.tape = None, None, "", []
         self.spoiled = False  # whether any node is
@@ -47,6 +57,17 @@ class Graph:
     def is_first_layer(self, node: Node) -> bool:
         """Whether z^B applies at this node: a linear layer that reads the pixels."""
         return self.z_box and node.layer is not None and node.parents[0].image is not None
+
+    def eps_after(self, node: Node) -> float:
+        """eps of an activation that reads `node`: 0 where z^B, which has its own, is all that follows on the way down.
+
+        Max pools and rearrangements in between only move the first layer's outputs.
+        """
+        while not self.is_first_layer(node):
+            if len(node.parents) != 1 or node.name not in REARRANGES | {"max_pool"}:
+                return self.eps
+            node = node.parents[0]
+        return 0.0
 
     def overwrite(self, old: Tensor, new: Tensor):
         """An operation in place on `old`: it was done out of place, and `new` stands for `old` from now on."""
@@ -83,18 +104,66 @@ class Graph:
             node_of(output, None) if isinstance(output, Tensor) else [node_of(part, k) for k, part in enumerate(output)]
         )
 
+    def gate(self, z: Tensor, y: Tensor, pull, rest: float, why: str) -> Node:
+        """Node of a gate y = f(z) with f(0) = rest: refused as a value path, a factor in `product`.
+
+        pull: G at y - rest -> [G at z], used where gates are "shared".
+        """
+        node = self.refuse(why)[1]
+        node.parents, node.shape, node.gate, node.rest = [self.node(z)], y.shape, True, rest
+        node.pull = pull if self.gates == "shared" else None
+        return node
+
+    def product(self, f, a: Tensor, b: Tensor, to_a, to_b):
+        """(output, Node) of a bilinear f(a, b) of two tensors of the image; to_a(G, b), to_b(G, a): its transposes.
+
+        One of them must be a gate g. Held constant, it leaves a linear operation on the other, x. With gates="shared",
+
+            f(x, g) = f(x, g0) + f(x, g - g0),      g0: the gate's value at rest,
+
+        and the first term is x's, the second is shared half and half. Products on the way to a gate, as of queries and
+        keys, are then shared half and half, too.
+        """
+        y, (one, two), held = f(a, b), (self.node(a), self.node(b)), self.held
+        if one.gate == two.gate:
+            node = self.refuse(
+                "both factors depend on the image and not one of them alone is a gate (sigmoid, softmax)"
+            )[1]
+            node.parents, node.shape, node.gate = [one, two], y.shape, one.gate
+            if self.gates == "shared":
+                node.pull = lambda g: [_fit(to_a(g, held(b)), a.shape) / 2, _fit(to_b(g, held(a)), b.shape) / 2]
+            return y, node
+        if two.gate:
+            x, factor, gate, to_x, to_gate = a, b, two, to_a, to_b
+        else:
+            x, factor, gate, to_x, to_gate = b, a, one, to_b, to_a
+        if self.gates != "shared":
+            return y, Node(self.name, [self.node(x)], y.shape, lambda g: [_fit(to_x(g, held(factor)), x.shape)])
+        rest = gate.rest
+        if rest is None:
+            return self.refuse('gates="shared" needs a gate that nothing but rearrangements lie behind')
+
+        def pull(g):
+            to_value = _fit(to_x(g, (held(factor) + rest) / 2), x.shape)
+            return [to_value, _fit(to_gate(g, held(x)), factor.shape) / 2]
+
+        return y, Node(self.name, [self.node(x), gate], y.shape, pull, factor=gate)
+
     # ---- the forward pass
     def run(self, func, args, kwargs):
         """Do one operation of the forward pass and remember it where it depends on the image; returns its output."""
         name = getattr(func, "__name__", "").strip("_")
-        if name in ASKS and not isinstance(answer := func(*args, **kwargs), Tensor):
-            return answer
+        if name == "get":  # an attribute: x.mT
+            name = func.__self__.__name__
+        if name in ASKS:
+            return func(*args, **kwargs)
         inputs = _tensors((args, kwargs) if kwargs else args)
         if self.replaced and any(t in self.replaced for t in inputs):
             args, kwargs = _map((args, kwargs), self._current)
             inputs = _tensors((args, kwargs))
         if self.x is None:
             self.find_image([t for t in inputs if t.is_floating_point()])
+        inputs = inputs[:1] if name in SHAPED_LIKE else inputs
         inputs = [node for t in inputs if (node := self.nodes.get(t)) is not None]
         if not inputs or name in CONSTANT:
             output = func(*args, **kwargs)
@@ -122,8 +191,8 @@ class Graph:
         if spoiled:  # its values would be wrong, not only its relevance
             why = "its input shares memory with a tensor overwritten in place: use the result of that operation instead"
             raise NotCovered(self.refuse(why)[1].why)
-        if self.name in RULES:
-            output, node = RULES[self.name](self, *args, **kwargs)
+        if self.name in self.rules:
+            output, node = self.rules[self.name](self, *args, **kwargs)
         elif self.name in LINEAR:
             out_of_place = getattr(torch.Tensor, self.name) if in_place else func
             # bicubic weights are partly negative
@@ -147,14 +216,16 @@ class Graph:
             made = (
                 made or self.refuse("this operation has no relevance rule (see isnetlib.rules for how to add one)")[1]
             )
-            if not part.is_floating_point() or (part in self.nodes and not made.why):
-                continue  # a mask, an index, or the very tensor that went in (dropout in eval mode)
-            if made.why:
+            if not part.is_floating_point() or (part in self.nodes and (not made.why or self.nodes[part] is made)):
+                continue  # a mask, an index, the very tensor that went in (dropout in eval mode), a composite's
+            if made.why and not made.parents:
                 made.parents = [self.nodes[t] for t in _tensors(args) if t in self.nodes]
             if made.image is not None and any(p.image is None for p in made.parents):
                 made.image = None
             if self.is_first_layer(made):
                 made.z = part
+            if not made.why and made.parents and all(p.gate for p in made.parents):
+                made.gate, made.rest = True, _rest(made)
             if made.parents and self.tracked(args[0] if args else None) and _same_memory(part, args[0]):
                 made.views = self.nodes[args[0]]
             for parent in made.parents:
@@ -162,13 +233,35 @@ class Graph:
             self.nodes[part] = made
             self.tape.append(made)
 
-    def upstream(self, end: Node) -> list[Node]:
-        """The operations that `end` depends on, last first."""
+    def upstream(self, end: Node, by_factors: bool = True) -> list[Node]:
+        """The operations that `end` depends on, last first; by_factors=False: not only through factors of products."""
         reached = {end}
         for node in reversed(self.tape):
             if node in reached:
-                reached.update(node.parents)
+                reached.update(p for p in node.parents if by_factors or p is not node.factor)
         return [node for node in reversed(self.tape) if node in reached]
+
+    def refused(self, end: Node) -> list[str]:
+        """Why relevance cannot pass from `end` to the image, last operation first; empty where it can."""
+        values = set(self.upstream(end, by_factors=False))
+        nodes = (n for n in self.upstream(end) if n.why and (n.pull is None or n in values))
+        return list(dict.fromkeys(node.why for node in nodes))
+
+
+def _rest(node: Node) -> float | None:
+    """The gates' value at rest, where `node` only rearranges them or scales one that is then 0."""
+    (rest, *others) = {p.rest for p in node.parents}
+    kept = node.name in REARRANGES or (rest == 0 and node.name in ("dropout", "mul"))
+    return rest if kept and not others else None
+
+
+def _same(t: Tensor) -> Tensor:
+    return t
+
+
+def _fit(g: Tensor, shape: torch.Size) -> Tensor:
+    """G (M, ...) summed over the dimensions that broadcasting added to `shape`."""
+    return g.sum_to_size(len(g), *[1] * (g.ndim - 1 - len(shape)), *shape).reshape(len(g), *shape)
 
 
 # --- tensors as keys, arguments of operations, and where they were called

@@ -26,11 +26,11 @@ VARIANTS = ("original", "selective", "stochastic")
 class ISNet(nn.Module):
     """The method around a classifier `model` (any network that `isnetlib.check` accepts), which stays as it is.
 
-    heatmap_weight: P in [0, 1]. eps, box: see `isnetlib.LRP`. decay, steepness, weights: see `isnetlib.heatmap_loss`.
-    range: (C1, C2) of the foreground term, or "auto": read off the same network trained plainly for `plain_epochs`
-    (`prepare`, or `calibrate` by hand). multilabel: labels are 0/1 floats (B, K), each with its own sigmoid.
-    maps_at_once: None, or how many maps of an image (of `original`) are explained at a time: less memory, more time.
-    compile: see `isnetlib.LRP`.
+    heatmap_weight: P in [0, 1]. eps, box, and compile to block: see `isnetlib.LRP`. decay, steepness, weights: see
+    `isnetlib.heatmap_loss`. range: (C1, C2) of the foreground term, or "auto": read off the same network trained
+    plainly for `plain_epochs` (`prepare`, or `calibrate` by hand). multilabel: labels are 0/1 floats (B, K), each with
+    its own sigmoid. maps_at_once: None, or how many maps of an image (of `original`) are explained at a time: less
+    memory, more time.
     """
 
     def __init__(
@@ -46,8 +46,13 @@ class ISNet(nn.Module):
         range: tuple | str = (1.0, 25.0),
         plain_epochs: int = 3,
         multilabel: bool = False,
-        compile: bool = False,
         maps_at_once: int | None = None,
+        compile: bool = False,
+        gates: str = "constant",
+        gate_gradient: bool = True,
+        statistics: str = "constant",
+        biases: str = "live",
+        block: bool = False,
     ):
         super().__init__()
         if variant not in VARIANTS:
@@ -61,7 +66,8 @@ class ISNet(nn.Module):
         self.model, self.variant, self.heatmap_weight, self.multilabel = model, variant, heatmap_weight, multilabel
         self.maps_at_once = maps_at_once
         self.eps, self.box, self.decay, self.steepness, self.weights = eps, box, decay, steepness, tuple(weights)
-        self.compile = compile
+        self.switches = {"compile": compile, "gates": gates, "gate_gradient": gate_gradient}
+        self.switches |= {"statistics": statistics, "biases": biases, "block": block}
         self.auto_range, self.plain_epochs = range == "auto", plain_epochs
         self.register_buffer("range", torch.tensor([torch.nan] * 2 if self.auto_range else [float(c) for c in range]))
 
@@ -73,7 +79,7 @@ class ISNet(nn.Module):
         the mean loss of parts of a batch (processes, accumulated steps) is that of the whole batch only where the parts
         hold equally many images and equally many masks.
         """
-        with LRP(self.eps, self.box, self.compile) as lrp:
+        with LRP(self.eps, self.box, **self.switches) as lrp:
             logits = logits_of(self.model(x))
         classification = classification_loss(logits, y)
         if mask is None or self.heatmap_weight == 0:
@@ -118,7 +124,7 @@ class ISNet(nn.Module):
         totals, was_training = [], model.training
         model.eval()
         for x in batches:
-            with torch.no_grad(), LRP(self.eps, self.box) as lrp:
+            with torch.no_grad(), LRP(self.eps, self.box, **self.switches) as lrp:
                 logits = logits_of(model(x))
                 totals.append(lrp.relevance(self.start(logits), logits).abs().sum((2, 3, 4)).mean(1))
         model.train(was_training)

@@ -21,6 +21,7 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from isnetlib.ablations import ratio, rules_for
 from isnetlib.functions import Scale, ZBoxPixels, divide
 from isnetlib.graph import HIDDEN, Graph, NotCovered
 from isnetlib.rules import Layer, Node
@@ -100,23 +101,38 @@ class LRP(TorchFunctionMode):
     eps: the stabiliser of LRP-eps; 0 gives LRP-0 (input x gradient). box: (low, high) of the pixels for z^B, each a
     number or one a channel, e.g. (0, 1), or ((0 - mean) / std, (1 - mean) / std) for standardised images; None: no z^B.
     compile: run the rule of ReLU through torch.compile, which needs a C++ compiler: the first steps take longer, the
-    others less time. The activations are held until the object is dropped. One forward pass at a time: the first 4-D
-    tensor that the model reads and that is no Parameter is taken as the image batch.
+    others less time. gates: what a product x g with a gate g (squeeze-excitation, attention weights) does. "constant":
+    g is a constant factor, as are the deviations in LayerNorm and its kin; what acts through g alone does not show in
+    the map. "shared": x and g have half each of what exceeds g's value at rest (`Graph.product`), so that it does.
+    gate_gradient: whether the heatmap loss also trains those factors. statistics, biases, block: ablations, see
+    `isnetlib.ablations`. The activations are held until the object is dropped. One forward pass at a time: the first
+    4-D tensor that the model reads and that is no Parameter is taken as the image batch.
     """
 
-    def __init__(self, eps: float = 1e-2, box: tuple | None = (0.0, 1.0), compile: bool = False):
+    def __init__(
+        self,
+        eps: float = 1e-2,
+        box: tuple | None = (0.0, 1.0),
+        compile: bool = False,
+        gates: str = "constant",
+        gate_gradient: bool = True,
+        statistics: str = "constant",
+        biases: str = "live",
+        block: bool = False,
+    ):
         super().__init__()
         if eps < 0:
             raise ValueError(f"eps must be 0 or positive, got {eps}")
-        self.eps, self.box, self.compile, self.pulling = eps, box, compile, False
-        self.graph = self._empty_graph()
+        if gates not in ("constant", "shared"):
+            raise ValueError(f'gates must be "constant" or "shared", got {gates!r}')
+        self.eps, self.box, self.pulling = eps, box, False
+        self.block, rules = block, rules_for(statistics, biases, block)
+        self.switches = {"compile": compile, "gates": gates, "gate_gradient": gate_gradient, "rules": rules}
+        self.graph = Graph(eps, box is not None, **self.switches)
 
     def __enter__(self):
-        self.graph = self._empty_graph()
+        self.graph = Graph(self.eps, self.box is not None, **self.switches)
         return super().__enter__()
-
-    def _empty_graph(self):
-        return Graph(self.eps, self.box is not None, self.compile)
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
         return func(*args, **(kwargs or {})) if self.pulling else self.graph.run(func, args, kwargs or {})
@@ -129,6 +145,10 @@ class LRP(TorchFunctionMode):
         do not fit.
         """
         end = self._end(start, logits)
+        if self.block:
+            if logits is None:
+                raise ValueError("block=True needs the logits: relevance(start, logits)")
+            start = start * ratio(logits, self.eps)[:, None]
         self.pulling, grad = True, torch.is_grad_enabled()
         try:  # in inference mode no transpose can be found by autograd; outside of it this changes nothing
             with (
@@ -167,8 +187,7 @@ class LRP(TorchFunctionMode):
                 f"start is {tuple(start.shape)}, but no output of the forward pass has shape {tuple(shape)} (batch, "
                 f"classes)"
             )
-        refused = dict.fromkeys(node.why for node in reversed(self.graph.upstream(end)) if node.why)
-        if refused:
+        if refused := self.graph.refused(end)[::-1]:
             raise NotCovered("LRP does not cover this network:\n  " + "\n  ".join(refused))
         return end
 
@@ -264,36 +283,40 @@ def refuse_hidden(model: nn.Module) -> None:
             )
 
 
-def _run(model: nn.Module, x: Tensor, eps: float, box) -> tuple[LRP, Tensor]:
+def _run(model: nn.Module, x: Tensor, eps: float, box, **switches) -> tuple[LRP, Tensor]:
     """One forward pass without gradient that leaves buffers (running statistics) and random generators as they were."""
     refuse_hidden(model)
     training = any(module.training for module in model.modules())
     buffers = {name: buffer.clone() for name, buffer in model.named_buffers()} if training else {}
     devices = [x.device] if x.device.type == "cuda" else []
-    with torch.no_grad(), torch.random.fork_rng(devices, enabled=training), LRP(eps, box) as lrp:
+    with torch.no_grad(), torch.random.fork_rng(devices, enabled=training), LRP(eps, box, **switches) as lrp:
         lrp.graph.find_image([x])
         logits = logits_of(torch.func.functional_call(model, buffers, (x,)) if buffers else model(x))
     return lrp, logits
 
 
-def explain(model: nn.Module, x: Tensor, target=None, eps: float = 1e-2, box: tuple | None = (0.0, 1.0)) -> Tensor:
+def explain(
+    model: nn.Module, x: Tensor, target=None, eps: float = 1e-2, box: tuple | None = (0.0, 1.0), **switches
+) -> Tensor:
     """Raw, signed relevance of the pixels x (B, C, H, W) for a class: (B, M, C, H, W), without gradient.
 
     target: None = winning class | int | LongTensor (B,) | "all" | "selective"; M = number of classes for "all", else 1.
-    eps = 0, box = None equals input x gradient. The model is explained in the mode (train or eval) that it is in and
+    eps = 0, box = None equals input x gradient (of the network with gates and ratios f(z)/z, but those of ReLU and
+    LeakyReLU, held constant). switches: see `LRP`. The model is explained in the mode (train or eval) that it is in and
     left as it was.
     """
     with torch.inference_mode(False), torch.no_grad():
-        lrp, logits = _run(model, x.detach().clone() if x.is_inference() else x.detach(), eps, box)
+        lrp, logits = _run(model, x.detach().clone() if x.is_inference() else x.detach(), eps, box, **switches)
         return lrp.relevance(start_for(logits, target), logits)
 
 
-def check(model: nn.Module, input_size: tuple = (3, 224, 224), box: tuple | None = (0.0, 1.0)) -> None:
+def check(model: nn.Module, input_size: tuple = (3, 224, 224), box: tuple | None = (0.0, 1.0), **switches) -> None:
     """Raise NotCovered, naming each module path and the reason, where LRP does not cover `model` on images of
     `input_size`; else return nothing.
     """
     parameter = next(model.parameters(), torch.empty(0))
-    lrp, logits = _run(model, torch.zeros(2, *input_size, device=parameter.device, dtype=parameter.dtype), 1e-2, box)
+    x = torch.zeros(2, *input_size, device=parameter.device, dtype=parameter.dtype)
+    lrp, logits = _run(model, x, 1e-2, box, **switches)
     lrp.relevance(torch.zeros_like(logits)[:, None], logits)
 
 

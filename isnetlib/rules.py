@@ -12,7 +12,7 @@ linear in their inputs and hold no weights: their transpose is found by autograd
 teach a new operation:
 
     @isnetlib.rule("my_activation")
-    def my_activation(graph, z): return isnetlib.rules.activate(graph, my_activation_function, z)
+    def my_activation(graph, z): return isnetlib.activations.activate(graph, my_activation_function, z)
 
     @isnetlib.rule("my_linear_operation")
     def my_linear_operation(graph, x): return graph.linear(torch.my_linear_operation, x)
@@ -27,25 +27,27 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from isnetlib.functions import ConvTranspose, Ratio, ReluGate, Scale
+from isnetlib.functions import ConvTranspose, ReluGate
 
 RULES: dict[str, Callable] = {}
 
 LINEAR = set(
-    "flatten unflatten view view_as reshape reshape_as ravel permute transpose swapaxes swapdims movedim t contiguous "
+    "flatten unflatten view reshape ravel permute transpose swapaxes swapdims movedim t contiguous "
     "clone unsqueeze squeeze expand"
-    " expand_as repeat getitem narrow select index_select chunk tensor_split split unbind cat stack flip roll rot90 "
+    " repeat getitem narrow select index_select chunk tensor_split split unbind cat stack flip roll rot90 "
     "pad pixel_shuffle pixel_unshuffle"
     " channel_shuffle mean sum avg_pool1d avg_pool2d avg_pool3d adaptive_avg_pool1d adaptive_avg_pool2d "
     "adaptive_avg_pool3d interpolate upsample"
-    " to float double type_as add sub rsub neg".split()
+    " to float double add sub rsub neg masked_fill T mT".split()
 )
 KEEPS_SIGN = LINEAR - {"sub", "rsub", "neg"}  # no negative weight: z^B sees through them to the pixels
 CONSTANT = set(
     "detach zeros_like ones_like empty_like full_like rand_like randn_like new_zeros new_ones new_empty new_full "
     "new_tensor".split()
 )
-ASKS = {"dim", "size", "get", "is_floating_point", "numel", "stride", "is_contiguous"}  # about a tensor, no operation
+SHAPED_LIKE = ("expand_as", "view_as", "reshape_as", "type_as")
+# questions about a tensor, no operations on it
+ASKS = set("dim size numel stride is_contiguous is_floating_point shape ndim dtype device layout requires_grad".split())
 SAME_AS = {
     "iadd": "add",
     "radd": "add",
@@ -56,6 +58,10 @@ SAME_AS = {
     "multiply": "mul",
     "itruediv": "div",
 }
+REARRANGES = set(
+    "reshape unflatten ravel permute transpose swapaxes swapdims movedim t clone expand "
+    "repeat getitem narrow select index_select chunk tensor_split split unbind flip roll rot90 to T mT".split()
+) | set(SHAPED_LIKE)  # each number that comes out is one that went in
 SAME_AS |= {"truediv": "div", "divide": "div", "true_divide": "div", "concat": "cat", "concatenate": "cat"}
 
 
@@ -77,6 +83,9 @@ class Node:
     consumers: int = 0  # operations that read its output
     views: "Node | None" = None  # the node whose memory it shares
     spoiled: bool = False  # its memory was overwritten through a view
+    gate: bool = False  # an activation with f(0) != 0, or what linear operations made of such alone
+    rest: float | None = None  # where it is a gate: its value at z = 0, the same everywhere
+    factor: "Node | None" = None  # the parent that is a gate, where relevance goes to it (gates="shared")
     why: str = ""
 
     def memory(self) -> "Node":
@@ -196,7 +205,7 @@ def relu(graph, x, inplace=False):
     """G * y / (y + eps); right after the first layer eps = 0, because z^B divides by its own stabilised sum there."""
     y, before = torch.relu(x), graph.node(x)
     first = graph.is_first_layer(before)
-    eps = 0.0 if first else graph.eps
+    eps, compile = graph.eps_after(before), graph.compile  # a node that held the graph would keep it alive
     if first:
         before.relu = True
     scale, parent = (before.scale, before.parents[0]) if before.scale is not None else (None, before)
@@ -207,37 +216,10 @@ def relu(graph, x, inplace=False):
         if first and before.consumers == 1:
             return [g]  # z^B then shares out R = y G, which is 0 for dead units
         if eps:
-            return [ReluGate.apply(g, y.to(g.dtype), eps, scale, graph.compile)]
+            return [ReluGate.apply(g, y.to(g.dtype), eps, scale, compile)]
         return [g * (y > 0) if scale is None else g * (y > 0) * scale]
 
     return y, Node("relu", [parent], y.shape, pull)
-
-
-def activate(graph, f: Callable, z: Tensor, inplace: bool = False):
-    """(output, Node) of an elementwise activation f with f(0) = 0: G * f(z) / (z + eps s(z))."""
-    y, before = f(z), graph.node(z)
-    eps = 0.0 if graph.is_first_layer(before) else graph.eps
-    if inplace:
-        graph.overwrite(z, y)
-    return y, Node(graph.name, [before], y.shape, lambda g: [Scale.apply(g, Ratio.apply(z.to(g.dtype), f, eps))])
-
-
-@rule("relu6")
-def relu6(graph, z, inplace=False):
-    return activate(graph, F.relu6, z, inplace)
-
-
-@rule("leaky_relu")
-def leaky_relu(graph, z, negative_slope=0.01, inplace=False):
-    return activate(graph, lambda t: F.leaky_relu(t, negative_slope), z, inplace)
-
-
-@rule("hardtanh")
-def hardtanh(graph, z, min_val=-1.0, max_val=1.0, inplace=False):
-    """ReLU6 is hardtanh between 0 and 6."""
-    if min_val > 0 or max_val < 0:
-        return graph.refuse(f"f(0) is not 0 for the interval [{min_val}, {max_val}]")
-    return activate(graph, lambda t: F.hardtanh(t, min_val, max_val), z, inplace)
 
 
 # --- pooling, dropout
@@ -272,9 +254,9 @@ def dropout(graph, x, p=0.5, training=True, inplace=False):
 # --- frequent linear operations
 @rule("mul")
 def multiply(graph, a, b):
-    """A product with a constant is linear; a product of two activations is not."""
+    """A product with a constant is linear; a product of two activations is not, unless one is a gate."""
     if graph.tracked(a) and graph.tracked(b):
-        return graph.refuse("both factors depend on the image, so the product is not linear in it")
+        return graph.product(torch.mul, a, b, torch.mul, torch.mul)
     x, factor = (a, b) if graph.tracked(a) else (b, a)
     return graph.linear(torch.mul, x, factor, keeps_sign=_positive(graph, x, factor))
 
@@ -326,3 +308,10 @@ def reshape(graph, x, *args, **kwargs):
     node.image = lambda images: images[0].reshape(y_shape)
     shape, y_shape = x.shape, y.shape
     return y, node
+
+
+@rule(*SHAPED_LIKE)
+def shape_like(graph, x, other):
+    """The second tensor lends its shape or type, no values."""
+    name = graph.name
+    return graph.linear(lambda t: getattr(t, name)(other), x, keeps_sign=True)

@@ -197,13 +197,13 @@ def test_stacked_maps_are_the_maps_one_by_one(net, x):
 # ----------------------------------------------------------------------------------------- what is refused, and how
 class Gate(nn.Module):
     def forward(self, x):
-        return x * x.mean((2, 3), keepdim=True).sigmoid()
+        return x * x.mean((2, 3), keepdim=True)
 
 
 class WithGate(nn.Module):
     def __init__(self, used):
         super().__init__()
-        self.body = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Sequential(Gate(), nn.LayerNorm(4)))
+        self.body = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Sequential(Gate(), nn.LocalResponseNorm(2)))
         self.last, self.used = nn.Linear(4, 2), used
 
     def forward(self, x):
@@ -213,7 +213,7 @@ class WithGate(nn.Module):
 
 
 def test_every_layer_that_is_not_covered_is_named():
-    both = "body.2.0 \\(Gate\\): mul: both factors depend.*body.2.1 \\(LayerNorm\\): layer_norm: this operation has no"
+    both = "body.2.0 \\(Gate\\): mul: both factors depend.*body.2.1 \\(LocalResponseNorm\\): local_response_norm: "
     for use in (lambda model: check(model, (3, 8, 8)), lambda model: explain(model, torch.rand(1, 3, 8, 8))):
         with pytest.raises(NotCovered, match=f"(?s){both}"):
             use(WithGate(used=True))

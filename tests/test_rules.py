@@ -52,8 +52,9 @@ class Between(nn.Module):
         self.f, self.first = f, nn.Conv2d(3, 4, 3, padding=1)
         self.conv, self.norm = nn.Conv2d(4, 4, 3, padding=1), nn.BatchNorm2d(4)
         self.relu, self.scale = nn.ReLU(inplace=True), nn.Parameter(torch.rand(4, 1, 1))
+        self.double()
         with torch.no_grad():
-            self.last = nn.Linear(f(self, torch.rand(1, 4, size, size)).numel(), 3)
+            self.last = nn.Linear(f(self, torch.rand(1, 4, size, size).double()).numel(), 3)
         randomised(self)
 
     def forward(self, x):
@@ -460,13 +461,14 @@ class Doubled(torch.autograd.Function):
 
 
 REFUSED = {
-    "a product": (lambda self, z: z * z.sigmoid(), "mul: both factors depend on the image"),
+    "a product": (lambda self, z: z * z.relu(), "mul: both factors depend on the image"),
     "a quotient": (lambda self, z: z / (1 + z.mean()), "div: the divisor depends on the image"),
     "a quotient, rounded": (lambda self, z: torch.div(z, 2, rounding_mode="floor"), "or the quotient is rounded"),
     "one over": (lambda self, z: 1 / (z + 9), "rdiv: this operation has no relevance rule"),
-    "gelu": (lambda self, z: F.gelu(z), "gelu: this operation has no relevance rule"),
-    "silu in place": (lambda self, z: F.silu(z, inplace=True), "silu: this operation has no relevance rule"),
-    "layer norm": (lambda self, z: F.layer_norm(z, (8, 8)), "layer_norm: this operation has no relevance rule"),
+    "cosine": (lambda self, z: z.cos(), "cos: this operation has no relevance rule"),
+    "cosine in place": (lambda self, z: z.cos_(), "cos: this operation has no relevance rule"),
+    "sigmoid": (lambda self, z: z.sigmoid(), "sigmoid: f\\(0\\) is not 0, so it may be a factor"),
+    "local response": (lambda self, z: F.local_response_norm(z, 2), "local_response_norm: this operation has no"),
     "hardtanh off zero": (lambda self, z: F.hardtanh(z, 1, 2), "f\\(0\\) is not 0"),
     "even 'same'": (lambda self, z: F.conv2d(z, self.conv.weight[..., :2], padding="same"), "pad explicitly"),
     "in place through a view": (overwritten_through_a_view, "shares memory"),
