@@ -124,28 +124,29 @@ class Graph:
         and the first term is x's, the second is shared half and half. Products on the way to a gate, as of queries and
         keys, are then shared half and half, too.
         """
-        y, (one, two), held = f(a, b), (self.node(a), self.node(b)), self.held
+        y, one, two, hold = f(a, b), self.node(a), self.node(b), self.held
+        held = lambda t, g: hold(t).to(g.dtype)  # noqa: E731 - under autocast activations are coarser than G
         if one.gate == two.gate:
             node = self.refuse(
                 "both factors depend on the image and not one of them alone is a gate (sigmoid, softmax)"
             )[1]
             node.parents, node.shape, node.gate = [one, two], y.shape, one.gate
             if self.gates == "shared":
-                node.pull = lambda g: [_fit(to_a(g, held(b)), a.shape) / 2, _fit(to_b(g, held(a)), b.shape) / 2]
+                node.pull = lambda g: [_fit(to_a(g, held(b, g)), a.shape) / 2, _fit(to_b(g, held(a, g)), b.shape) / 2]
             return y, node
         if two.gate:
             x, factor, gate, to_x, to_gate = a, b, two, to_a, to_b
         else:
             x, factor, gate, to_x, to_gate = b, a, one, to_b, to_a
         if self.gates != "shared":
-            return y, Node(self.name, [self.node(x)], y.shape, lambda g: [_fit(to_x(g, held(factor)), x.shape)])
+            return y, Node(self.name, [self.node(x)], y.shape, lambda g: [_fit(to_x(g, held(factor, g)), x.shape)])
         rest = gate.rest
         if rest is None:
             return self.refuse('gates="shared" needs a gate that nothing but rearrangements lie behind')
 
         def pull(g):
-            to_value = _fit(to_x(g, (held(factor) + rest) / 2), x.shape)
-            return [to_value, _fit(to_gate(g, held(x)), factor.shape) / 2]
+            to_value = _fit(to_x(g, (held(factor, g) + rest) / 2), x.shape)
+            return [to_value, _fit(to_gate(g, held(x, g)), factor.shape) / 2]
 
         return y, Node(self.name, [self.node(x), gate], y.shape, pull, factor=gate)
 

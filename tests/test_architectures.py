@@ -133,3 +133,20 @@ def test_the_table_has_a_row_a_network():
     table = rows({"squeezenet1_1": 32}, batch=2, rounds=1)
     assert list(table) == COLUMNS and table.supported.all() and table.identity_error[0] < 1e-6
     assert table.conservation[0] < 1e-6 and table.ratio_one_map[0] > 1
+
+
+@pytest.mark.parametrize("gates", ["constant", "shared"])
+@pytest.mark.parametrize("family", ["efficientnet v1", "swin v1", "vit"])
+def test_autocast(family, gates):
+    """The forward pass in bfloat16, relevance in float32."""
+    torch.manual_seed(0)
+    build, size = FAMILIES[family]
+    x = torch.rand(2, 3, size, size)
+    model = randomised(build(), x)
+    with torch.autocast("cpu", torch.bfloat16), isnetlib.LRP(gates=gates) as lrp:
+        logits = model(x)
+    R = lrp.relevance(isnetlib.start_for(logits, 1), logits)
+    assert R.dtype == torch.float32
+    R.sum().backward()
+    exact = isnetlib.explain(model, x, 1, gates=gates)
+    assert torch.nn.functional.cosine_similarity(R.flatten(), exact.flatten(), 0) > 0.9

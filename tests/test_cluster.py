@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -109,7 +108,6 @@ def test_a_killed_job_goes_on_and_nothing_that_is_done_is_made_again(notebooks):
     # `isnet` agrees that all is done
     status = [sys.executable, "-m", "isnetlib", "status", "--notebooks", notebooks, "--results", results.parent]
     assert subprocess.run(status, cwd=ROOT, stdout=subprocess.DEVNULL).returncode == 0
-    shutil.rmtree(results.parent)
 
 
 def test_mistakes_are_told_before_anything_is_run(notebooks):
