@@ -2,13 +2,15 @@
 
     L = (1 - P) L_classification + P (w1 background + w2 foreground)
 
-    method = isnetlib.ISNet(model, variant="selective") loss, parts = method.loss(x, y, mask);  loss.backward() scores =
-    method.predict(x)                                # the bare classifier: no mask, no relevance, no extra cost
+    method = isnetlib.ISNet(model, variant="selective")
+    loss, parts = method.loss(x, y, mask)            # then loss.backward(), as with any loss
+    scores = method.predict(x)                       # the bare classifier: no mask, no relevance, no extra cost
 
 Variants differ in what is explained (Bassi, Dertkigil & Cavalli, arXiv 2202.00232, for `original`; Bassi, Decherchi &
 Cavalli, arXiv 2401.08409, for the others): original: every logit, a map each, stacked in one pass: cost grows with the
 number of classes. selective: the log-odds of the least likely class, one map. stochastic: one logit a sample, the
-winner or, with a fair coin, any other: one map.
+winner or, with a fair coin, any other: one map. With several labels an image (multilabel) selective and stochastic are
+the same (our choice; the papers' are for a softmax): one label a sample, drawn afresh at each step.
 """
 
 import copy
@@ -96,6 +98,8 @@ class ISNet(nn.Module):
 
     def start(self, logits: Tensor) -> Tensor:
         """What this variant explains: initial G at the logits, (B, M, K)."""
+        if self.multilabel and self.variant != "original":
+            return start_for(logits, label_target(logits))
         if self.variant == "stochastic":
             return start_for(logits, stochastic_target(logits))
         return start_for(logits, "all" if self.variant == "original" else "selective")
@@ -149,6 +153,14 @@ class ISNet(nn.Module):
                 "example (1, 25)"
             )
         return tuple(self.range.tolist())
+
+
+def label_target(logits: Tensor) -> Tensor:
+    """(B,) labels, for each sample one of the K, each as likely: with a sigmoid a label, the log-odds of a label is its
+    logit, and no label's evidence stands for another's as the winner's does under a softmax.
+    """
+    batch, labels = logits.shape
+    return torch.randint(labels, (batch,), device=logits.device)
 
 
 def stochastic_target(logits: Tensor) -> Tensor:

@@ -196,3 +196,18 @@ def test_training_turns_relevance_away_from_a_planted_mark():
         shares[weight] = ((R * (1 - mask[:, 0])).sum() / R.sum()).item()
         assert (method.predict(x).argmax(1) == y).all()
     assert shares[0.7] < 0.5 < 0.65 < shares[0.0]
+
+
+@pytest.mark.parametrize("variant", ["selective", "stochastic"])
+def test_with_several_labels_one_map_explains_a_label_drawn_for_each_image(variant):
+    torch.manual_seed(0)
+    method = ISNet(nn.Flatten(), variant, multilabel=True)
+    starts = torch.cat([method.start(torch.randn(500, 4)) for _ in range(4)])
+    assert starts.shape == (2000, 1, 4) and (starts.sum(2) == 1).all() and starts.unique().tolist() == [0, 1]
+    assert ((starts.mean((0, 1)) - 0.25).abs() < 0.05).all()
+    x, y = torch.rand(3, 3, 8, 8), torch.tensor([[1.0, 0, 1], [0, 0, 1], [1, 1, 0]])
+    method = ISNet(
+        nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(144, 3)), variant, multilabel=True
+    )
+    loss, parts = method.loss(x, y, (x[:, :1] > 0.5).float())
+    assert loss.isfinite() and set(parts) == {"classification", "background", "foreground"}
