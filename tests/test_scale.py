@@ -40,13 +40,14 @@ WORKER = textwrap.dedent("""
 def without_batch_norm(classes=10):
     """BatchNorm's statistics are those of a process's or a step's own images."""
     layers = [nn.Conv2d(3, 8, 3, 2, 1), nn.ReLU(), nn.Conv2d(8, 8, 3, 2, 1), nn.ReLU()]
-    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(32, classes))
+    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(32, classes)).double()
 
 
 @pytest.fixture(scope="module")
 def digits():
-    """x (24, 3, 40, 40), y, mask."""
-    return data.load("digits").train[list(range(24))][:3]
+    """x (24, 3, 40, 40), y, mask in float64: sums in another order then tell apart from sums of another kind."""
+    x, y, mask, _ = data.load("digits").train[list(range(24))]
+    return x.double(), y, mask.double()
 
 
 def gradients(method, *batch):
@@ -56,7 +57,7 @@ def gradients(method, *batch):
 
 def assert_same(some, others):
     for one, other in zip(some, others, strict=True):
-        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-6)
+        torch.testing.assert_close(one, other, rtol=1e-8, atol=1e-10)
 
 
 # ------------------------------------------------------------------------------------ several processes
@@ -82,7 +83,7 @@ def test_two_processes_learn_what_one_learns_from_the_joined_batch(digits, tmp_p
         terms = train(method, torch.optim.SGD(method.parameters(), 0.05), joined, epochs=1)
         assert len(terms) == len(first["terms"]) == 3
         for mine, one, other in zip(terms, first["terms"], second["terms"], strict=True):
-            assert mine == pytest.approx({name: (one[name] + other[name]) / 2 for name in mine}, rel=1e-4)
+            assert mine == pytest.approx({name: (one[name] + other[name]) / 2 for name in mine}, rel=1e-8)
             assert one["background"] != other["background"]  # each saw images of its own
         assert all(torch.equal(first["weights"][name], second["weights"][name]) for name in first["weights"])
         assert_same(method.state_dict().values(), first["weights"].values())
@@ -128,7 +129,8 @@ def test_other_devices_give_the_same_loss_and_gradient(digits, device):
     if not (torch.cuda.is_available() if device == "cuda" else torch.backends.mps.is_available()):
         pytest.skip(f"no {device} device here")
     torch.manual_seed(0)
-    method = ISNet(build_model("small_resnet", 10, width=4), "original")
+    method, (x, y, mask) = ISNet(build_model("small_resnet", 10, width=4), "original"), digits
+    digits = (x.float(), y, mask.float())
     here, there = gradients(method, *digits), gradients(method.to(device), *(field.to(device) for field in digits))
     for one, other in zip(here, there, strict=True):
         torch.testing.assert_close(one, other.cpu(), rtol=1e-2, atol=1e-2 * one.abs().max().item())
@@ -140,7 +142,7 @@ def test_other_devices_give_the_same_loss_and_gradient(digits, device):
 @pytest.mark.parametrize("backbone", ["small_resnet", "squeezenet1_1"])  # sums; concatenation, overlapping maxima
 def test_maps_a_few_at_a_time_give_the_same_gradient(digits, backbone, maps_at_once):
     torch.manual_seed(0)
-    model, batch = build_model(backbone, 10).double(), [digits[0][:3].double(), digits[1][:3], digits[2][:3]]
+    model, batch = build_model(backbone, 10).double(), [field[:3] for field in digits]
     for module in model.modules():
         if isinstance(module, nn.Dropout):
             module.p = 0.0  # drawn again for each gradient
