@@ -8,25 +8,81 @@ from collections.abc import Callable
 from functools import partial
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd import Function
 
 
-def _plain(conf) -> tuple:
-    """Arguments of aten::convolution after the bias, for conf = (stride, padding, dilation, groups)."""
-    stride, padding, dilation, groups = conf
-    return stride, padding, dilation, False, [0] * len(stride), groups
+# --- convolutions; conf = (stride, padding, dilation, groups, dtype of the arithmetic or None: that of the tensors)
+def convolve(x: Tensor, weight: Tensor, conf) -> Tensor:
+    """Convolution without bias."""
+    return torch.ops.aten.convolution(_in(conf[4], x), _in(conf[4], weight), None, *_plain(conf)).to(x.dtype)
 
 
 def transposed(g: Tensor, weight: Tensor, shape, conf) -> Tensor:
-    """Input gradient of a convolution with inputs of `shape`; conf: its stride, padding, dilation and groups."""
-    x = g.new_empty(shape)  # only its shape is read; an expanded scalar would be copied out
-    return torch.ops.aten.convolution_backward(g, x, weight, None, *_plain(conf), [True, False, False])[0]
+    """Input gradient of a convolution with inputs of `shape`."""
+    a, w = _in(conf[4], g), _in(conf[4], weight)
+    x = a.new_empty(shape)  # only its shape is read; an expanded scalar would be copied out
+    return torch.ops.aten.convolution_backward(a, x, w, None, *_plain(conf), [True, False, False])[0].to(g.dtype)
+
+
+def transposed_by_blocks(g: Tensor, weight: Tensor, shape, conf) -> Tensor:
+    """`transposed` for a stride s > 1 and few input channels: the s x s pixels of a block stand as channels, which fill
+    the processor's vectors where a few colours do not.
+    """
+    (s, _), padding, _, _, dtype = conf
+    height, width = shape[2:]
+    top, left = (-p % s for p in padding)  # kernel rows of zeros, so that the padding becomes whole blocks
+    w = F.pad(weight, (left, -(weight.shape[3] + left) % s, top, -(weight.shape[2] + top) % s))
+    w = F.pixel_unshuffle(w, s)
+    rows, columns = g.shape[2] + w.shape[2] - 1, g.shape[3] + w.shape[3] - 1
+    blocks = transposed(g, w, (len(g), w.shape[1], rows, columns), ([1, 1], [0, 0], [1, 1], 1, dtype))
+    top, left = padding[0] + top, padding[1] + left
+    return F.pad(F.pixel_shuffle(blocks, s), (-left, left + width - s * columns, -top, top + height - s * rows))
+
+
+def few_colours(weight: Tensor, conf) -> bool:
+    """Whether `transposed_by_blocks` applies, and pays, for this layer."""
+    stride, _, dilation, groups, _ = conf
+    return (
+        weight.ndim == 4 and stride in ([2, 2], [4, 4]) and dilation == [1, 1] and groups == 1 and weight.shape[1] < 8
+    )
 
 
 def weight_gradient(g: Tensor, x: Tensor, weight: Tensor, conf) -> Tensor:
     """Weight gradient of the convolution of x that has the output gradient g."""
-    return torch.ops.aten.convolution_backward(g, x, weight, None, *_plain(conf), [False, True, False])[1]
+    dtype = None if torch.cpu._is_amx_tile_supported() else conf[4]  # there bf16 has no fast path for this one
+    a, b, w = _in(dtype, g), _in(dtype, x), _in(dtype, weight)
+    return torch.ops.aten.convolution_backward(a, b, w, None, *_plain(conf), [False, True, False])[1].to(weight.dtype)
+
+
+def _in(dtype, t: Tensor) -> Tensor:
+    return t if dtype is None else t.to(dtype)
+
+
+def _plain(conf) -> tuple:
+    """Arguments of aten::convolution after the bias."""
+    stride, padding, dilation, groups, _ = conf
+    return stride, padding, dilation, False, [0] * len(stride), groups
+
+
+class Convolve(Function):
+    """Convolution in the tensors' own arithmetic, its derivative in conf's: rounded activations would switch ReLUs, and
+    so change the heatmap more than rounded derivatives do.
+    """
+
+    @staticmethod
+    def forward(ctx, x, weight, bias, conf):
+        ctx.save_for_backward(x, weight, bias)
+        ctx.conf = conf
+        return torch.ops.aten.convolution(x, weight, bias, *_plain(conf))
+
+    @staticmethod
+    def backward(ctx, u):
+        x, weight, bias = ctx.saved_tensors
+        grad_x = transposed(u, weight, x.shape, ctx.conf) if ctx.needs_input_grad[0] else None
+        grad_weight = weight_gradient(u, x, weight, ctx.conf) if ctx.needs_input_grad[1] else None
+        return grad_x, grad_weight, None if bias is None else u.sum([0, *range(2, u.ndim)]), None
 
 
 class ConvTranspose(Function):
@@ -45,12 +101,8 @@ class ConvTranspose(Function):
     @staticmethod
     def backward(ctx, u):
         g, weight = ctx.saved_tensors
-        grad_g = grad_w = None
-        if ctx.needs_input_grad[0]:
-            grad_g = torch.ops.aten.convolution(u, weight, None, *_plain(ctx.conf))
-        if ctx.needs_input_grad[1]:
-            grad_w = weight_gradient(g, u, weight, ctx.conf)
-        return grad_g, grad_w, None, None
+        grad_g = convolve(u, weight, ctx.conf) if ctx.needs_input_grad[0] else None
+        return grad_g, weight_gradient(g, u, weight, ctx.conf) if ctx.needs_input_grad[1] else None, None, None
 
 
 def transpose(replay: Callable, shapes: list[torch.Size], g: Tensor) -> list[Tensor]:
@@ -154,7 +206,8 @@ class ZBoxPixels(Function):
         for rows in _few_images(g):
             part = share(g[:, rows], z[rows], floor)
             shape = (part.shape[0] * part.shape[1], both.shape[1], *above.shape[2:])
-            c = transposed(part.flatten(0, 1), both, shape, conf).unflatten(0, part.shape[:2])
+            pull = transposed_by_blocks if few_colours(both, conf) else transposed
+            c = pull(part.flatten(0, 1), both, shape, conf).unflatten(0, part.shape[:2])
             a, b = c.chunk(2, 2)
             R[:, rows] = a.mul_(above[rows]).addcmul_(b, width, value=-1)
         return R
@@ -169,7 +222,7 @@ class ZBoxPixels(Function):
             with torch.enable_grad():
                 leaves = [t.detach().requires_grad_() for t in (g[:, rows], z[rows], floor)]
                 part = ctx.share(*leaves)
-            pulled = torch.ops.aten.convolution(c, both, None, *_plain(ctx.conf)).view_as(part)
+            pulled = convolve(c, both, ctx.conf).view_as(part)
             grad_g[:, rows], grad_z[rows], grad = torch.autograd.grad(part, leaves, pulled)
             grad_floor += grad
             grad_both = grad_both + weight_gradient(part.detach().flatten(0, 1), c, both, ctx.conf)

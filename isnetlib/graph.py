@@ -26,15 +26,22 @@ class NotCovered(NotImplementedError):
 
 
 class Graph:
-    """eps: of LRP-eps. z_box: whether z^B takes over at the layers that read the pixels. compile, gates, gate_gradient:
-    see `isnetlib.LRP`. rules: in place of those of `isnetlib.rules` (see `isnetlib.ablations`). Rules get the graph as
-    their first argument.
+    """eps: of LRP-eps. z_box: whether z^B takes over at the layers that read the pixels. compile, dtype, gates,
+    gate_gradient: see `isnetlib.LRP`. rules: in place of those of `isnetlib.rules` (see `isnetlib.ablations`). Rules
+    get the graph as their first argument.
     """
 
     def __init__(
-        self, eps: float, z_box: bool, compile=False, gates="constant", gate_gradient=True, rules: dict | None = None
+        self,
+        eps: float,
+        z_box: bool,
+        compile=False,
+        dtype=None,
+        gates="constant",
+        gate_gradient=True,
+        rules: dict | None = None,
     ):
-        self.eps, self.z_box, self.compile, self.gates = eps, z_box, compile, gates
+        self.eps, self.z_box, self.compile, self.dtype, self.gates = eps, z_box, compile, dtype, gates
         # constants: node -> its output with the biases detached, where they are.
         self.rules, self.constants = RULES | rules if rules else RULES, {}
         # What a factor held constant goes through: the heatmap loss may train it, or not.
@@ -159,13 +166,13 @@ class Graph:
         if name in ASKS:
             return func(*args, **kwargs)
         inputs = _tensors((args, kwargs) if kwargs else args)
-        if self.replaced and any(t in self.replaced for t in inputs):
+        if self.replaced and self.replaced.of(inputs):
             args, kwargs = _map((args, kwargs), self._current)
             inputs = _tensors((args, kwargs))
         if self.x is None:
             self.find_image([t for t in inputs if t.is_floating_point()])
         inputs = inputs[:1] if name in SHAPED_LIKE else inputs
-        inputs = [node for t in inputs if (node := self.nodes.get(t)) is not None]
+        inputs = self.nodes.of(inputs)
         if not inputs or name in CONSTANT:
             output = func(*args, **kwargs)
             for t in _tensors((output,)):
@@ -217,18 +224,20 @@ class Graph:
             made = (
                 made or self.refuse("this operation has no relevance rule (see isnetlib.rules for how to add one)")[1]
             )
-            if not part.is_floating_point() or (part in self.nodes and (not made.why or self.nodes[part] is made)):
+            known = self.nodes.get(part)
+            if not part.is_floating_point() or (known is not None and (not made.why or known is made)):
                 continue  # a mask, an index, the very tensor that went in (dropout in eval mode), a composite's
             if made.why and not made.parents:
-                made.parents = [self.nodes[t] for t in _tensors(args) if t in self.nodes]
+                made.parents = self.nodes.of(_tensors(args))
             if made.image is not None and any(p.image is None for p in made.parents):
                 made.image = None
             if self.is_first_layer(made):
                 made.z = part
             if not made.why and made.parents and all(p.gate for p in made.parents):
                 made.gate, made.rest = True, _rest(made)
-            if made.parents and self.tracked(args[0] if args else None) and _same_memory(part, args[0]):
-                made.views = self.nodes[args[0]]
+            before = self.nodes.get(args[0]) if args and made.parents else None
+            if before is not None and _same_memory(part, args[0]):
+                made.views = before
             for parent in made.parents:
                 parent.consumers += 1
             self.nodes[part] = made
@@ -276,6 +285,11 @@ class ByTensor:
         """The value of `key`, or None."""
         item = self._items.get(id(key))
         return item[1] if item is not None and item[0]() is key else None  # an id may be that of a tensor now gone
+
+    def of(self, keys) -> list:
+        """The values of those keys that have one."""
+        items = self._items
+        return [item[1] for key in keys if (item := items.get(id(key))) is not None and item[0]() is key]
 
     def __bool__(self) -> bool:
         return bool(self._items)

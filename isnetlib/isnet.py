@@ -28,11 +28,11 @@ VARIANTS = ("original", "selective", "stochastic")
 class ISNet(nn.Module):
     """The method around a classifier `model` (any network that `isnetlib.check` accepts), which stays as it is.
 
-    heatmap_weight: P in [0, 1]. eps, box, and compile to block: see `isnetlib.LRP`. decay, steepness, weights: see
-    `isnetlib.heatmap_loss`. range: (C1, C2) of the foreground term, or "auto": read off the same network trained
-    plainly for `plain_epochs` (`prepare`, or `calibrate` by hand). multilabel: labels are 0/1 floats (B, K), each with
-    its own sigmoid. maps_at_once: None, or how many maps of an image (of `original`) are explained at a time: less
-    memory, more time.
+    heatmap_weight: P in [0, 1]. eps, box, and compile to block: see `isnetlib.LRP` (bf16: its dtype). decay, steepness,
+    weights: see `isnetlib.heatmap_loss`. range: (C1, C2) of the foreground term, or "auto": read off the same network
+    trained plainly for `plain_epochs` (`prepare`, or `calibrate` by hand). multilabel: labels are 0/1 floats (B, K),
+    each with its own sigmoid. maps_at_once: None, or how many maps of an image (of `original`) are explained at a time:
+    less memory, more time.
     """
 
     def __init__(
@@ -50,6 +50,7 @@ class ISNet(nn.Module):
         multilabel: bool = False,
         maps_at_once: int | None = None,
         compile: bool = False,
+        bf16: bool = False,
         gates: str = "constant",
         gate_gradient: bool = True,
         statistics: str = "constant",
@@ -68,7 +69,12 @@ class ISNet(nn.Module):
         self.model, self.variant, self.heatmap_weight, self.multilabel = model, variant, heatmap_weight, multilabel
         self.maps_at_once = maps_at_once
         self.eps, self.box, self.decay, self.steepness, self.weights = eps, box, decay, steepness, tuple(weights)
-        self.switches = {"compile": compile, "gates": gates, "gate_gradient": gate_gradient}
+        self.switches = {
+            "compile": compile,
+            "dtype": torch.bfloat16 if bf16 else None,
+            "gates": gates,
+            "gate_gradient": gate_gradient,
+        }
         self.switches |= {"statistics": statistics, "biases": biases, "block": block}
         self.auto_range, self.plain_epochs = range == "auto", plain_epochs
         self.register_buffer("range", torch.tensor([torch.nan] * 2 if self.auto_range else [float(c) for c in range]))

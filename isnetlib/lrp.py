@@ -101,12 +101,14 @@ class LRP(TorchFunctionMode):
     eps: the stabiliser of LRP-eps; 0 gives LRP-0 (input x gradient). box: (low, high) of the pixels for z^B, each a
     number or one a channel, e.g. (0, 1), or ((0 - mean) / std, (1 - mean) / std) for standardised images; None: no z^B.
     compile: run the rule of ReLU through torch.compile, which needs a C++ compiler: the first steps take longer, the
-    others less time. gates: what a product x g with a gate g (squeeze-excitation, attention weights) does. "constant":
-    g is a constant factor, as are the deviations in LayerNorm and its kin; what acts through g alone does not show in
-    the map. "shared": x and g have half each of what exceeds g's value at rest (`Graph.product`), so that it does.
-    gate_gradient: whether the heatmap loss also trains those factors. statistics, biases, block: ablations, see
-    `isnetlib.ablations`. The activations are held until the object is dropped. One forward pass at a time: the first
-    4-D tensor that the model reads and that is no Parameter is taken as the image batch.
+    others less time. dtype: of the arithmetic in which convolutions pull G back and are differentiated, torch.bfloat16
+    for speed where the processor has it; None: that of the tensors. gates: what a product x g with a gate g
+    (squeeze-excitation, attention weights) does. "constant": g is a constant factor, as are the deviations in LayerNorm
+    and its kin; what acts through g alone does not show in the map. "shared": x and g have half each of what exceeds
+    g's value at rest (`Graph.product`), so that it does. gate_gradient: whether the heatmap loss also trains those
+    factors. statistics, biases, block: ablations, see `isnetlib.ablations`. The activations are held until the object
+    is dropped. One forward pass at a time: the first 4-D tensor that the model reads and that is no Parameter is taken
+    as the image batch.
     """
 
     def __init__(
@@ -114,6 +116,7 @@ class LRP(TorchFunctionMode):
         eps: float = 1e-2,
         box: tuple | None = (0.0, 1.0),
         compile: bool = False,
+        dtype: torch.dtype | None = None,
         gates: str = "constant",
         gate_gradient: bool = True,
         statistics: str = "constant",
@@ -127,7 +130,13 @@ class LRP(TorchFunctionMode):
             raise ValueError(f'gates must be "constant" or "shared", got {gates!r}')
         self.eps, self.box, self.pulling = eps, box, False
         self.block, rules = block, rules_for(statistics, biases, block)
-        self.switches = {"compile": compile, "gates": gates, "gate_gradient": gate_gradient, "rules": rules}
+        self.switches = {
+            "compile": compile,
+            "dtype": dtype,
+            "gates": gates,
+            "gate_gradient": gate_gradient,
+            "rules": rules,
+        }
         self.graph = Graph(eps, box is not None, **self.switches)
 
     def __enter__(self):

@@ -27,7 +27,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from isnetlib.functions import ConvTranspose, ReluGate
+from isnetlib.functions import Convolve, ConvTranspose, ReluGate
 
 RULES: dict[str, Callable] = {}
 
@@ -148,8 +148,11 @@ def convolution(graph, x, weight, bias=None, stride=1, padding=0, dilation=1, gr
         if padding == "same" and any(r % 2 for r in reach):
             return graph.refuse("padding='same' with an even reach pads one side more: pad explicitly, with F.pad")
         padding = [r // 2 for r in reach] if padding == "same" else 0
-    conf = (stride, every(padding), dilation, groups)
-    y = torch.ops.aten.convolution(x, weight, bias, *conf[:3], False, [0] * n, groups)
+    conf = (stride, every(padding), dilation, groups, graph.dtype)
+    if graph.dtype is None:
+        y = torch.ops.aten.convolution(x, weight, bias, *conf[:3], False, [0] * n, groups)
+    else:
+        y = Convolve.apply(x, weight, bias, conf)
 
     def transpose(g, w, shape):
         return ConvTranspose.apply(g.flatten(0, 1), w, (g.shape[0] * g.shape[1], *shape[1:]), conf).unflatten(
@@ -157,7 +160,7 @@ def convolution(graph, x, weight, bias=None, stride=1, padding=0, dilation=1, gr
         )
 
     def forward(v, w):
-        return torch.ops.aten.convolution(v, w, None, *conf[:3], False, [0] * n, groups)
+        return torch.ops.aten.convolution(v, w, None, *conf[:3], False, [0] * n, groups)  # of z^B's box: always exact
 
     layer = Layer(forward, transpose, weight, bias, *((2, conf) if groups == 1 else (None, None)))
     return y, layer.node("conv", graph.node(x), y.shape)
@@ -291,11 +294,11 @@ def add(graph, a, b, *, alpha=1):
 def concatenate(graph, tensors, dim=0, *, axis=None):
     """Each part receives its slice."""
     dim = dim if axis is None else axis
-    y = torch.cat(tensors, dim)
-    if not all(graph.tracked(t) for t in tensors):
+    y, nodes = torch.cat(tensors, dim), graph.nodes.of(tensors)
+    if len(nodes) < len(tensors):
         return graph.linear(torch.cat, list(tensors), dim, output=y, keeps_sign=True)
     sizes = [t.shape[dim] for t in tensors]
-    node = Node("cat", [graph.node(t) for t in tensors], y.shape, lambda g: g.split(sizes, dim % y_ndim + 1))
+    node = Node("cat", nodes, y.shape, lambda g: g.split(sizes, dim % y_ndim + 1))
     node.image, y_ndim = (lambda images: torch.cat(images, dim)), y.ndim
     return y, node
 

@@ -15,6 +15,7 @@ from zennit.rules import Epsilon, Norm, Pass, ZBox
 from zennit.types import Activation, AvgPool, Linear
 
 import isnetlib
+from isnetlib import functions
 from isnetlib.functions import divide, stabilise
 from isnetlib.models import build_model
 
@@ -489,3 +490,19 @@ def test_what_is_not_covered_is_refused(f, reason):
             logits = net(x)
         assert torch.equal(logits, net(x))
         lrp.relevance(torch.ones(2, 1, 3).double(), logits)
+
+
+@pytest.mark.parametrize("size", [(16, 16), (15, 18), (9, 21)])
+@pytest.mark.parametrize(
+    ("stride", "kernel", "padding"), [(2, 7, (3, 3)), (2, 3, (0, 1)), (4, 4, (0, 0)), (4, 11, (2, 2))]
+)
+def test_blocks_of_pixels_give_the_transposed_convolution(stride, kernel, padding, size):
+    torch.manual_seed(0)
+    x, w = torch.randn(2, 3, *size).double().requires_grad_(), torch.randn(5, 3, kernel, kernel).double()
+    if min(size) + 2 * min(padding) < kernel:
+        pytest.skip("the kernel is larger than the image")
+    y = F.conv2d(x, w, None, stride, padding)
+    g, conf = torch.randn_like(y), ([stride] * 2, list(padding), [1, 1], 1, None)
+    (expected,) = torch.autograd.grad(y, x, g)
+    assert functions.few_colours(w, conf)
+    assert torch.allclose(functions.transposed_by_blocks(g, w, x.shape, conf), expected, atol=1e-12)
