@@ -153,6 +153,13 @@ def relu_gate(g: Tensor, y: Tensor, eps: float, scale: Tensor | None) -> tuple[T
     return g * (ratio if scale is None else ratio * scale), ratio
 
 
+def relu_gate_alone(g: Tensor, y: Tensor, eps: float, scale: Tensor | None) -> Tensor:
+    """The first of `relu_gate`, where no derivative is wanted: one buffer for what stands between."""
+    ratio = y + eps
+    torch.div(y, ratio, out=ratio)
+    return g * (ratio if scale is None else ratio.mul_(scale))
+
+
 def relu_gate_derivative(
     u: Tensor, g: Tensor, ratio: Tensor, eps: float, scale: Tensor | None
 ) -> tuple[Tensor, Tensor, Tensor | None]:

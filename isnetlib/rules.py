@@ -27,7 +27,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from isnetlib.functions import Convolve, ConvTranspose, ReluGate
+from isnetlib.functions import Convolve, ConvTranspose, ReluGate, relu_gate_alone, transposed
 
 RULES: dict[str, Callable] = {}
 
@@ -155,9 +155,8 @@ def convolution(graph, x, weight, bias=None, stride=1, padding=0, dilation=1, gr
         y = Convolve.apply(x, weight, bias, conf)
 
     def transpose(g, w, shape):
-        return ConvTranspose.apply(g.flatten(0, 1), w, (g.shape[0] * g.shape[1], *shape[1:]), conf).unflatten(
-            0, g.shape[:2]
-        )
+        pull = ConvTranspose.apply if torch.is_grad_enabled() else transposed
+        return pull(g.flatten(0, 1), w, (g.shape[0] * g.shape[1], *shape[1:]), conf).unflatten(0, g.shape[:2])
 
     def forward(v, w):
         return torch.ops.aten.convolution(v, w, None, *conf[:3], False, [0] * n, groups)  # of z^B's box: always exact
@@ -206,8 +205,13 @@ def batch_norm(graph, x, running_mean, running_var, weight=None, bias=None, trai
 @rule("relu")
 def relu(graph, x, inplace=False):
     """G * y / (y + eps); right after the first layer eps = 0, because z^B divides by its own stabilised sum there."""
-    y, before = torch.relu(x), graph.node(x)
+    before = graph.node(x)
     first = graph.is_first_layer(before)
+    fresh = before.name in ("conv", "conv + batch norm", "batch_norm", "add") and before.consumers == 0 and not first
+    if inplace and fresh and not torch.is_grad_enabled():
+        y = x.relu_().view_as(x)  # nobody needs x any more
+    else:
+        y = torch.relu(x)
     eps, compile = graph.eps_after(before), graph.compile  # a node that held the graph would keep it alive
     if first:
         before.relu = True
@@ -218,6 +222,8 @@ def relu(graph, x, inplace=False):
     def pull(g):
         if first and before.consumers == 1:
             return [g]  # z^B then shares out R = y G, which is 0 for dead units
+        if eps and not torch.is_grad_enabled():
+            return [relu_gate_alone(g, y.to(g.dtype), eps, scale)]
         if eps:
             return [ReluGate.apply(g, y.to(g.dtype), eps, scale, compile)]
         return [g * (y > 0) if scale is None else g * (y > 0) * scale]
