@@ -1,11 +1,10 @@
 """Tests of right and wrong answers on the same independent cases."""
 
 import numpy as np
-from scipy import stats as distributions
 from statsmodels.stats.contingency_tables import cochrans_q
 from statsmodels.stats.contingency_tables import mcnemar as statsmodels_mcnemar
 
-from isnetlib.stats.intervals import LEVEL, Difference
+from isnetlib.stats.intervals import Difference, t_quantile
 
 EXACT_BELOW = 10_000  # discordant cases: exact below, where it takes no time; chi-squared from there on
 
@@ -30,7 +29,7 @@ def mcnemar(a: np.ndarray, b: np.ndarray) -> Difference:
     centre = (only_a - only_b) / (n + 2)
     difference = (only_a - only_b) / n
     variance = paired_share_variance(difference, ((only_a + only_b) / n - difference**2) / n, n)
-    half = distributions.norm.ppf((1 + LEVEL) / 2) * variance**0.5
+    half = t_quantile(np.inf) * variance**0.5
     low, high = np.clip([centre - half, centre + half], -1, 1)
     exact = only_a + only_b < EXACT_BELOW
     p = float(statsmodels_mcnemar(table, exact=exact, correction=False).pvalue)

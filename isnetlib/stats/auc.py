@@ -1,10 +1,9 @@
 """AUC: what each case adds to it (DeLong), the paired test, and average precision."""
 
 import numpy as np
-from scipy import stats as distributions
-from scipy.stats import rankdata
+from scipy.special import ndtr
 
-from isnetlib.stats.intervals import LEVEL, Difference, Estimate
+from isnetlib.stats.intervals import Difference, Estimate, t_quantile
 from isnetlib.stats.metrics import as_given, check_scores, compared, mean_of_defined, ratio
 
 
@@ -13,9 +12,9 @@ def auc_estimate(y: np.ndarray, p: np.ndarray) -> Estimate:
 
         part_i = (V_i - mean of V over the class of i) / sqrt(m (m - 1)),    m cases in that class
 
-    V_i: the share of the other class that case i is on the right side of, by midranks. More than two classes (Hand &
-    Till) and several labels: V is the mean over the pairs or labels. A class of one case shows no spread: it gets the
-    mean one of the others. NaN, with parts of 0, where nothing can be compared.
+    V_i: the share of the other class that case i is on the right side of, ties counting half. More than two classes
+    (Hand & Till) and several labels: V is the mean over the pairs or labels. A class of one case shows no spread: it
+    gets the mean one of the others. NaN, with parts of 0, where nothing can be compared.
     """
     check_scores(y, p)
     pairs = compared(y, p)
@@ -41,9 +40,9 @@ def auc_estimate(y: np.ndarray, p: np.ndarray) -> Estimate:
 
 def _placements(ones: np.ndarray, others: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """For each one the share of others below it, for each other the share of ones above it; ties count half."""
-    ranks = rankdata(np.concatenate([ones, others]))
-    below = (ranks[: len(ones)] - rankdata(ones)) / len(others)
-    above = 1 - (ranks[len(ones) :] - rankdata(others)) / len(ones)
+    low, high = np.sort(others), np.sort(ones)
+    below = (np.searchsorted(low, ones) + np.searchsorted(low, ones, "right")) / (2 * len(others))
+    above = 1 - (np.searchsorted(high, others) + np.searchsorted(high, others, "right")) / (2 * len(ones))
     return below, above
 
 
@@ -67,9 +66,9 @@ def delong(a: Estimate, b: Estimate) -> Difference:
     difference, se, name = a.value - b.value, float((((a.parts - b.parts) ** 2).sum()) ** 0.5), "DeLong"
     if not se > 1e-9:  # rounding of zero
         return Difference(difference, np.nan, np.nan, name, 1.0 if abs(difference) < 1e-12 else np.nan, "cases")
-    half = distributions.norm.ppf((1 + LEVEL) / 2) * se
+    half = t_quantile(np.inf) * se
     low, high = np.clip([difference - half, difference + half], -1, 1)
-    p = float(2 * distributions.norm.sf(abs(difference) / se))
+    p = float(2 * ndtr(-abs(difference) / se))
     return Difference(difference, float(low), float(high), name, p, "cases", se, df=np.inf)
 
 

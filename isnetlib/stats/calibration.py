@@ -30,8 +30,9 @@ def _sums(y: np.ndarray, p: np.ndarray, w: np.ndarray) -> tuple[np.ndarray, np.n
 
 
 def expected_calibration_error(y, p, weights: np.ndarray | None = None) -> np.ndarray | float:
-    """sum over bins of (answers in the bin / all) |share right - mean confidence|, ten equal bins of the winning class's
-    probability (Guo et al. 2017, eq. 3). It is never 0 by chance: small samples look worse calibrated than they are.
+    """sum over bins of (answers in the bin / all) |share right - mean confidence|, ten equal bins of the winning
+    class's probability (Guo et al. 2017, eq. 3). It is hardly ever 0: small samples
+    look worse calibrated than they are.
     """
     w = np.ones((1, len(p))) if weights is None else weights
     answers, right, confidence = _sums(y, p, w)

@@ -37,7 +37,9 @@ def class_measures(y: np.ndarray, p: np.ndarray) -> dict[str, np.ndarray]:
     return {name: np.where(truth.any(0), values, np.nan) for name, values in _measures(*counts).items()}
 
 
-def posterior(y: np.ndarray, p: np.ndarray, weights: np.ndarray, rng: np.random.Generator) -> dict[str, np.ndarray]:
+def posterior(
+    y: np.ndarray, p: np.ndarray, weights: np.ndarray, rng: np.random.Generator, uniform: bool = False
+) -> dict[str, np.ndarray]:
     """Posterior draws (draws, K) of f1, precision, recall and specificity of each class, and (draws,) of macro_f1.
 
     The model of Zhang, Wang & Zhao (ICTIR 2015) with proper bookkeeping of its priors: the K x K shares of (true class,
@@ -46,13 +48,14 @@ def posterior(y: np.ndarray, p: np.ndarray, weights: np.ndarray, rng: np.random.
     `weights` (draws, n) (`bayesian_weights`) of the cell's cases, and Gamma(prior) from `rng`.
 
     Prior: 1/2 in each right cell, and 1/2 shared out among all wrong ones. So it adds half an error to the whole
-    table, as Jeffreys' prior does to a binomial; uniform priors add K (K - 1), which an accurate classifier of many
-    classes cannot outweigh. Several labels: one such table of two classes a label. Classes that do not occur: NaN.
+    table, as Jeffreys' prior does to a binomial; uniform priors (`uniform`: 1 a cell, those of the literature) add
+    K (K - 1), which an accurate classifier of many classes cannot outweigh. Several labels: one such table of two
+    classes a label. Classes that do not occur: NaN.
     """
     truth, said = truth_and_answer(y, p)
     tables = (truth & said, truth, said)
     tp, actual, called = (weights @ table.astype(float) for table in tables)
-    extra = _pseudo_cases(truth.shape[1], len(weights), rng, several=y.ndim == 2)
+    extra = _pseudo_cases(truth.shape[1], len(weights), rng, several=y.ndim == 2, uniform=uniform)
     total = weights.sum(1, keepdims=True) + extra[3]
     drawn = _measures(tp + extra[0], actual + extra[1], called + extra[2], total)
     drawn = {name: np.where(truth.any(0), values, np.nan) for name, values in drawn.items()}
@@ -66,11 +69,12 @@ def _measures(tp, actual, called, total) -> dict[str, np.ndarray]:
     return {"f1": f1, "precision": precision, "recall": recall, "specificity": specificity}
 
 
-def _pseudo_cases(classes: int, draws: int, rng: np.random.Generator, several: bool) -> list[np.ndarray]:
+def _pseudo_cases(classes: int, draws: int, rng: np.random.Generator, several: bool, uniform: bool) -> list[np.ndarray]:
     """Gamma draws of the prior's cells, as additions to tp, actual, called (draws, K) and total."""
     size = 2 if several else classes
     prior = np.full((size, size), 0.5 / (size * max(size - 1, 1)))
     np.fill_diagonal(prior, 0.5)
+    prior = np.ones_like(prior) if uniform else prior
     cells = rng.standard_gamma(prior, (draws, classes, 2, 2) if several else (draws, classes, classes))
     if several:
         return [cells[..., 1, 1], cells[..., 1, :].sum(-1), cells[..., :, 1].sum(-1), cells.sum((-1, -2))]

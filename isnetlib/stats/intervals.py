@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-from scipy import stats as distributions
+from scipy.special import stdtrit
 from statsmodels.stats.proportion import proportion_confint
 
 LEVEL = 0.95
@@ -47,6 +47,11 @@ class Difference(NamedTuple):
     df: float = np.nan
 
 
+def t_quantile(df: float) -> float:
+    """Half the width of a 95 % interval in standard errors: Student's t, or the normal distribution for df infinite."""
+    return float(stdtrit(df, (1 + LEVEL) / 2))
+
+
 def average(estimates: Sequence[Estimate]) -> Estimate:
     """Mean of estimates on the same cases, as of several seeds; the parts stay paired case by case."""
     return Estimate(float(np.mean([e.value for e in estimates])), np.mean([e.parts for e in estimates], 0))
@@ -85,7 +90,7 @@ def mean_interval(estimate: Estimate, bounds: tuple[float, float] = (-np.inf, np
     n, half = len(estimate.parts), estimate.variance**0.5
     if n < 2 or not half > 1e-12:  # rounding of equal values
         return NO_INTERVAL
-    half *= distributions.t.ppf((1 + LEVEL) / 2, n - 1)
+    half *= t_quantile(n - 1)
     low, high = np.clip([estimate.value - half, estimate.value + half], *bounds)
     return Interval(float(low), float(high), "t over cases")
 
@@ -94,7 +99,7 @@ def _quantile(parts: np.ndarray) -> float:
     """t for a 95 % interval with the degrees of freedom of sum(parts^2)."""
     squares, fourths = (parts**2).sum(), (parts**4).sum()
     rest = fourths / squares**2 - 1 / len(parts)
-    return float(distributions.t.ppf((1 + LEVEL) / 2, max(2 / rest, 2) if rest > 1e-12 else np.inf))
+    return t_quantile(max(2 / rest, 2) if rest > 1e-12 else np.inf)
 
 
 def case_weights(groups: np.ndarray, rng: np.random.Generator, draws: int = DRAWS) -> np.ndarray:

@@ -1,9 +1,9 @@
 """Several seeds: their spread, and differences that allow for other seeds and other cases."""
 
 import numpy as np
-from scipy import stats as distributions
+from scipy.special import stdtr
 
-from isnetlib.stats.intervals import LEVEL, NO_INTERVAL, Difference, Interval
+from isnetlib.stats.intervals import NO_INTERVAL, Difference, Interval, t_quantile
 
 
 def seed_interval(values: np.ndarray, bounds: tuple[float, float] = (-np.inf, np.inf)) -> tuple[float, float, Interval]:
@@ -17,7 +17,7 @@ def seed_interval(values: np.ndarray, bounds: tuple[float, float] = (-np.inf, np
     sd = float(values.std(ddof=1))
     if sd < 1e-12:  # rounding of equal values
         return float(values.mean()), 0.0, NO_INTERVAL
-    half = distributions.t.ppf((1 + LEVEL) / 2, len(values) - 1) * sd / len(values) ** 0.5
+    half = t_quantile(len(values) - 1) * sd / len(values) ** 0.5
     low, high = np.clip([values.mean() - half, values.mean() + half], *bounds)
     return float(values.mean()), sd, Interval(float(low), float(high), "t over seeds")
 
@@ -35,7 +35,7 @@ def paired_over_seeds(a: np.ndarray, b: np.ndarray) -> Difference:
     if interval is NO_INTERVAL:
         p = 1.0 if mean == 0 else np.nan
     else:
-        p = float(2 * distributions.t.sf(abs(mean) / se, len(a) - 1))
+        p = float(2 * stdtr(len(a) - 1, -abs(mean) / se))
     return Difference(mean, interval.low, interval.high, name, p, "seeds", np.nan, se, len(a) - 1)
 
 
@@ -60,8 +60,8 @@ def two_level(a: np.ndarray, b: np.ndarray, case_variance: float, groups: int, l
     variance, df = _satterthwaite(parts)
     if np.isnan(df):  # nothing varies, or one case: only equality can be stated
         return Difference(difference, np.nan, np.nan, test, 1.0 if difference == 0 else np.nan, unit, *se)
-    half = distributions.t.ppf((1 + LEVEL) / 2, df) * variance**0.5
-    p = float(2 * distributions.t.sf(abs(difference) / variance**0.5, df))
+    half = t_quantile(df) * variance**0.5
+    p = float(2 * stdtr(df, -abs(difference) / variance**0.5))
     low, high = np.clip([difference - half, difference + half], -limit, limit)
     return Difference(difference, float(low), float(high), test, 1.0 if difference == 0 else p, unit, *se, df)
 
@@ -110,6 +110,6 @@ def over_seeds(values: np.ndarray, case_variance: float, groups: int, bounds: tu
     variance, df = _satterthwaite([(case_variance, groups - 1), (values.var(ddof=1) / len(values), len(values) - 1)])
     if np.isnan(df):
         return NO_INTERVAL
-    half = distributions.t.ppf((1 + LEVEL) / 2, df) * variance**0.5
+    half = t_quantile(df) * variance**0.5
     low, high = np.clip([values.mean() - half, values.mean() + half], *bounds)
     return Interval(float(low), float(high), "two-level t")
