@@ -113,10 +113,8 @@ def case_tests(y: np.ndarray, z: np.ndarray) -> Iterator[tuple[str, str, float]]
 
 def seed_tests(y: np.ndarray, z: np.ndarray) -> Iterator[tuple[str, str, float]]:
     """(measure, test, p) of the tests over seeds: z (2 S, n, K), the first half one method and the rest the other."""
-    estimates = {"accuracy": lambda p: stats.mean_estimate(stats.correct(y, p)), "macro_f1": None, "auc": None}
-    estimates |= {"macro_f1": lambda p: stats.f1_estimate(y, p), "auc": lambda p: stats.auc_estimate(y, p)}
-    for measure, estimate in estimates.items():
-        found = [estimate(one) for one in z]
+    for measure, estimate in stats.ESTIMATES.items():
+        found = [estimate(y, one) for one in z]
         a, b = found[: len(z) // 2], found[len(z) // 2 :]
         values = [e.value for e in a], [e.value for e in b]
         mean_a, mean_b = stats.average(a), stats.average(b)

@@ -44,7 +44,15 @@ from isnetlib.stats.intervals import (
 from isnetlib.stats.metrics import METRICS, accuracy, auc, check_scores, correct, macro_f1, mean, mean_estimate
 from isnetlib.stats.seeds import over_seeds, paired_over_seeds, seed_interval, two_level, two_level_bootstrap
 
+# A metric's value with one part a case: (labels, scores) -> Estimate.
+ESTIMATES = {
+    "accuracy": lambda y, p: mean_estimate(correct(y, p)),
+    "macro_f1": f1_estimate,
+    "auc": auc_estimate,
+}
+
 __all__ = [
+    "ESTIMATES",
     "DRAWS",
     "LEVEL",
     "METRICS",

@@ -1,11 +1,11 @@
 """What is said of several comparisons, and of the size of a difference: Holm, equivalence, what could be detected."""
 
 import numpy as np
-from scipy import stats as distributions
 from scipy.optimize import brentq
+from scipy.special import nctdtr, stdtr
 from statsmodels.stats.multitest import multipletests
 
-from isnetlib.stats.intervals import LEVEL
+from isnetlib.stats.intervals import t_quantile
 
 POWER = 0.8
 
@@ -29,9 +29,7 @@ def equivalence(difference: float, se: float, df: float, margin: float) -> float
         raise ValueError(f"the margin of equivalence must be above 0, found {margin}")
     if not se > 0 or np.isnan(df):
         return np.nan
-    return float(
-        max(distributions.t.sf((difference + margin) / se, df), distributions.t.cdf((difference - margin) / se, df))
-    )
+    return float(max(stdtr(df, -(difference + margin) / se), stdtr(df, (difference - margin) / se)))
 
 
 def detectable(se: float, df: float, power: float = POWER) -> float:
@@ -41,9 +39,9 @@ def detectable(se: float, df: float, power: float = POWER) -> float:
     if not se > 0 or np.isnan(df):
         return np.nan
     df = min(df, 1e6)  # the noncentral t has no infinite case
-    critical = distributions.t.ppf((1 + LEVEL) / 2, df)
+    critical = t_quantile(df)
 
-    def missing(shift: float) -> float:
-        return distributions.nct.sf(critical, df, shift) + distributions.nct.cdf(-critical, df, shift) - power
+    def missing(shift: float) -> float:  # the tail on the other side is below 1e-6 at such a power
+        return 1 - nctdtr(df, shift, critical) - power
 
-    return float(se * brentq(missing, 0.0, 4 * critical + 10, xtol=1e-9))
+    return float(se * brentq(missing, 0.0, 2 * critical + 5, xtol=1e-9))
