@@ -68,7 +68,7 @@ class Tested(NamedTuple):
         return names.in_order((m for scores in self.scores.values() for m in scores), names.METRIC_NAMES)
 
 
-def score(cases: runs.Cases, weights: np.ndarray, metric: str) -> dict[str, Score]:
+def score(cases: runs.Cases, weights: np.ndarray, metric: str = "") -> dict[str, Score]:
     """Every metric of the predictions: those of `stats.METRICS`, and the mean of each further number of a case. Values
     in the bootstrap draws: of every metric where patients have several cases, else of `metric` alone.
     """
@@ -100,11 +100,14 @@ def tested(found: list[runs.Run], selection: str) -> Iterator[Tested]:
         for name, path in runs.test_files(run, selection):
             paths.setdefault((run.experiment, name), {})[run.method, run.seed] = path
     for experiment in sorted({experiment for experiment, _ in paths}):
+        shared = None
         for name in names.in_order((n for e, n in paths if e == experiment), names.TEST_SET_NAMES):
             cases = {key: runs.read_cases(path) for key, path in paths[experiment, name].items()}
             cases = runs.aligned(cases, f"{experiment}, test set {name}")
             groups = next(iter(cases.values())).groups
-            weights, metric = stats.case_weights(groups, generator(experiment, *groups)), primary_metric(experiment)
+            if shared is None or not np.array_equal(groups, shared[0]):
+                shared = groups, stats.case_weights(groups, generator(experiment, *groups))
+            weights, metric = shared[1], primary_metric(experiment) if selection == "swapped" else ""
             scores = {key: score(one, weights, metric) for key, one in cases.items()}
             yield Tested(experiment, name, cases, scores, weights)
 
