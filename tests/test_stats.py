@@ -101,38 +101,6 @@ def test_clustered_cases_widen_the_interval():
     assert clustered / naive == pytest.approx(10**0.5, rel=0.1)
 
 
-def coverage(metric, draw, truth, studies=250, draws=500):
-    """Share of simulated studies whose bootstrap interval holds the truth."""
-    rng, hits = np.random.default_rng(0), 0
-    for _ in range(studies):
-        y, p = draw(rng)
-        weights = stats.case_weights(np.arange(len(y)), rng, draws)
-        low, high, _ = stats.bootstrap_interval(metric(y, p, weights))
-        hits += low <= truth <= high
-    return hits / studies
-
-
-def test_bootstrap_of_macro_f1_covers():
-    def draw(rng, n=200):
-        y = np.arange(n) % 3
-        said = np.where(rng.random(n) < 0.9 - 0.1 * y, y, (y + 1) % 3)
-        return y, np.eye(3)[said]
-
-    truth = stats.macro_f1(*draw(np.random.default_rng(1), n=600_000))
-    assert (
-        0.90 < coverage(stats.macro_f1, draw, truth) < 0.98
-    )  # 250 studies: 0.95 +- 0.03, and the bootstrap is a bit short
-
-
-def test_bootstrap_of_auc_covers():
-    def draw(rng, n=150):
-        y = np.arange(n) % 2
-        s = reference.norm.cdf(rng.normal(size=n) + 1.2 * y)
-        return y, np.stack([1 - s, s], 1)
-
-    assert 0.90 < coverage(stats.auc, draw, reference.norm.cdf(1.2 / 2**0.5)) < 0.98
-
-
 # ---- comparisons ----
 
 
