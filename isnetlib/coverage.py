@@ -67,7 +67,7 @@ def auc_intervals(y: np.ndarray, z: np.ndarray, weights: tuple, rng: np.random.G
     """The intervals of AUC that are judged, by name. The bootstrap takes long and is left to small samples."""
     estimate = stats.auc_estimate(y, z)
     found = {
-        "score, DeLong": stats.score_interval(estimate, "score, DeLong"),
+        "score, DeLong": stats.score_interval(estimate, "score, DeLong", stats.degrees(estimate.parts)),
         "DeLong": stats.mean_interval(estimate),
     }
     if len(y) <= 200:

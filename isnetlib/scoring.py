@@ -122,7 +122,8 @@ def interval(test: Tested, metric: str, scores: list[Score]) -> stats.Interval:
     if metric == "accuracy" and test.plain:
         return stats.wilson(estimate.value, scores[0].n)
     if metric in SCORE_INTERVALS:
-        return stats.score_interval(estimate, SCORE_INTERVALS[metric])
+        df = np.inf if metric == "macro_f1" else stats.degrees(estimate.parts)
+        return stats.score_interval(estimate, SCORE_INTERVALS[metric], df)
     return stats.mean_interval(estimate, names.BOUNDS.get(metric, (-np.inf, np.inf)))
 
 

@@ -53,13 +53,16 @@ def test_parts_of_a_mean():
 
 def test_score_interval_solves_wilsons_equation():
     found = stats.f1_estimate(*some_answers(100))
-    low, high, name = stats.score_interval(found, "score, jackknife")
     d2, d4 = (found.parts**2).sum(), (found.parts**4).sum()
-    t = reference.t.ppf(0.975, 2 * d2**2 / (d4 - d2**2 / 100))
+    df = 2 * d2**2 / (d4 - d2**2 / 100)
+    assert stats.degrees(found.parts) == pytest.approx(df) and stats.degrees(np.ones(5)) == np.inf
+    low, high, name = stats.score_interval(found, "score, jackknife", df)
+    t = reference.t.ppf(0.975, df)
     size = found.value * (1 - found.value) / found.variance
     for end in (low, high):
         assert (found.value - end) ** 2 == pytest.approx(t**2 * end * (1 - end) / size, rel=1e-9)
     assert low < found.value < high and name == "score, jackknife"
+    assert stats.score_interval(found, "s").high < high  # without df: the normal quantile
 
 
 def test_score_interval_without_an_error_counts_the_cases():
