@@ -22,6 +22,7 @@ from isnetlib.names import (
 )
 
 ALPHA = 0.05
+MAIN_TESTS = ("two-level t", "paired t over cases")  # one a pair; the others are second looks
 NOT_SHOWN = "no difference shown"
 NOT_DEFINED = "n/a"
 
@@ -174,7 +175,7 @@ def verdict(row: pd.Series) -> str:
 def main_comparisons(comparisons: pd.DataFrame, experiment: str) -> pd.DataFrame:
     """The comparisons of the primary metric over cases and seeds, without the further tests of the same pair."""
     rows = primary(comparisons, experiment)
-    return rows[~rows["test"].str.startswith("McNemar")]
+    return rows[rows["test"].isin(MAIN_TESTS)]
 
 
 def comparison_sentences(comparisons: pd.DataFrame, experiment: str) -> Iterator[str]:

@@ -112,6 +112,7 @@ BOUNDS = {
 
 # The primary comparison, named before any external test: this method against these five.
 PRIMARY_METHOD = "isnet_selective"
+EQUIVALENCE_MARGIN = 0.02  # of accuracy, macro F1, AUC or share: a method "matches" another to within two points
 RIVALS = ("standard", "multitask", "attention_gate", "gain_ext", "pipeline")
 UPPER_BOUNDS = ("oracle",)  # shown, but compared with nothing: they see at test time what no method is given
 

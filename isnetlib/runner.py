@@ -17,7 +17,8 @@ from isnetlib.provenance import PACKAGE, RUN_NOTEBOOKS
 from isnetlib.study import Run, StudyError, data_hashes, own_parameters, read_studies, resolve, run_states
 
 REPORT_NOTEBOOKS = ("30_heatmaps", "40_compare", "50_report")  # made from the runs' files alone
-MEASURED = {"60_cost": "tables/cost.csv"}  # a measurement of minutes is not repeated while the file it leaves is there
+# What takes minutes is not repeated while the file it leaves is there.
+MEASURED = {"60_cost": "tables/cost.csv", "70_coverage": "tables/coverage.csv"}
 
 
 def run_study(

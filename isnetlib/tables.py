@@ -13,44 +13,69 @@ import pandas as pd
 
 from isnetlib import names, runs, stats
 from isnetlib.files import write_atomically
-from isnetlib.scoring import Tested, compare, interval, mcnemar, tested
+from isnetlib.scoring import (
+    Tested,
+    case_variance,
+    cochran,
+    compare,
+    further,
+    generator,
+    interval,
+    posteriors,
+    tested,
+)
 
 KEY = "study experiment test_set".split()
 COLUMNS = {
     "metrics": [*KEY, *"method seed metric value low high n selection interval unit primary".split()],
     "seeds": [*KEY, *"method metric mean sd low high n selection interval unit primary".split()]
-    + "cases_low cases_high cases cases_interval cases_unit".split(),
+    + "cases_low cases_high cases cases_interval cases_unit both_low both_high both_interval".split()
+    + "se_cases se_seeds se_both".split(),
     "comparisons": [*KEY, *"metric a b difference low high test p p_holm family n unit primary".split()]
-    + "seeds_a seeds_b se_cases se_seeds".split(),
+    + "seeds_a seeds_b se_cases se_seeds df margin p_equivalent detectable probability".split(),
+    "intervals": [*KEY, *"method measure class value low high n seeds interval unit".split()],
+    "omnibus": [*KEY, *"metric test statistic df p n methods".split()],
+    "calibration": [*KEY, *"method bin confidence accuracy low high n seeds unit".split()],
     "tests": [*KEY, *"cases patients classes".split()],
     "runs": "study experiment method seed folder epoch_swapped epoch_internal seconds peak_mib parameters".split(),
 }
 COLUMNS["selection"] = COLUMNS["metrics"]
 COMPARED = [*stats.METRICS, "background_share"]
-UNROUNDED = {"p", "p_holm"}
+UNROUNDED = {"p", "p_holm", "p_equivalent"}
 COUNTS = {"patients", "epoch_swapped", "epoch_internal", "parameters"}  # whole numbers that may be missing
 TEXT = "option method metric a b test family unit selection interval folder classes variant network reason".split()
+TEXT += "methods measure class".split()
 
 
 def metric_rows(study: str, test: Tested, selection: str) -> Iterator[dict]:
     """One row a method, seed and metric, with the interval over cases."""
     for (method, seed), scores in test.scores.items():
         for metric in names.in_order(scores, names.METRIC_NAMES):
-            low, high, name = interval(test, metric, *scores[metric])
+            low, high, name = interval(test, metric, [scores[metric]])
             row = {"method": method, "seed": seed, "value": scores[metric].value, "low": low, "high": high}
             row |= {"n": scores[metric].n, "selection": selection, "interval": name, "unit": test.unit}
             yield _key(study, test, metric) | row
 
 
 def seed_rows(study: str, test: Tested) -> Iterator[dict]:
-    """One row a method and metric: the mean over seeds, its interval over seeds, and its interval over cases."""
+    """One row a method and metric: the mean over seeds with intervals over seeds, over cases, and over both."""
     for method in test.methods():
         for metric in test.metrics():
             if seeds := test.seeds(method, metric):
-                values, draws = [s.value for s in seeds], np.mean([s.draws for s in seeds], 0)
-                over_cases = interval(test, metric, float(np.mean(values)), draws, seeds[0].n)
+                values, over_cases = [s.value for s in seeds], interval(test, metric, seeds)
                 bounds = names.BOUNDS.get(metric, (-np.inf, np.inf))
-                yield _key(study, test, metric) | _seeds(test, method, values, bounds, over_cases, seeds[0].n)
+                row = _seeds(test, method, values, bounds, over_cases, seeds[0].n)
+                row |= _both(values, case_variance(test, seeds), test.groups, bounds)
+                if seeds[0].draws is not None:
+                    rng, draws = generator(test.experiment, test.name, method, metric), [s.draws for s in seeds]
+                    errors = stats.two_level_bootstrap(values, draws, test.groups, rng)
+                    row |= dict(zip(("se_cases", "se_seeds", "se_both"), errors, strict=True))
+                yield _key(study, test, metric) | row
+
+
+def _both(values: list[float], variance: float, groups: int, bounds: tuple) -> dict:
+    low, high, name = stats.over_seeds(values, variance, groups, bounds)
+    return {"both_low": low, "both_high": high, "both_interval": name}
 
 
 def gap_rows(study: str, biased: Tested, deceiving: Tested) -> Iterator[dict]:
@@ -58,12 +83,17 @@ def gap_rows(study: str, biased: Tested, deceiving: Tested) -> Iterator[dict]:
     metric = names.primary_metric(biased.experiment)
     for method in biased.methods():
         keys = [key for key in biased.scores if key[0] == method and key in deceiving.scores]
-        pairs = [(biased.scores[key][metric], deceiving.scores[key][metric]) for key in keys]
-        if pairs:
-            draws, values = np.mean([b.draws - d.draws for b, d in pairs], 0), [b.value - d.value for b, d in pairs]
-            over_cases = stats.bootstrap_interval(draws, f"bootstrap over {biased.unit}")
+        if keys:
+            pairs = [(biased.scores[key][metric], deceiving.scores[key][metric]) for key in keys]
+            values, over_cases = [b.value - d.value for b, d in pairs], _gap_interval(biased, deceiving, pairs)
             row = _seeds(biased, method, values, (-1, 1), over_cases, pairs[0][0].n)
             yield _key(study, biased, metric) | {"test_set": "gap"} | row
+
+
+def _gap_interval(biased: Tested, deceiving: Tested, pairs: list) -> stats.Interval:
+    """Over cases, by the bootstrap: the same cases with another mark share their draws, others are drawn apart."""
+    draws = np.mean([b.draws - d.draws for b, d in pairs], 0)
+    return stats.bootstrap_interval(draws, f"bootstrap over {biased.unit}")
 
 
 def _key(study: str, test: Tested, metric: str) -> dict:
@@ -79,7 +109,7 @@ def _seeds(test: Tested, method: str, values: list, bounds: tuple, over_cases: s
     return row | {"cases_unit": test.unit}
 
 
-def comparison_rows(study: str, test: Tested) -> Iterator[dict]:
+def comparison_rows(study: str, test: Tested, drawn: dict) -> Iterator[dict]:
     """The primary method against every other one but upper bounds, on the same cases; Holm within the rivals, one
     family a metric.
     """
@@ -92,16 +122,81 @@ def comparison_rows(study: str, test: Tested) -> Iterator[dict]:
         holm = dict(zip(family, stats.holm([found[b].p for b in family]), strict=True))
         for b in others:
             label = "/".join((test.experiment, test.name, metric)) if b in family else ""
-            yield _comparison(study, test, metric, b, found[b]) | {"p_holm": holm.get(b, np.nan), "family": label}
-        for b in others if metric == "accuracy" and test.plain else []:
-            yield _comparison(study, test, metric, b, mcnemar(test, a, b)) | {"p_holm": np.nan, "family": ""}
+            row = _comparison(study, test, metric, b, found[b]) | {"p_holm": holm.get(b, np.nan), "family": label}
+            if metric == "macro_f1":
+                row["probability"] = stats.probability_better(*(drawn[method][metric] for method in (a, b)))
+            yield row
+        for b in others:
+            for look in further(test, metric, a, b):
+                yield _comparison(study, test, metric, b, look) | {"p_holm": np.nan, "family": ""}
 
 
 def _comparison(study: str, test: Tested, metric: str, b: str, found: stats.Difference) -> dict:
     a, unit = names.PRIMARY_METHOD, found.unit.replace("cases", test.unit)
     row = {"a": a, "b": b, "n": test.seeds(b, metric)[0].n} | found._asdict() | {"unit": unit}
     row |= {"seeds_a": len(test.seeds(a, metric)), "seeds_b": len(test.seeds(b, metric))}
-    return _key(study, test, metric) | row
+    se, margin = np.nansum([found.se_cases**2, found.se_seeds**2]) ** 0.5, names.EQUIVALENCE_MARGIN
+    row |= {"margin": margin, "p_equivalent": stats.equivalence(found.difference, se, found.df, margin)}
+    return _key(study, test, metric) | row | {"detectable": stats.detectable(se, found.df)}
+
+
+def interval_rows(study: str, test: Tested, drawn: dict) -> Iterator[dict]:
+    """Further measures of each method, mean over seeds, with 95 % intervals over cases: posteriors of macro F1 and of
+    every class's F1, precision, recall and specificity; what `stats` has for clinical tasks, by the bootstrap.
+    """
+    y, classes = test.any.y, test.any.classes
+    posterior = "Bayesian bootstrap over patients, shortest" if test.any.clustered else "posterior, shortest"
+    for method in test.methods():
+        scores = test.predictions(method)
+        key = _key(study, test, "") | {"method": method, "n": len(y), "seeds": len(scores), "unit": test.unit}
+        value = float(np.mean([s.value for s in test.seeds(method, "macro_f1")]))
+        yield key | _measure("macro_f1", "", value, stats.shortest(drawn[method]["macro_f1"], posterior))
+        values = [stats.class_measures(y, p) for p in scores]
+        for name in values[0]:
+            for k in np.flatnonzero((y if y.ndim == 2 else y[:, None] == np.arange(len(classes))).any(0)):
+                found = stats.shortest(drawn[method][name][:, k], posterior)
+                yield key | _measure(name, classes[k], float(np.mean([v[name][k] for v in values])), found)
+        for name, measure in _clinical(test).items():
+            draws = np.mean([measure(y, p, test.weights) for p in scores], 0)
+            found = stats.bootstrap_interval(draws, f"bootstrap over {test.unit}")
+            yield key | _measure(name, "", float(np.mean([measure(y, p) for p in scores])), found)
+
+
+def _measure(name: str, label: str, value: float, interval: stats.Interval) -> dict:
+    low, high, kind = interval
+    return {"measure": name, "class": label, "value": value, "low": low, "high": high, "interval": kind}
+
+
+def _clinical(test: Tested) -> dict:
+    """Measures by name: of calibration where scores are probabilities, of a positive class where there is one."""
+    found = {}
+    if _probabilities(test):
+        found["calibration_error"] = stats.expected_calibration_error
+    if test.any.y.ndim == 2 or len(test.any.classes) == 2:
+        found["average_precision"] = stats.average_precision
+        found["sensitivity_at_95_specificity"] = stats.sensitivity_at_specificity
+    return found
+
+
+def _probabilities(test: Tested) -> bool:
+    return all(cases.p.min() >= 0 and cases.p.max() <= 1 + 1e-6 for cases in test.cases.values())
+
+
+def omnibus_rows(study: str, test: Tested) -> Iterator[dict]:
+    """Cochran's Q of all methods together, where cases are independent and have one label."""
+    methods = [m for m in test.methods() if m not in names.UPPER_BOUNDS]
+    if test.plain and len(methods) > 1:
+        statistic, df, p = cochran(test, methods)
+        row = {"test": "Cochran's Q, on seed-averaged scores", "statistic": statistic, "df": df, "p": p}
+        yield _key(study, test, "accuracy") | row | {"n": len(test.any.ids), "methods": " ".join(methods)}
+
+
+def calibration_rows(study: str, test: Tested) -> Iterator[dict]:
+    """The reliability curve of each method, all seeds together, a row a bin."""
+    for method in test.methods() if _probabilities(test) else []:
+        scores = test.predictions(method)
+        for row in stats.reliability(test.any.y, scores, test.weights).to_dict("records"):
+            yield _key(study, test, "") | {"method": method, "seeds": len(scores), "unit": test.unit} | row
 
 
 def tested_row(study: str, test: Tested) -> dict:
@@ -122,7 +217,7 @@ def run_row(study: Path, run: runs.Run) -> dict:
 
 
 def build(study: Path) -> dict[str, pd.DataFrame]:
-    """All tables of results/<study> by name: metrics, selection, seeds, comparisons, tests, runs.
+    """All tables of results/<study> by name: those of `COLUMNS`.
 
     FileNotFoundError where no run is finished; ValueError, naming the file, where predictions are not as they must be.
     """
@@ -134,7 +229,11 @@ def build(study: Path) -> dict[str, pd.DataFrame]:
     for test in tested(found, "swapped"):
         rows["metrics"] += metric_rows(study.name, test, "swapped")
         rows["seeds"] += seed_rows(study.name, test)
-        rows["comparisons"] += comparison_rows(study.name, test)
+        drawn = posteriors(test)
+        rows["comparisons"] += comparison_rows(study.name, test, drawn)
+        rows["intervals"] += interval_rows(study.name, test, drawn)
+        rows["omnibus"] += omnibus_rows(study.name, test)
+        rows["calibration"] += calibration_rows(study.name, test)
         rows["tests"].append(tested_row(study.name, test))
         if test.name == "biased":
             biased[test.experiment] = test

@@ -26,6 +26,7 @@ def test_all_notebooks_are_there():
         "40_compare",
         "50_report",
         "60_cost",
+        "70_coverage",
     ]
     assert set(wanted) <= set(NAMES)
 
@@ -56,7 +57,7 @@ def test_the_smoke_study_runs_from_training_to_the_report(smoke):
     assert set(metrics["test_set"]) >= {"biased", "unbiased", "random", "deceiving"} and set(metrics["method"]) == set(
         states["method"]
     )
-    for table in ("seeds", "comparisons", "selection", "cost"):
+    for table in ("seeds", "comparisons", "selection", "intervals", "cost", "coverage"):
         assert len(pd.read_csv(smoke / "smoke" / "tables" / f"{table}.csv")), table
     report = (smoke / "smoke" / "report.html").read_text()
     assert all(method in report for method in ("Standard classifier", "ISNet selective")) and "base64" in report

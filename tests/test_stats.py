@@ -2,8 +2,11 @@
 
 import numpy as np
 import pytest
+from mlxtend.evaluate import cochrans_q
 from scipy import stats as reference
 from sklearn.metrics import accuracy_score, f1_score, roc_auc_score
+from statsmodels.stats.power import TTestPower
+from statsmodels.stats.weightstats import ttost_paired
 
 from isnetlib import stats
 
@@ -96,38 +99,6 @@ def test_clustered_cases_widen_the_interval():
         np.std(stats.mean(values, stats.case_weights(groups, rng))) for groups in (patients, np.arange(400))
     )
     assert clustered / naive == pytest.approx(10**0.5, rel=0.1)
-
-
-def coverage(metric, draw, truth, studies=250, draws=500):
-    """Share of simulated studies whose bootstrap interval holds the truth."""
-    rng, hits = np.random.default_rng(0), 0
-    for _ in range(studies):
-        y, p = draw(rng)
-        weights = stats.case_weights(np.arange(len(y)), rng, draws)
-        low, high, _ = stats.bootstrap_interval(metric(y, p, weights))
-        hits += low <= truth <= high
-    return hits / studies
-
-
-def test_bootstrap_of_macro_f1_covers():
-    def draw(rng, n=200):
-        y = np.arange(n) % 3
-        said = np.where(rng.random(n) < 0.9 - 0.1 * y, y, (y + 1) % 3)
-        return y, np.eye(3)[said]
-
-    truth = stats.macro_f1(*draw(np.random.default_rng(1), n=600_000))
-    assert (
-        0.90 < coverage(stats.macro_f1, draw, truth) < 0.98
-    )  # 250 studies: 0.95 +- 0.03, and the bootstrap is a bit short
-
-
-def test_bootstrap_of_auc_covers():
-    def draw(rng, n=150):
-        y = np.arange(n) % 2
-        s = reference.norm.cdf(rng.normal(size=n) + 1.2 * y)
-        return y, np.stack([1 - s, s], 1)
-
-    assert 0.90 < coverage(stats.auc, draw, reference.norm.cdf(1.2 / 2**0.5)) < 0.98
 
 
 # ---- comparisons ----
@@ -262,3 +233,98 @@ def test_values_that_are_missing_are_left_out():
 def test_mcnemar_needs_the_same_cases():
     with pytest.raises(ValueError, match="same cases"):
         stats.mcnemar(np.ones(3), np.ones(4))
+
+
+def test_mcnemar_takes_right_and_wrong_alone():
+    with pytest.raises(ValueError, match="1 \\(right\\) or 0 \\(wrong\\).*NaN"):
+        stats.mcnemar(np.array([1, np.nan]), np.ones(2))
+
+
+def test_mcnemar_of_many_cases_is_chi_squared():
+    a, b = np.repeat([1, 0], [10_300, 9_900]), np.repeat([0, 1], [10_300, 9_900])
+    found = stats.mcnemar(a, b)
+    assert found.test == "McNemar, chi-squared"
+    assert found.p == pytest.approx(reference.chi2.sf(400**2 / 20_200, 1), rel=1e-9)
+
+
+def test_cochran_by_hand():
+    """Right answers 5, 5, 1 of three methods on 6 cases: Q = 2 (3 * 51 - 11^2) / (3 * 11 - 23) = 6.4, p = exp(-3.2)."""
+    right = np.array([[1, 1, 0], [1, 1, 0], [1, 0, 0], [1, 1, 1], [0, 1, 0], [1, 1, 0]])
+    assert stats.cochran(right) == pytest.approx((6.4, 2, 0.0407622), abs=1e-7)
+
+
+def test_cochran_agrees_with_mlxtend():
+    rng = np.random.default_rng(0)
+    right = rng.random((80, 4)) < (0.6, 0.7, 0.8, 0.7)
+    theirs = cochrans_q(np.ones(80), *right.T.astype(float))
+    assert stats.cochran(right)[::2] == pytest.approx(theirs, rel=1e-10)
+
+
+def test_cochran_of_degenerate_input():
+    assert stats.cochran(np.ones((5, 3))) == (0.0, 2, 1.0)
+    with pytest.raises(ValueError, match="two methods"):
+        stats.cochran(np.ones((5, 1)))
+    with pytest.raises(ValueError, match="NaN"):
+        stats.cochran(np.array([[1, np.nan], [0, 1]]))
+
+
+# ---- equivalence, what could be detected, seeds ----
+
+
+def test_equivalence_agrees_with_statsmodels():
+    rng = np.random.default_rng(0)
+    a = rng.normal(0.9, 0.05, 12)
+    b = a + rng.normal(0.005, 0.03, 12)
+    found = stats.equivalence(float((a - b).mean()), float(reference.sem(a - b)), 11, 0.02)
+    assert found == pytest.approx(ttost_paired(a, b, -0.02, 0.02)[0], rel=1e-9)
+    assert stats.equivalence(0.0, 0.01, np.inf, 0.02) == pytest.approx(0.0227501, abs=1e-7)  # z = 2
+    assert np.isnan(stats.equivalence(0.0, 0.0, 5, 0.02))
+    with pytest.raises(ValueError, match="above 0"):
+        stats.equivalence(0.0, 0.1, 5, 0.0)
+
+
+@pytest.mark.parametrize("n", [5, 20, 200])
+def test_detectable_agrees_with_statsmodels(n):
+    effect = TTestPower().solve_power(nobs=n, alpha=0.05, power=0.8)
+    assert stats.detectable(n**-0.5, n - 1) == pytest.approx(effect, rel=1e-4)
+
+
+def test_detectable_of_a_normal_test():
+    assert stats.detectable(1.0, np.inf) == pytest.approx(1.959964 + 0.841621, abs=1e-4)
+    assert np.isnan(stats.detectable(np.nan, 5)) and np.isnan(stats.detectable(1.0, np.nan))
+
+
+def test_seeds_in_pairs_are_the_paired_t_test():
+    a, b = [0.91, 0.95, 0.96], [0.88, 0.95, 0.90]
+    found, theirs = stats.paired_over_seeds(a, b), reference.ttest_rel(a, b)
+    assert found.p == pytest.approx(theirs.pvalue, rel=1e-9) and found.unit == "seeds"
+    assert (found.low, found.high) == pytest.approx(tuple(theirs.confidence_interval()), rel=1e-9)
+    assert stats.paired_over_seeds(a, a).p == 1 and np.isnan(stats.paired_over_seeds([1], [0]).p)
+    with pytest.raises(ValueError, match="as many values"):
+        stats.paired_over_seeds(a, b[:2])
+
+
+def test_two_level_bootstrap_separates_seeds_from_cases():
+    """Right answers of 6 networks on 400 cases; the parts of the error are those that were put in."""
+    rng, seeds, n = np.random.default_rng(0), 6, 400
+    case, seed, both = rng.normal(0, 1, n), rng.normal(0, 0.1, (seeds, 1)), rng.normal(0, 0.5, (seeds, n))
+    x = case + seed + both
+    draws = np.stack([stats.mean(one, stats.case_weights(np.arange(n), np.random.default_rng(1), 4000)) for one in x])
+    cases, over_seeds, total = stats.two_level_bootstrap(x.mean(1), draws, n, rng)
+    assert cases == pytest.approx(x.mean(0).std(ddof=1) / n**0.5, rel=0.05)
+    assert over_seeds == pytest.approx(x.mean(1).std(ddof=1) / seeds**0.5, rel=1e-9)
+    # noise between seed and case is in both terms, and in the whole a second time through the seeds' draws
+    assert total**2 == pytest.approx(cases**2 + over_seeds**2, rel=0.15)
+    one = stats.two_level_bootstrap(x[:1].mean(1), draws[:1], n, rng)
+    assert np.isnan(one[1]) and one[0] == one[2]
+    assert np.isnan(stats.two_level_bootstrap([0.5], np.full((1, 4), np.nan), 5, rng)).all()
+
+
+def test_over_seeds_allows_for_both():
+    values, bounds = [0.90, 0.94, 0.92], (0, 1)
+    apart = stats.seed_interval(values, bounds)[2]
+    assert stats.over_seeds(values, 0.0, 100, bounds)[:2] == pytest.approx(apart[:2])
+    low, high, name = stats.over_seeds(values, 0.02**2, 100, bounds)
+    assert low < apart.low + 0.01 and name == "two-level t" and high <= 1
+    assert stats.over_seeds([0.9], 0.1, 100, bounds).name == "none"
+    assert stats.over_seeds([0.9, 0.9], 0.0, 100, bounds).name == "none"

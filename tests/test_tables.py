@@ -97,11 +97,11 @@ def test_gap_is_biased_minus_deceiving(frames):
 
 def test_test_sets_of_the_same_cases_share_their_draws(study):
     found = {test.name: test for test in scoring.tested(runs.find_runs(study), "swapped")}
-    one, other = (test.scores["standard", 0]["background_share"].draws for test in found.values())
+    weights = [test.weights for test in found.values()]
+    assert len(weights) == 2 and np.array_equal(*weights)
     values = [test.cases["standard", 0].values["background_share"] for test in found.values()]
-    assert np.corrcoef(one, other)[0, 1] == pytest.approx(np.corrcoef(values)[0, 1], abs=0.08)
-    same = [test.scores["standard", 0]["chance_share"].draws for test in found.values()]
-    assert np.array_equal(*same)
+    parts = [test.scores["standard", 0]["background_share"].estimate.parts for test in found.values()]
+    assert np.corrcoef(parts)[0, 1] == pytest.approx(np.corrcoef(values)[0, 1], abs=1e-6)
 
 
 def test_comparisons_name_primary_family_and_tests(frames):
@@ -111,7 +111,7 @@ def test_comparisons_name_primary_family_and_tests(frames):
     assert set(planned["b"]) <= set(names.RIVALS) and not planned["test"].str.startswith("McNemar").any()
     assert (planned["family"] == planned[["experiment", "test_set", "metric"]].agg("/".join, axis=1)).all()
     assert rows[rows["b"] == "isnet_original"][["family", "p_holm"]].isna().all(axis=None)
-    assert rows["difference"].between(-1, 1).all() and set(rows["unit"]) == {"cases", "cases x seeds"}
+    assert rows["difference"].between(-1, 1).all() and set(rows["unit"]) == {"cases", "cases x seeds", "seeds"}
 
 
 def test_holm_within_each_family(frames):
@@ -126,6 +126,72 @@ def test_differences_are_of_the_means(frames):
     for _, row in frames["comparisons"].query("test == 'two-level t'").iterrows():
         a, b = (means[row["test_set"], row[side], row["metric"]] for side in "ab")
         assert row["difference"] == pytest.approx(a - b, abs=3e-6)
+
+
+def test_second_looks_are_named_and_exploratory(frames):
+    rows = frames["comparisons"]
+    looks = {
+        "accuracy": {"two-level t", "McNemar, exact, on seed-averaged scores", "paired t over seeds"},
+        "auc": {"two-level t", "DeLong, on seed-averaged scores", "paired t over seeds"},
+        "macro_f1": {"two-level t", "paired t over seeds"},
+        "background_share": {"two-level t", "paired t over seeds"},
+    }
+    assert {metric: set(own["test"]) for metric, own in rows.groupby("metric")} == looks
+    assert rows.loc[rows["test"] != "two-level t", ["family", "p_holm"]].isna().all(axis=None)
+    assert (rows.loc[rows["p_equivalent"] < 0.05, "difference"].abs() < rows["margin"].iloc[0]).all()
+    assert (rows["detectable"].dropna() > 0).all() and len(rows["detectable"].dropna())
+
+
+def test_delong_and_cochran_are_of_one_vote_a_method(study, frames):
+    test = next(t for t in scoring.tested(runs.find_runs(study), "swapped") if t.name == "deceiving")
+    vote = {method: np.mean([test.cases[method, seed].p for seed in (0, 1, 2)], 0) for method in METHODS}
+    a, b = (stats.auc_estimate(test.any.y, vote[method]) for method in ("isnet_selective", "standard"))
+    rows = frames["comparisons"].query("test_set == 'deceiving' and b == 'standard'")
+    row = rows[rows["test"].str.startswith("DeLong")].iloc[0]
+    assert row["p"] == pytest.approx(stats.delong(a, b).p) and row["difference"] == pytest.approx(
+        a.value - b.value, abs=1e-6
+    )
+    right = np.stack([stats.correct(test.any.y, vote[method]) for method in METHODS], 1)
+    row = frames["omnibus"].query("test_set == 'deceiving'").iloc[0]
+    assert row["p"] == pytest.approx(stats.cochran(right)[2]) and row["methods"].split() == list(METHODS)
+
+
+def test_probability_agrees_with_the_difference(frames):
+    rows = frames["comparisons"].query("metric == 'macro_f1' and test == 'two-level t'")
+    assert rows["probability"].between(0, 1).all() and rows["probability"].notna().all()
+    clear = rows[rows["difference"].abs() > 0.2]
+    assert len(clear) and (clear["probability"].round() == (clear["difference"] > 0)).all()
+
+
+def test_intervals_hold_every_class_and_measure(study, frames):
+    rows = frames["intervals"].query("test_set == 'deceiving' and method == 'multitask'")
+    assert set(rows["measure"]) == {"macro_f1", "f1", "precision", "recall", "specificity", "calibration_error"}
+    recall = rows.query("measure == 'recall'").set_index("class")
+    predicted = [pd.read_csv(predictions_of(study, "multitask", seed, "deceiving")) for seed in (0, 1, 2)]
+    for k, name in enumerate(CLASSES):
+        own = [one[one["y"] == k] for one in predicted]
+        expected = np.mean([(one.filter(like="p_").to_numpy().argmax(1) == k).mean() for one in own])
+        assert recall.loc[name, "value"] == pytest.approx(expected, abs=1e-6)
+        assert recall.loc[name, "low"] < expected < recall.loc[name, "high"]
+    means = frames["seeds"].query("metric == 'macro_f1'").set_index(["test_set", "method"])["mean"]
+    macro = frames["intervals"].query("measure == 'macro_f1'").set_index(["test_set", "method"])["value"]
+    assert macro.to_numpy() == pytest.approx(means[macro.index].to_numpy(), abs=2e-6)
+
+
+def test_clinical_measures_of_two_classes(small):
+    built = tables.build(small)
+    assert {"average_precision", "sensitivity_at_95_specificity"} <= set(built["intervals"]["measure"])
+    curve = built["calibration"].groupby("method")["n"].sum()
+    assert (curve == 60).all()  # 30 cases, two seeds
+
+
+def test_errors_of_seeds_and_cases_are_apart(frames):
+    rows = frames["seeds"].query("primary and test_set != 'gap'")
+    assert rows["se_seeds"].to_numpy() == pytest.approx((rows["sd"] / 3**0.5).to_numpy(), abs=1e-5)
+    assert (rows["se_both"] >= rows["se_cases"]).all() and (rows["se_both"] > rows["se_cases"]).any()
+    inside = rows[(rows["both_low"] > 0) & (rows["both_high"] < 1)]  # not cut at the bounds
+    errors = (inside["se_cases"] ** 2 + inside["se_seeds"] ** 2) ** 0.5
+    assert len(inside) and ((inside["both_high"] - inside["both_low"]) / 2 > 1.9 * errors).all()
 
 
 def test_rebuilt_tables_are_the_same_bytes(study, frames, tmp_path):
@@ -155,7 +221,13 @@ def test_patients_are_the_unit_where_they_repeat(tmp_path):
     built = tables.build(study)
     assert set(built["metrics"]["unit"]) == {"patients"}
     assert set(built["metrics"].query("metric == 'accuracy'")["interval"]) == {"bootstrap over patients"}
-    assert set(built["comparisons"]["unit"]) == {"patients x seeds"}  # McNemar's test would need independent cases
+    tests = {"two-level t": "patients x seeds", "paired t over seeds": "seeds"}  # others need independent cases
+    assert dict(zip(built["comparisons"]["test"], built["comparisons"]["unit"], strict=True)) == tests
+    assert set(built["intervals"]["interval"]) == {
+        "Bayesian bootstrap over patients, shortest",
+        "bootstrap over patients",
+    }
+    assert built["omnibus"].empty
     assert set(built["metrics"][built["metrics"]["primary"]]["metric"]) == {"macro_f1"}
     assert built["tests"]["patients"].tolist() == [20]
 
@@ -234,7 +306,7 @@ def test_several_labels_and_single_outputs(tmp_path):
     cases = runs.read_cases(tmp_path / "several.csv")
     assert cases.y.shape == cases.p.shape == (20, 2) and cases.classes == ["smile", "hat"]
     weights = stats.case_weights(cases.groups, np.random.default_rng(0), draws=10)
-    scored = scoring.score(cases, weights)
+    scored = scoring.score(cases, weights, "auc")
     assert list(scored) == list(stats.METRICS) and scored["auc"].draws.shape == (10,)
     assert scored["auc"].value == pytest.approx(roc_auc_score(cases.y, cases.p))
     single = several[["id", "patient"]].assign(y=several["y_hat"], p_hat=rng.random(20))
