@@ -2,13 +2,19 @@
 
 import inspect
 
-from isnetlib.data import digits, folder
+from isnetlib.data import digits, faces_sim, films_sim, folder
 from isnetlib.data.images import Experiment, Images
 from isnetlib.data.swap import swap_backgrounds
 
 __all__ = ["EXPERIMENTS", "Experiment", "Images", "load", "swap_backgrounds"]
 
-EXPERIMENTS = {"digits": digits.load, "folder": folder.load}
+EXPERIMENTS = {
+    "digits": digits.load,
+    "folder": folder.load,
+    "tuberculosis_sim": films_sim.load_tuberculosis,
+    "covid_sim": films_sim.load_covid,
+    "faces_sim": faces_sim.load,
+}
 
 
 def load(name: str, **options) -> Experiment:

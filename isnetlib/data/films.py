@@ -127,7 +127,11 @@ def body(x: np.ndarray, y: np.ndarray, a: dict) -> np.ndarray:
 def bones(x: np.ndarray, y: np.ndarray, a: dict) -> np.ndarray:
     """Brightness that ribs, clavicles and spine add: posterior ribs fall to the side, anterior ones rise."""
     s = np.abs(x)
-    cage = step(a["width"] + 0.06 - s, 0.06) * step(y - a["apex"] + 0.05, 0.1) * step(a["dome"] + 0.15 + a["depth"] * s - y, 0.25)
+    cage = (
+        step(a["width"] + 0.06 - s, 0.06)
+        * step(y - a["apex"] + 0.05, 0.1)
+        * step(a["dome"] + 0.15 + a["depth"] * s - y, 0.25)
+    )
     posterior = np.cos(2 * np.pi * ((y - 0.35 * np.sqrt(s + 0.01) + 0.5 * s * s) / a["ribs"] + a["rib_phase"]))
     anterior = np.cos(2 * np.pi * ((y + 0.45 * (a["width"] - s) ** 2 - 0.55 * s) / (1.15 * a["ribs"]) + a["rib_phase"]))
     ribs = np.clip(posterior - 0.2, 0, None) + 0.6 * np.clip(anterior - 0.35, 0, None) * step(s - 0.3, 0.1)
@@ -164,7 +168,9 @@ def add_findings(patients: Patients, kinds, strength: float, rng: np.random.Gene
         part = Patients(*(value[rows] for value in patients[:-1]), take(patients.anatomy, rows))
         opacity[rows] = draw(part, u[rows], noise[rows])
     opacity *= strength * (0.4 + 0.6 * u[:, 0, 7, None, None])
-    opacity += (u[:, 1, 7] < 1 / 3)[:, None, None] * _blob(patients, *_place(patients, u[:, 7], (0.1, 0.9)), 0.025) * 0.2
+    opacity += (
+        (u[:, 1, 7] < 1 / 3)[:, None, None] * _blob(patients, *_place(patients, u[:, 7], (0.1, 0.9)), 0.025) * 0.2
+    )
     return patients.film + patients.mask * opacity * np.clip(patients.inside / EDGE, 0, 1)
 
 
@@ -229,11 +235,15 @@ def apply_look(film: np.ndarray, mask: np.ndarray, look: Look, u: np.ndarray) ->
     """
     size = film.shape[1]
     near = gaussian_filter(mask.astype(np.float32), (0, 0.02 * size, 0.02 * size))
-    contrast, level = (low + (high - low) * u[:, k, None, None] for k, (low, high) in enumerate((look.contrast, look.level)))
+    contrast, level = (
+        low + (high - low) * u[:, k, None, None] for k, (low, high) in enumerate((look.contrast, look.level))
+    )
     changed = film + np.clip(1 - 2 * near, 0, 1) * (level + (contrast - 1) * film)
     x, y = grid(size)
     for k, edge in enumerate("lrtb"):
-        breadth = (look.breadth[0] + (look.breadth[1] - look.breadth[0]) * u[:, 2 + k, None, None]) * (edge in look.edges)
+        breadth = (look.breadth[0] + (look.breadth[1] - look.breadth[0]) * u[:, 2 + k, None, None]) * (
+            edge in look.edges
+        )
         distance = {"l": x + 1, "r": 1 - x, "t": y + 1, "b": 1 - y}[edge]
         changed = np.where(distance < breadth, look.border, changed)
     _mark(changed, look, u[:, 6:])

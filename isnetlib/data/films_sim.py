@@ -27,7 +27,7 @@ CHUNK = 60  # films drawn at once, each chunk from its own seed; a multiple of e
 def load_tuberculosis(
     size: int = 64,
     rho: float = 1.0,
-    strength: float = 0.25,
+    strength: float = 0.13,
     data_seed: int = 0,
     train_size: int = 1000,
     validation_size: int = 300,
@@ -64,7 +64,7 @@ def load_tuberculosis(
 def load_covid(
     size: int = 64,
     rho: float = 1.0,
-    strength: float = 0.25,
+    strength: float = 0.20,
     data_seed: int = 0,
     train_size: int = 1200,
     validation_size: int = 300,
