@@ -32,8 +32,8 @@ FACE = {
     "nose": (0.13, 0.19),
     "mouth_y": (0.27, 0.33),
     "mouth": (0.11, 0.17),
-    "curl": (-0.025, 0.015),  # by which the corners of the mouth rise at rest
-    "smile": (0.025, 0.07),  # by which a smile lifts them
+    "curl": (-0.020, 0.010),  # by which the corners of the mouth rise at rest
+    "smile": (0.05, 0.10),  # by which a smile lifts them
     "skin": (0.0, 1.0),
     "iris": (0.0, 1.0),
     "hair": (0.0, 1.0),
@@ -63,10 +63,11 @@ def draw_faces(attributes: np.ndarray, pattern: np.ndarray, size: int, rng: np.r
     ears, without hair, neck and what is worn. What is drawn of `rng` does not depend on attributes and patterns.
     """
     n = len(attributes)
-    a, colours, shapes = uniform(rng, n, FACE), 0.15 + 0.7 * rng.random((n, 5, 3)), rng.random((n, SHAPES, 8))
+    a, colours = uniform(rng, n, FACE), 0.15 + 0.7 * rng.random((n, 5, 3), dtype=np.float32)
+    shapes = rng.random((n, SHAPES, 8), dtype=np.float32)
     fine, coarse = smooth_noise(rng, n, size, 1.5 / size), smooth_noise(rng, n, size, 0.15)
     x, y = _head_coordinates(size, a)
-    has = {name: attributes[:, k, None, None] for k, name in enumerate(INSIDE + OUTSIDE)}
+    has = {name: attributes[:, k, None, None].astype(np.float32) for k, name in enumerate(INSIDE + OUTSIDE)}
     inside = np.maximum(outline(x, y, a), ears(x, y, a))
     hair_colour = _hair_colour(a)
     behind = clutter(size, colours, shapes, coarse)
@@ -101,18 +102,19 @@ def paint(canvas: np.ndarray, alpha: np.ndarray, colour) -> np.ndarray:
     """`canvas` (N, 3, H, W) covered by a colour, (3,) or (N, 3) or (N, 3, H, W), with the opacity alpha (N, H, W)."""
     colour = np.asarray(colour, dtype=np.float32)
     colour = colour.reshape(*colour.shape, 1, 1) if colour.ndim < 3 else colour
-    return canvas + alpha[:, None].astype(np.float32) * (colour - canvas)
+    return canvas + alpha[:, None].astype(np.float32, copy=False) * (colour - canvas)
 
 
 def _between(share, *colours):
     """Colours (N, 3) along a palette; share (N, 1, 1) in [0, 1]."""
     at = np.linspace(0, 1, len(colours))
-    return np.stack([np.interp(share[:, 0, 0], at, channel) for channel in zip(*colours, strict=True)], axis=1)
+    channels = [np.interp(share[:, 0, 0], at, channel) for channel in zip(*colours, strict=True)]
+    return np.stack(channels, axis=1).astype(np.float32)
 
 
 def _hair_colour(a):
     dark = _between(a["hair"], (0.06, 0.05, 0.05), (0.28, 0.17, 0.10), (0.62, 0.47, 0.28), (0.62, 0.60, 0.58))
-    return np.clip(dark + 0.12 * a["hair_red"][:, 0] * np.array([1.0, 0.2, -0.3]), 0, 1)
+    return np.clip(dark + 0.12 * a["hair_red"][:, 0] * np.array([1.0, 0.2, -0.3], dtype=np.float32), 0, 1)
 
 
 # --- the face
@@ -147,7 +149,7 @@ def paint_eyes(canvas, u, y, a, hair_colour, edge):
 
 def paint_mouth(canvas, u, y, a, is_open, smiles, skin, edge):
     """Lips along a curve that a smile bends up and widens; between them, if open, the dark of the mouth and teeth."""
-    half = a["mouth"] * (1 + 0.2 * smiles)
+    half = a["mouth"] * (1 + 0.3 * smiles)
     bend = (a["smile"] * smiles + a["curl"]) * (u / half) ** 2
     v = y - a["mouth_y"] + bend
     within = np.clip(1 - (u / half) ** 2, 0, 1)
@@ -161,7 +163,7 @@ def paint_mouth(canvas, u, y, a, is_open, smiles, skin, edge):
     canvas = paint(canvas, dark, (0.22, 0.05, 0.06))
     canvas = paint(canvas, dark * step(-v - 0.2 * gap, edge), (0.92, 0.90, 0.85))
     crease = np.exp(-(((np.abs(u) - half - 0.05) / 0.015) ** 2)) * step(0.07 - np.abs(v + 0.04), 0.04)
-    return paint(canvas, 0.25 * crease * smiles, 0.55 * skin)
+    return paint(canvas, 0.35 * crease * smiles, 0.55 * skin)
 
 
 def paint_beard(canvas, u, y, a, has_beard, hair_colour, fine):

@@ -128,7 +128,7 @@ def draw_films(classes, n: int, size: int, strength: float, seed) -> tuple[np.nd
         rng = np.random.default_rng([*seed, start])
         patients = draw_patients(CHUNK, size, rng)
         film = add_findings(patients, kinds, strength, rng)
-        chunks.append((film, patients.mask, rng.random((CHUNK, 8)), rng.random(CHUNK)))
+        chunks.append((film, patients.mask, rng.random((CHUNK, 8), dtype=np.float32), rng.random(CHUNK)))
     return tuple(np.concatenate(part)[:n] for part in zip(*chunks, strict=True))
 
 
