@@ -15,12 +15,12 @@ from isnetlib.data.drawing import ellipse, grid, smooth_noise, step, take, text,
 ANATOMY = {
     "turn": (-0.05, 0.05),  # radians
     "shift_x": (-0.05, 0.05),
-    "shift_y": (-0.05, 0.05),
-    "scale": (0.93, 1.05),
+    "shift_y": (-0.06, 0.03),
+    "scale": (0.92, 1.03),
     "width": (0.72, 0.82),  # of the rib cage, at the lungs' widest
     "apex": (-0.78, -0.68),
-    "dome": (0.40, 0.58),  # top of the diaphragm
-    "depth": (0.10, 0.22),  # from there to the costophrenic angle
+    "dome": (0.34, 0.48),  # top of the diaphragm
+    "depth": (0.10, 0.20),  # from there to the costophrenic angle
     "liver": (0.02, 0.10),  # by which the right dome is higher
     "medial": (0.10, 0.14),  # from the spine to the lung
     "heart": (0.30, 0.42),
@@ -102,7 +102,8 @@ def lungs(x: np.ndarray, y: np.ndarray, a: dict) -> np.ndarray:
     """About the distance inside the lungs: positive within, negative outside."""
     s, right = np.abs(x), x < 0  # the patient's right is the picture's left
     medial, lateral = borders((y - a["apex"]) / (a["dome"] + a["depth"] - a["apex"]), a)
-    floor = a["dome"] - a["liver"] * right + a["depth"] * ((s - 0.55 * a["width"]) / (0.45 * a["width"])) ** 2
+    aside = np.maximum(s / a["width"] - 0.55, -0.15) / 0.45  # the dome is flat towards the heart
+    floor = a["dome"] - a["liver"] * right + a["depth"] * aside**2
     inside = np.minimum.reduce([lateral - s, s - medial, 0.8 * (floor - y), y - a["apex"]])
     return np.minimum(inside, -heart(x, y, a))
 
@@ -255,7 +256,7 @@ def _mark(films, look, u):
     size = films.shape[1]
     letters = text(look.word, max(1, size // 64))
     height, width = letters.shape
-    margin, room = size // 32, max(1, size // 16)
+    margin, room = size // 48, size // 24
     for film, (down, across) in zip(films, u, strict=True):
         top, left = margin + int(room * down), margin + int(room * across)
         top = top if look.corner[0] == "t" else size - height - top

@@ -20,7 +20,7 @@ HOSPITALS = {
     "hospital_d": Look((0.90, 1.06), (-0.04, 0.06), "lrtb", 0.90, (0.02, 0.06), "PA", "bl", 0.05),
     "hospital_e": Look((0.90, 1.06), (-0.04, 0.06), "r", 0.50, (0.03, 0.10), "E17", "bl", 0.97),
 }
-SMALLEST = 48  # pixels: below it markers would reach the lungs and nodules would be no more than noise
+SMALLEST = 64  # pixels: below it markers would reach the lungs and nodules would be no more than noise
 CHUNK = 60  # films drawn at once, each chunk from its own seed; a multiple of every number of classes
 
 
@@ -40,7 +40,7 @@ def load_tuberculosis(
 
     Parameters
     ----------
-    size : side in pixels, 48 or more
+    size : side in pixels, 64 or more
     rho : share of the training, validation and internal films that come from their own class's hospital; the others
         come from another class's. rho = 0.5 is chance
     strength : brightness of the findings
