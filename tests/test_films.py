@@ -15,7 +15,7 @@ from isnetlib import data
 from isnetlib.data import drawing, films, films_sim
 from isnetlib.train import swapped_set
 
-SMALL = {"train_size": 600, "validation_size": 60, "test_size": 300}
+SMALL = {"train_size": 480, "validation_size": 60, "test_size": 240}
 TINY = {"train_size": 12, "validation_size": 6, "test_size": 6}
 
 
@@ -52,17 +52,18 @@ def test_the_mask_is_two_dark_lungs(size):
     patients = films.draw_patients(20, size, np.random.default_rng(size))
     assert patients.mask.dtype == bool and patients.mask.shape == patients.film.shape == (20, size, size)
     for film, mask in zip(patients.film, patients.mask, strict=True):
-        parts, count = label(mask)
-        areas = np.bincount(parts.ravel())[1:]
-        assert count == 2 and areas.min() > 0.06 * mask.size and 0.15 < mask.mean() < 0.35
-        columns = [np.flatnonzero((parts == k).any(0)) for k in (1, 2)]
+        parts, _ = label(mask)
+        *splinters, b, a = np.argsort(np.bincount(parts.ravel())[1:]) + 1
+        assert sum((parts == k).sum() for k in splinters) <= 3  # pixels cut off at the tips
+        assert min((parts == k).mean() for k in (a, b)) > 0.06 and 0.15 < mask.mean() < 0.35
+        columns = [np.flatnonzero((parts == k).any(0)) for k in (a, b)]
         assert columns[0].max() < columns[1].min() or columns[1].max() < columns[0].min()
         assert film[mask].mean() < film[~mask & (film > 0.2)].mean() - 0.15
 
 
 def test_anatomy_varies(patients):
     areas = patients.mask.mean((1, 2))
-    assert areas.std() > 0.02 and len(np.unique(areas)) > 30
+    assert areas.std() > 0.015 and len(np.unique(areas)) > 30
 
 
 @pytest.mark.parametrize("kind", films.FINDINGS)
@@ -90,7 +91,9 @@ def test_where_findings_lie(patients):
 
 
 def test_without_strength_every_kind_is_normal(patients):
-    results = [films.add_findings(patients, np.full(40, kind), 0.0, np.random.default_rng(1)) for kind in films.FINDINGS]
+    results = [
+        films.add_findings(patients, np.full(40, kind), 0.0, np.random.default_rng(1)) for kind in films.FINDINGS
+    ]
     normal = films.add_findings(patients, np.full(40, "normal"), 0.2, np.random.default_rng(1))
     assert all(np.array_equal(result, normal) for result in results)
     spots = (normal != patients.film).any((1, 2))
@@ -117,7 +120,9 @@ def test_markers_are_whole(size):
         assert np.array_equal(letters.sum((1, 2)), np.full(60, drawing.text(look.word, max(1, size // 64)).sum()))
         assert not (letters & mask).any()
         rows, columns = letters.any((0, 2)).nonzero()[0], letters.any((0, 1)).nonzero()[0]
-        assert (rows.max() < size / 2) == (look.corner[0] == "t") and (columns.max() < size / 2) == (look.corner[1] == "l")
+        assert (rows.max() < size / 2) == (look.corner[0] == "t") and (columns.max() < size / 2) == (
+            look.corner[1] == "l"
+        )
 
 
 def test_an_ellipse_measures_the_distance_near_its_edge():

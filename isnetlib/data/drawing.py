@@ -42,7 +42,7 @@ def step(distance: np.ndarray, width: float) -> np.ndarray:
 
 
 def ellipse(x, y, cx, cy, rx, ry) -> np.ndarray:
-    """About the distance inside an ellipse, to first order (f / |grad f|): positive within, 0 on it, negative outside."""
+    """About the distance inside an ellipse, to first order (f / |grad f|): positive within, negative outside."""
     u, v = (x - cx) / rx, (y - cy) / ry
     radius = np.sqrt(u * u + v * v) + 1e-6
     return (1 - radius) * radius / (np.sqrt((u / rx) ** 2 + (v / ry) ** 2) + 1e-6)

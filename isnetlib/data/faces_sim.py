@@ -12,7 +12,7 @@ from isnetlib.data.images import Experiment, Images
 from isnetlib.data.swap import swap_backgrounds
 
 SMALLEST = 32  # pixels: below it a mouth is a dot
-CHUNK = 50  # faces drawn at once, each chunk from its own seed
+CHUNK = 20  # faces drawn at once, each chunk from its own seed
 PARTS = ("train", "validation", "test")
 
 

@@ -5,6 +5,8 @@ marker) tells the class; the external tests come from hospitals that training ne
 lungs and hospitals differ outside them only, which is kinder than reality: real ones differ inside, too.
 """
 
+import functools
+
 import numpy as np
 import pandas as pd
 import torch
@@ -21,7 +23,7 @@ HOSPITALS = {
     "hospital_e": Look((0.90, 1.06), (-0.04, 0.06), "r", 0.50, (0.03, 0.10), "E17", "bl", 0.97),
 }
 SMALLEST = 64  # pixels: below it markers would reach the lungs and nodules would be no more than noise
-CHUNK = 60  # films drawn at once, each chunk from its own seed; a multiple of every number of classes
+CHUNK = 30  # films drawn at once, each chunk from its own seed; a multiple of every number of classes
 
 
 def load_tuberculosis(
@@ -86,10 +88,14 @@ def _experiment(homes, away, metric, size, rho, strength, data_seed, sizes) -> E
     _check_options(size, rho, strength, data_seed, sizes)
     classes, parts = list(homes), ["train", "validation", "internal", *away]
 
-    def build(part, hospital, share=1.0):
+    @functools.cache
+    def drawn(part):
         n = sizes.get(part, sizes["test"])
-        film, mask, u, rank = draw_films(classes, n, size, strength, [data_seed, parts.index(part)])
-        y = np.arange(n) % len(classes)
+        return draw_films(classes, n, size, strength, [data_seed, parts.index(part)])
+
+    def build(part, hospital, share=1.0):
+        film, mask, u, rank = drawn(part)
+        y, n = np.arange(len(film)) % len(classes), len(film)
         source = np.array([hospital[classes[k]] for k in y])
         exchanged = rank.argsort().argsort() >= round(share * n)
         source[exchanged] = [_exchange(name) for name in source[exchanged]]
