@@ -23,7 +23,7 @@ ANATOMY = {
     "depth": (0.10, 0.20),  # from there to the costophrenic angle
     "liver": (0.02, 0.10),  # by which the right dome is higher
     "medial": (0.10, 0.14),  # from the spine to the lung
-    "heart": (0.30, 0.42),
+    "heart": (0.30, 0.42),  # half its breadth and height are shares of it
     "heart_x": (0.08, 0.16),
     "knob": (0.08, 0.12),
     "ribs": (0.155, 0.19),  # their spacing
@@ -128,11 +128,8 @@ def body(x: np.ndarray, y: np.ndarray, a: dict) -> np.ndarray:
 def bones(x: np.ndarray, y: np.ndarray, a: dict) -> np.ndarray:
     """Brightness that ribs, clavicles and spine add: posterior ribs fall to the side, anterior ones rise."""
     s = np.abs(x)
-    cage = (
-        step(a["width"] + 0.06 - s, 0.06)
-        * step(y - a["apex"] + 0.05, 0.1)
-        * step(a["dome"] + 0.15 + a["depth"] * s - y, 0.25)
-    )
+    cage = step(a["width"] + 0.06 - s, 0.06) * step(y - a["apex"] + 0.05, 0.1)
+    cage = cage * step(a["dome"] + 0.15 + a["depth"] * s - y, 0.25)
     posterior = np.cos(2 * np.pi * ((y - 0.35 * np.sqrt(s + 0.01) + 0.5 * s * s) / a["ribs"] + a["rib_phase"]))
     anterior = np.cos(2 * np.pi * ((y + 0.45 * (a["width"] - s) ** 2 - 0.55 * s) / (1.15 * a["ribs"]) + a["rib_phase"]))
     ribs = np.clip(posterior - 0.2, 0, None) + 0.6 * np.clip(anterior - 0.35, 0, None) * step(s - 0.3, 0.1)
