@@ -117,8 +117,8 @@ def _hair_colour(a):
     return np.clip(dark + 0.12 * a["hair_red"][:, 0] * np.array([1.0, 0.2, -0.3], dtype=np.float32), 0, 1)
 
 
-# --- the face. Below, x and y (N, H, W) are the head's own coordinates (u: x from the middle of the turned features), `a`
-# the values of FACE, name -> (N, 1, 1), `has` the attributes likewise, and edge the breadth of a soft edge.
+# --- the face. Here and below, x and y (N, H, W) are the head's own coordinates (u: x from the middle of the turned
+# features), `a` the values of FACE, name -> (N, 1, 1), `has` the attributes likewise, edge the breadth of a soft edge.
 
 
 def paint_face(x, y, a, has, hair_colour, fine) -> np.ndarray:

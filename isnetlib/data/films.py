@@ -166,9 +166,8 @@ def add_findings(patients: Patients, kinds, strength: float, rng: np.random.Gene
         part = Patients(*(value[rows] for value in patients[:-1]), take(patients.anatomy, rows))
         opacity[rows] = draw(part, u[rows], noise[rows])
     opacity *= strength * (0.4 + 0.6 * u[:, 0, 7, None, None])
-    opacity += (
-        (u[:, 1, 7] < 1 / 3)[:, None, None] * _blob(patients, *_place(patients, u[:, 7], (0.1, 0.9)), 0.025) * 0.2
-    )
+    spot = 0.2 * _blob(patients, *_place(patients, u[:, 7], (0.1, 0.9)), 0.025)
+    opacity += (u[:, 1, 7] < 1 / 3)[:, None, None] * spot
     return patients.film + patients.mask * opacity * np.clip(patients.inside / EDGE, 0, 1)
 
 
@@ -233,19 +232,18 @@ def apply_look(film: np.ndarray, mask: np.ndarray, look: Look, u: np.ndarray) ->
     """
     size = film.shape[1]
     near = gaussian_filter(mask.astype(np.float32), (0, 0.02 * size, 0.02 * size))
-    contrast, level = (
-        low + (high - low) * u[:, k, None, None] for k, (low, high) in enumerate((look.contrast, look.level))
-    )
+    contrast, level = (_within(ends, u[:, k]) for k, ends in enumerate((look.contrast, look.level)))
     changed = film + np.clip(1 - 2 * near, 0, 1) * (level + (contrast - 1) * film)
     x, y = grid(size)
-    for k, edge in enumerate("lrtb"):
-        breadth = (look.breadth[0] + (look.breadth[1] - look.breadth[0]) * u[:, 2 + k, None, None]) * (
-            edge in look.edges
-        )
-        distance = {"l": x + 1, "r": 1 - x, "t": y + 1, "b": 1 - y}[edge]
-        changed = np.where(distance < breadth, look.border, changed)
+    for k, (edge, distance) in enumerate({"l": x + 1, "r": 1 - x, "t": y + 1, "b": 1 - y}.items()):
+        if edge in look.edges:
+            changed = np.where(distance < _within(look.breadth, u[:, 2 + k]), look.border, changed)
     _mark(changed, look, u[:, 6:])
     return np.where(mask, film, changed)
+
+
+def _within(ends, u):
+    return (ends[0] + (ends[1] - ends[0]) * u)[:, None, None]
 
 
 def _mark(films, look, u):
