@@ -2,7 +2,7 @@
 
 import inspect
 
-from isnetlib.data import digits, folder, xray
+from isnetlib.data import digits, faces_sim, films_sim, folder, xray
 from isnetlib.data.images import Experiment, Images
 from isnetlib.data.swap import swap_backgrounds
 
@@ -14,6 +14,9 @@ EXPERIMENTS = {
     "tuberculosis": xray.tuberculosis,
     "tuberculosis_planted": xray.tuberculosis_planted,
     "covid": xray.covid,
+    "tuberculosis_sim": films_sim.load_tuberculosis,
+    "covid_sim": films_sim.load_covid,
+    "faces_sim": faces_sim.load,
 }
 
 
