@@ -16,7 +16,7 @@ study: $(INSTALLED)  ## run the study (STUDY=quick, about 20 minutes on 2 cores)
 
 test: $(INSTALLED)  ## check the style and run the tests
 	$(BIN)/ruff check .
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --dist loadfile
 
 lab: $(INSTALLED)  ## open the notebooks in JupyterLab
 	$(BIN)/jupyter lab --notebook-dir=notebooks

@@ -112,7 +112,7 @@ def test_parts_that_do_not_fit(changes, message):
 
 
 def test_unknown_names_and_options():
-    with pytest.raises(ValueError, match="known: digits, folder, tuberculosis_sim"):
+    with pytest.raises(ValueError, match="known: digits, folder, tuberculosis"):
         data.load("numbers")
     with pytest.raises(ValueError, match="no option 'rhoo'; known: canvas, rho"):
         data.load("digits", rhoo=1)

@@ -23,7 +23,7 @@ FIT = textwrap.dedent("""
     torch.set_num_threads(1)
     digits = data.load("digits", train_size=40, validation_size=20, test_size=10)
     with train.seeded(0):
-        made = build(method, "small_resnet", 10)
+        made = build(method, "small_resnet", 10, size=40)
     plain, batches = made.loss, []
     def loss(*batch):
         batches.append(1)
@@ -42,7 +42,7 @@ def tiny():
 def fitted(folder, method="isnet_stochastic", seed=0, **options):
     digits = tiny()
     with train.seeded(seed):
-        made = build(method, "small_resnet", 10)
+        made = build(method, "small_resnet", 10, size=40)
     log = train.fit(
         made, digits.train, digits.validation, folder, seed=seed, report=lambda line: None, **(TINY | options)
     )
