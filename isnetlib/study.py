@@ -93,14 +93,12 @@ def _check_base(name: str, options: dict, methods: dict) -> None:
 
 
 def method_parameters(name: str, methods: dict) -> dict:
-    """The parameters `method`, `method_options` and, where the entry of `methods` has one, `base` of a run: the options
-    are those of the base, and over them the entry's own.
+    """The parameters `method`, `method_options` and, where the entry of `methods` has them, `base` and `backbone` of a
+    run: the options are those of the base, and over them the entry's own.
     """
     own = dict(methods[name])
-    base = own.pop("base", None)
-    if base is None:
-        return {"method": name, "method_options": own}
-    return {"method": name, "base": base, "method_options": methods[base] | own}
+    brought = {key: own.pop(key) for key in ("base", "backbone") if key in own}
+    return {"method": name, "method_options": methods.get(brought.get("base"), {}) | own} | brought
 
 
 def _check_study(study: dict, where: str, experiments: dict, methods: dict) -> None:
@@ -178,8 +176,8 @@ def resolve(study: str, notebooks: Path, results: Path) -> list[Run]:
             for method in (method for method in grid["methods"] if seed in seeds[method]):
                 own = {"study": study, "experiment": experiment, "seed": seed}
                 own |= {"results": relative(results, notebooks), "data_options": data}
-                own |= method_parameters(method, content["methods"])
                 _check_keys(train, f"training parameters of {experiment}", [key for key in train if key not in own])
+                own |= method_parameters(method, content["methods"])
                 runs.append(Run(study, experiment, method, seed, train | own))
     _check_parameters(runs, chosen["notebooks"], notebooks)
     return runs
