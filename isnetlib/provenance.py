@@ -54,7 +54,7 @@ def difference(then: dict, now: dict) -> str:
         for name in sorted(old.keys() | new.keys()):
             absent = part == "data" and name not in new  # data that are not here cannot have changed
             if not absent and (name not in old or name not in new or old[name] != new[name]):
-                return f"{label} {name} was {old.get(name)!r}, is {new.get(name)!r}"
+                return f"{label} {name} was {old.get(name, 'absent')!r}, is {new.get(name, 'absent')!r}"
     return "the sources changed" if now.get("made_by", then["made_by"]) != then["made_by"] else ""
 
 

@@ -533,9 +533,6 @@ def test_the_real_studies_are_in_order():
 def test_every_method_of_the_real_studies_has_the_options_it_is_given(name):
     given = method_parameters(name, read_studies(ROOT / "notebooks")["methods"])
     known = inspect.signature(METHODS[given.get("base", name)]).parameters
-    coming = {"statistics", "biases", "block"}.intersection(given["method_options"]).difference(known)
-    if coming:
-        pytest.skip(f"ISNet has no option {', '.join(coming)} yet")
     assert set(given["method_options"]) <= set(known)
 
 
