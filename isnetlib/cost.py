@@ -70,7 +70,9 @@ def runnable(variants: Sequence[str]) -> list[str]:
     out = [v for v in variants if "compile" in options_of(v)[1]]
     if not out or any(shutil.which(name) for name in COMPILERS):
         return list(variants)
-    print(f"not measured: {', '.join(out)}; torch.compile needs a C++ compiler, and none of {', '.join(COMPILERS)} is here")
+    print(
+        f"not measured: {', '.join(out)}; torch.compile needs a C++ compiler, and none of {', '.join(COMPILERS)} is here"
+    )
     return [v for v in variants if v not in out]
 
 
@@ -87,6 +89,7 @@ def maps(variant: str, classes: int) -> int:
 
 
 # --- what is timed
+
 
 def training_step(variant: str, network: str, size: int, batch: int, classes: int, seed: int = 0) -> Callable:
     """A function that makes one training step of the method `variant` on random images (batch, 3, size, size); SGD with
