@@ -70,9 +70,8 @@ def runnable(variants: Sequence[str]) -> list[str]:
     out = [v for v in variants if "compile" in options_of(v)[1]]
     if not out or any(shutil.which(name) for name in COMPILERS):
         return list(variants)
-    print(
-        f"not measured: {', '.join(out)}; torch.compile needs a C++ compiler, and none of {', '.join(COMPILERS)} is here"
-    )
+    needed = f"torch.compile needs a C++ compiler, and none of {', '.join(COMPILERS)} is here"
+    print(f"not measured: {', '.join(out)}; {needed}")
     return [v for v in variants if v not in out]
 
 

@@ -67,16 +67,16 @@ def run_time_sentences(cost: pd.DataFrame) -> Iterator[str]:
             continue
         yield (
             f"{setting_name(rows)}: a prediction by {method_name(PRIMARY_METHOD)} takes "
-            f"{ours['ratio_to_plain_inference']:.2f} plain ones with {ours['parameters'] / 1e6:.1f} million parameters, "
-            f"by {method_name('pipeline')} {other['ratio_to_plain_inference']:.2f} with "
+            f"{ours['ratio_to_plain_inference']:.2f} plain ones with {ours['parameters'] / 1e6:.1f} million parameters"
+            f", by {method_name('pipeline')} {other['ratio_to_plain_inference']:.2f} with "
             f"{other['parameters'] / 1e6:.1f} million."
         )
 
 
 def bf16_sentences(cost: pd.DataFrame) -> Iterator[str]:
     """What bf16 saves of a training step, and how near its heatmaps are to those in fp32."""
-    for row in cost[cost["variant"].str.endswith("+bf16")].to_dict("records"):
-        same = cost[(cost["network"] == row["network"]) & (cost["size"] == row["size"])]
+    for row in cost[cost["variant"].str.endswith("+bf16") & (cost["phase"] == "training")].to_dict("records"):
+        same = cost[(cost[["network", "size", "batch"]] == [row[k] for k in ("network", "size", "batch")]).all(axis=1)]
         fp32 = cell(same, variant=row["variant"].removesuffix("+bf16"), phase="training")
         yield (
             f"{row['network']}, {row['size']} px: {variant_name(row['variant'], row['maps'])} takes "

@@ -1,4 +1,4 @@
-"""What explaining one image costs, by this library and by others, in forward passes of the same network: explain.csv."""
+"""What explaining one image costs, by this library and others, in forward passes of the same network: explain.csv."""
 
 from collections.abc import Callable
 from copy import deepcopy
@@ -6,6 +6,7 @@ from copy import deepcopy
 import pandas as pd
 import torch
 from torch import Tensor, nn
+from torchvision.models import ResNet
 
 from isnetlib.cost import medians
 from isnetlib.lrp import explain
@@ -34,7 +35,6 @@ def by_zennit(model: nn.Module, x: Tensor, merge: bool = True) -> Callable:
     from zennit.rules import Epsilon, Norm, Pass, ZBox
     from zennit.torchvision import ResNetCanonizer
     from zennit.types import Activation, AvgPool, Linear
-    from torchvision.models import ResNet
 
     model = without_in_place(model)
     first = next(name for name, module in model.named_modules() if isinstance(module, nn.Conv2d | nn.Linear))
