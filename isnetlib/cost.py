@@ -42,7 +42,7 @@ CLASSES_COLUMNS = [
     "size",
     "batch",
     "variant",
-    "classes",
+    "class_count",  # not "classes": tables.read takes that, a list of names elsewhere, as text
     "maps",
     "ratio_to_plain_step",
     "ratio_to_fewest_classes",
@@ -221,6 +221,6 @@ def against_classes(
     for v, k in pairs:
         fewest = min(other for name, other in pairs if name == v)
         ratios = {"ratio_to_plain_step": seconds[plain, k], "ratio_to_fewest_classes": seconds[v, fewest]}
-        row = setting | {"variant": v, "classes": k, "maps": maps(v, k), "seconds": seconds[v, k]}
+        row = setting | {"variant": v, "class_count": k, "maps": maps(v, k), "seconds": seconds[v, k]}
         rows.append(row | {name: seconds[v, k] / other for name, other in ratios.items()})
     return pd.DataFrame(rows, columns=CLASSES_COLUMNS)

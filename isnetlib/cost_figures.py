@@ -13,9 +13,9 @@ from isnetlib.names import METHOD_NAMES, in_order, method_name
 def against_classes(rows: pd.DataFrame, ax: Axes) -> Axes:
     """A line a variant: time of a training step in plain steps by number of classes. rows: classes.csv, one setting."""
     for variant in in_order(rows["variant"], METHOD_NAMES):
-        own = rows[rows["variant"] == variant].sort_values("classes")
+        own = rows[rows["variant"] == variant].sort_values("class_count")
         look = {"color": figures.colour(variant), "marker": figures.METHOD_MARKERS.get(variant, "o")}
-        ax.plot(own["classes"], own["ratio_to_plain_step"], "-", lw=1.4, ms=6, label=method_name(variant), **look)
+        ax.plot(own["class_count"], own["ratio_to_plain_step"], "-", lw=1.4, ms=6, label=method_name(variant), **look)
     ax.set(xlabel="classes", ylabel="time of a training step / plain step")
     ax.set_ylim(bottom=0)
     ax.set_title(cost_findings.setting_name(rows))
@@ -26,7 +26,7 @@ def against_classes(rows: pd.DataFrame, ax: Axes) -> Axes:
 @matplotlib.rc_context(figures.STYLE)
 def classes_figure(frame: pd.DataFrame) -> Figure:
     """A panel a setting of classes.csv that has three numbers of classes or more. ValueError where none has."""
-    panels = [rows for rows in cost_findings.settings(frame) if rows["classes"].nunique() > 2]
+    panels = [rows for rows in cost_findings.settings(frame) if rows["class_count"].nunique() > 2]
     if not panels:
         raise ValueError("classes.csv holds no setting with three numbers of classes or more")
     fig = Figure(figsize=(figures.WIDTH, 3.1 * len(panels) + 0.5), layout="constrained")

@@ -9,7 +9,7 @@ from isnetlib.names import PRIMARY_METHOD, method_name
 
 
 def sentences(frames: dict[str, pd.DataFrame]) -> Iterator[str]:
-    """What the cost tables that are there say. frames: `tables.read`."""
+    """What the cost tables that are there say, of the columns that they have. frames: `tables.read`."""
     if "classes" in frames:
         yield from classes_sentences(frames["classes"])
     if "cost" in frames:
@@ -31,11 +31,11 @@ def classes_title(rows: pd.DataFrame) -> str:
     """Each ISNet at its fewest and most classes, in plain steps. rows: classes.csv of one setting."""
     told = []
     for variant, own in rows[rows["maps"] > 0].groupby("variant", sort=False):
-        own = own.sort_values("classes")
+        own = own.sort_values("class_count")
         few, many = own.iloc[0], own.iloc[-1]
         told.append(
-            f"{method_name(variant)} {few['ratio_to_plain_step']:.2f} plain steps at {few['classes']} classes, "
-            f"{many['ratio_to_plain_step']:.2f} at {many['classes']}"
+            f"{method_name(variant)} {few['ratio_to_plain_step']:.2f} plain steps at {few['class_count']} classes, "
+            f"{many['ratio_to_plain_step']:.2f} at {many['class_count']}"
         )
     return "; ".join(told)
 
@@ -44,17 +44,19 @@ def classes_sentences(frame: pd.DataFrame) -> Iterator[str]:
     """Cost against the number of classes, by setting; and what the most cost one map against the fewest."""
     for rows in settings(frame):
         yield f"{setting_name(rows)}: {classes_title(rows)}."
-        own = rows[rows["variant"] == PRIMARY_METHOD].sort_values("classes")
+        own = rows[rows["variant"] == PRIMARY_METHOD].sort_values("class_count")
         if len(own) > 1:
             few, many = own.iloc[0], own.iloc[-1]
             yield (
-                f"There a step of {method_name(PRIMARY_METHOD)} with {many['classes']} classes takes "
-                f"{many['ratio_to_fewest_classes']:.2f} times one with {few['classes']}."
+                f"There a step of {method_name(PRIMARY_METHOD)} with {many['class_count']} classes takes "
+                f"{many['ratio_to_fewest_classes']:.2f} times one with {few['class_count']}."
             )
 
 
 def run_time(cost: pd.DataFrame) -> pd.DataFrame:
     """Rows of cost.csv that are predictions; settings with a method of two networks (`pipeline`) alone."""
+    if "parameters" not in cost:
+        return cost[:0]
     rows = cost.dropna(subset="ratio_to_plain_inference")
     return rows.groupby(["network", "size", "batch"], sort=False).filter(lambda own: "pipeline" in set(own["variant"]))
 
@@ -63,7 +65,7 @@ def run_time_sentences(cost: pd.DataFrame) -> Iterator[str]:
     """Predictions of the primary method and of the pipeline, in plain predictions and in parameters."""
     for rows in settings(run_time(cost)):
         ours, other = (cell(rows, variant=name) for name in (PRIMARY_METHOD, "pipeline"))
-        if ours is None or pd.isna(other["parameters"]):
+        if ours is None:
             continue
         yield (
             f"{setting_name(rows)}: a prediction by {method_name(PRIMARY_METHOD)} takes "
@@ -75,6 +77,8 @@ def run_time_sentences(cost: pd.DataFrame) -> Iterator[str]:
 
 def bf16_sentences(cost: pd.DataFrame) -> Iterator[str]:
     """What bf16 saves of a training step, and how near its heatmaps are to those in fp32."""
+    if "cosine_to_fp32" not in cost:
+        return
     for row in cost[cost["variant"].str.endswith("+bf16") & (cost["phase"] == "training")].to_dict("records"):
         same = cost[(cost[["network", "size", "batch"]] == [row[k] for k in ("network", "size", "batch")]).all(axis=1)]
         fp32 = cell(same, variant=row["variant"].removesuffix("+bf16"), phase="training")

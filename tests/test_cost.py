@@ -105,7 +105,7 @@ def test_classes_have_both_ratios(clock, monkeypatch):
     counts = {"isnet_selective": [3, 7], "isnet_original": [3]}
     table = cost.against_classes(*TINY, counts, rounds=5)
     assert list(table) == cost.CLASSES_COLUMNS
-    found = table.set_index(["variant", "classes"])
+    found = table.set_index(["variant", "class_count"])
     assert sorted(found.index) == [
         ("isnet_original", 3),
         ("isnet_selective", 3),
@@ -205,7 +205,7 @@ def classes():
     rows = [("standard", k, 0, 1.0, 1.0) for k in (2, 10, 100)]
     rows += [("isnet_selective", k, 1, 2.5, 1.01) for k in (2, 10, 100)]
     rows += [("isnet_original", k, k, 1.0 + k, 1.0) for k in (2, 10)]
-    columns = ["variant", "classes", "maps", "ratio_to_plain_step", "ratio_to_fewest_classes"]
+    columns = ["variant", "class_count", "maps", "ratio_to_plain_step", "ratio_to_fewest_classes"]
     return pd.DataFrame(rows, columns=columns).assign(network="resnet18", size=96, batch=4)
 
 
@@ -227,7 +227,7 @@ def test_figures_draw_the_tables(costs, classes):
     assert sorted(time) == [1.0, 1.0, 2.0] and sorted(size) == [2.0, 2.0, 3.0]
     assert "1.00 plain ones" in fig.get_suptitle()
     with pytest.raises(ValueError, match="three numbers of classes"):
-        cost_figures.classes_figure(classes[classes["classes"] < 100])
+        cost_figures.classes_figure(classes[classes["class_count"] < 100])
     with pytest.raises(ValueError, match="no prediction of the pipeline"):
         cost_figures.run_time_figure(costs[costs["variant"] != "pipeline"])
 
