@@ -241,17 +241,23 @@ def curves_figure(log: pd.DataFrame, experiment: str) -> Figure:
 
 
 def cost(frame: pd.DataFrame, ax: Axes) -> Axes:
-    """Bars: time of a training step in plain steps. frame: rows of cost.csv of one network, size and batch."""
+    """Bars: time of a training step in plain steps; a line across the bars with K maps at 1 + K, what counting passes
+    gives. frame: rows of cost.csv of one network, size and batch.
+    """
     rows = frame.dropna(subset="ratio_to_plain_step").sort_values("ratio_to_plain_step", kind="stable")
     for place, row in enumerate(rows.itertuples()):
         method, ratio = row.variant.split("+")[0], row.ratio_to_plain_step
         face, hatch = (*to_rgb(colour(method)), 0.75), METHOD_HATCHES.get(method, OTHER_LOOK[2])
         ax.barh(place, ratio, color=[face], hatch=hatch, ec="black", lw=0.6)
-        ax.text(ratio, place, f" {ratio:.2f}", va="center")
+        ax.text(max(ratio, floor := 1 + row.maps if row.maps > 0 else 0), place, f" {ratio:.2f}", va="center")
+        if floor:
+            ax.plot([floor, floor], [place - 0.45, place + 0.45], "-", color="black", lw=2, zorder=3)
     ax.axvline(1, color="0.4", lw=0.8, ls=":")
     ax.set_yticks(range(len(rows)), [findings.variant_name(row.variant, row.maps) for row in rows.itertuples()])
     first, most = rows.iloc[0], rows["ratio_to_plain_step"].max()
-    ax.set(xlabel="time of a training step / plain step", xlim=(0, 1.15 * max(1, most)))
+    ax.set(xlabel="time of a training step / plain step", xlim=(0, 1.15 * max(1, most, 1 + rows["maps"].max())))
+    if (rows["maps"] > 0).any():
+        ax.set_xlabel(f"{ax.get_xlabel()}\nblack lines: 1 + K for K maps, the floor that counting fp32 passes gives")
     ax.set_title(f"{first['network']}, {first['size']} px, batch {first['batch']}: up to {most:.2f} plain steps")
     return ax
 

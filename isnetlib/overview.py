@@ -44,7 +44,9 @@ def own_cost(cost: pd.DataFrame | None) -> dict[str, dict[str, float]]:
     """
     if cost is None or cost.empty or "parameters" not in cost:
         return {}
-    counts = cost.groupby("network", sort=False)["variant"].nunique()
+    trained = cost[cost["phase"] == "training"]
+    trained = trained[~trained["variant"].str.contains("+", regex=False)]  # options of a method are no further method
+    counts = trained.groupby("network", sort=False)["variant"].nunique()
     own = cost[cost["network"] == counts[::-1].idxmax()]
     found = {}
     for method, rows in own.groupby("variant"):

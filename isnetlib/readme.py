@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from isnetlib import tables
+from isnetlib import cost_findings, tables
 from isnetlib.files import write_atomically
 from isnetlib.findings import (
     cell,
@@ -78,9 +78,10 @@ def fill(text: str, name: str, content: str) -> str:
 
 
 def update(text: str, study: str, frames: dict[str, pd.DataFrame]) -> str:
-    """README.md's text with its generated parts made anew: the result tables, a figure an experiment, and the cost.
+    """README.md's text with its generated parts made anew: the result tables, a figure an experiment, the cost, what
+    explaining takes, and the networks covered. A table that is not there is said to be missing.
 
-    study: its folder as README.md names it, such as results/full; frames: seeds and cost by name.
+    study: its folder as README.md names it, such as results/full; frames: `tables.read`.
     """
     seeds = frames["seeds"]
     figures = [
@@ -89,7 +90,38 @@ def update(text: str, study: str, frames: dict[str, pd.DataFrame]) -> str:
     ]
     text = fill(text, "results", readme_table(seeds))
     text = fill(text, "figure", "\n\n".join(figures))
-    return fill(text, "cost", cost_table(frames["cost"]))
+    for name, make in (("cost", cost_table), ("explain", explain_table), ("architectures", architectures_table)):
+        text = fill(text, name, make(frames[name]) if name in frames else MISSING.format(name=name))
+    told = [f"- {sentence}" for sentence in cost_findings.sentences(frames)]
+    return fill(text, "cost findings", "\n".join(told))
+
+
+MISSING = "Not measured yet; notebook 60_cost makes the table `{name}.csv`."
+
+
+def architectures_table(frame: pd.DataFrame) -> str:
+    """architectures.csv as Markdown."""
+    lines = [_line(["network", "supported", "identity error", "conservation error", "one map / plain step"])]
+    lines.append(_line(["---"] * 2 + ["---:"] * 3))
+    for row in frame.to_dict("records"):
+        numbers = [_or_blank(row[name], ".0e") for name in ("identity_error", "conservation")]
+        supported = "yes" if row["supported"] else f"no: {row['reason']}"
+        lines.append(_line([row["network"], supported, *numbers, _or_blank(row["ratio_one_map"], ".2f")]))
+    return "\n".join(lines)
+
+
+def explain_table(frame: pd.DataFrame) -> str:
+    """explain.csv as Markdown: one image, in forward passes; why a tool has no number."""
+    lines = [_line(["network", "tool", "time / forward pass", ""]), _line(["---", "---", "---:", "---"])]
+    for row in frame.to_dict("records"):
+        note = "" if pd.isna(row["note"]) else row["note"]
+        name = f"{row['network']}, {row['size']} px"
+        lines.append(_line([name, row["tool"], _or_blank(row["ratio_to_forward"], ".2f"), note]))
+    return "\n".join(lines)
+
+
+def _or_blank(value: float | None, form: str) -> str:
+    return "" if pd.isna(value) else f"{value:{form}}"
 
 
 def cost_table(cost: pd.DataFrame) -> str:
@@ -102,12 +134,12 @@ def cost_table(cost: pd.DataFrame) -> str:
         "peak memory of training",
     ]
     lines = [_line(head), _line(["---"] * 2 + ["---:"] * 3)]
-    for (network, variant), rows in cost.groupby(["network", "variant"], sort=False):
-        train, predict = (rows[rows["phase"] == phase].iloc[0] for phase in ("training", "inference"))
-        ratios = [f"{train['ratio_to_plain_step']:.2f}", f"{predict['ratio_to_plain_inference']:.2f}"]
-        peak = "" if pd.isna(train["peak_mib"]) else f"{train['peak_mib']:.0f} MiB"
-        name = f"{network}, {train['size']} px, batch {train['batch']}"
-        lines.append(_line([name, variant_name(variant, train["maps"]), *ratios, peak]))
+    for (network, size, batch, variant), rows in cost.groupby(["network", "size", "batch", "variant"], sort=False):
+        first = rows[["ratio_to_plain_step", "ratio_to_plain_inference", "peak_mib"]].bfill().iloc[0]
+        ratios = [_or_blank(first[name], ".2f") for name in ("ratio_to_plain_step", "ratio_to_plain_inference")]
+        peak = "" if pd.isna(first["peak_mib"]) else f"{first['peak_mib']:.0f} MiB"
+        name = f"{network}, {size} px, batch {batch}"
+        lines.append(_line([name, variant_name(variant, rows["maps"].iloc[0]), *ratios, peak]))
     return "\n".join(lines)
 
 

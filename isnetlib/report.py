@@ -11,7 +11,7 @@ from pathlib import Path
 import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from isnetlib import findings, names, overview, tables
+from isnetlib import cost_findings, findings, names, overview, tables
 from isnetlib.files import write_atomically
 
 NEEDED = ("metrics", "seeds", "selection", "comparisons", "tests", "runs")
@@ -61,7 +61,7 @@ def context(study: Path, frames: dict[str, pd.DataFrame]) -> dict:
         "run_count": len(runs),
         "seed_count": runs["seed"].nunique(),
         "experiments": [experiment(study, frames, name) for name in findings.experiments(frames["seeds"])],
-        "cost": cost(study, frames.get("cost")),
+        "cost": cost(study, frames),
         "training": training(runs),
         "architectures": frames["architectures"].to_dict("records") if "architectures" in frames else [],
     }
@@ -164,8 +164,9 @@ def training(runs: pd.DataFrame) -> list[dict]:
     return [{k: None if pd.isna(v) else v for k, v in row.items()} for row in means.to_dict("records")]
 
 
-def cost(study: Path, frame: pd.DataFrame | None) -> dict | None:
-    """cost.csv and its figure; None where the cost was not measured."""
+def cost(study: Path, frames: dict[str, pd.DataFrame]) -> dict | None:
+    """cost.csv, its figures, those of them that are there, and what it says; None where the cost was not measured."""
+    frame = frames.get("cost")
     if frame is None:
         return None
     rows = []
@@ -175,7 +176,17 @@ def cost(study: Path, frame: pd.DataFrame | None) -> dict | None:
         name = findings.variant_name(row["variant"], row["maps"])
         rows.append({"phase": "training"} | row | {"name": name, "ratio": ratio})
     alt = "Bars: time of a training step in plain steps, by network and variant; the numbers are in the table below."
-    return {"rows": rows, "figure": _png(study, "cost", alt, "60_cost")}
+    more = {
+        "cost_classes": "Lines: time of a training step in plain steps by number of classes, one line a variant.",
+        "cost_run_time": "Bars: time of a prediction in plain predictions, and parameters that it uses, by method.",
+    }
+    further = [(_png(study, stem, text, "60_cost"), text) for stem, text in more.items()]
+    return {
+        "rows": rows,
+        "figure": _png(study, "cost", alt, "60_cost"),
+        "further": [(picture, text) for picture, text in further if picture["data"]],
+        "sentences": list(cost_findings.sentences(frames)),
+    }
 
 
 def figure(study: Path, kind: str, experiment: str, frames: dict[str, pd.DataFrame]) -> dict:

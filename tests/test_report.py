@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 from matplotlib.figure import Figure
 
-from isnetlib import figures, findings, report, tables
+from isnetlib import cost_figures, figures, findings, report, tables
 
 EVIL = "<script>alert(1)<"  # "/" cannot be part of a folder's name
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -169,13 +169,19 @@ def test_cost_and_architectures_are_shown_where_measured(copy):
     cost = pd.DataFrame(rows, columns=columns).assign(network="resnet18", size=224, batch=8, maps=1, seconds=0.5)
     cost.to_csv(copy / "tables" / "cost.csv", index=False)
     figures.save(figures.cost_figure(cost), copy / "figures" / "cost")
+    steps = pd.DataFrame([("isnet_selective", k, 1, 2.5, 1.02) for k in (2, 10, 100)])
+    steps.columns = ["variant", "class_count", "maps", "ratio_to_plain_step", "ratio_to_fewest_classes"]
+    steps = steps.assign(network="resnet18", size=96, batch=4)
+    steps.to_csv(copy / "tables" / "classes.csv", index=False)
+    figures.save(cost_figures.classes_figure(steps), copy / "figures" / "cost_classes")
     network = {"network": "swin_t<", "supported": True, "reason": "", "identity_error": 1e-7, "ratio_one_map": 2.5}
     pd.DataFrame([network]).to_csv(copy / "tables" / "architectures.csv", index=False)
     page = Page(report.build(copy))
     assert (
         "ISNet selective training 2.400 0.500 950" in page.text and "ISNet selective inference 1.010 0.500" in page.text
     )
-    assert "swin_t<" in page.text and len(page.all("img")) == 5
+    assert "swin_t<" in page.text and len(page.all("img")) == 6
+    assert "a step of ISNet selective with 100 classes takes 1.02 times one with 2" in " ".join(page.text.split())
 
 
 def test_a_study_without_isnet_and_with_one_seed_has_a_report(tmp_path):
