@@ -173,7 +173,10 @@ def treated(images: Images, seed: int = 0) -> dict[str, Images]:
 
 
 def pointing_game(A: np.ndarray, inside: np.ndarray) -> bool:
-    """Whether the maximum of |R| (H, W) lies in a box; inside bool (H, W). Zhang et al., arXiv 1608.00507, no margin."""
+    """Whether the maximum of |R|, A (H, W), lies inside a box, bool (H, W).
+
+    Zhang et al., arXiv 1608.00507, without their margin of pixels.
+    """
     return bool(inside.flat[int(np.argmax(A))])
 
 
