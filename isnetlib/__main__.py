@@ -66,6 +66,17 @@ def _parser() -> argparse.ArgumentParser:
     verify.add_argument("--attributes", nargs="+", default=(), metavar="COLUMN", help="0/1 columns instead of a label")
     verify.add_argument("--patient", default="patient", metavar="COLUMN", help="names the patient; default: patient")
     verify.add_argument("--no-patient", action="store_const", dest="patient", const=None, help="patients are unknown")
+    audit = command("audit", _audit, "Does a trained classifier depend on the background? One HTML page.")
+    audit.add_argument("checkpoint", type=Path, metavar="CHECKPOINT", help="of a run, or a state_dict")
+    audit.add_argument("--data", type=Path, required=True, metavar="FOLDER", help="a data set folder with masks")
+    audit.add_argument("--out", type=Path, default=Path("audit.html"), metavar="FILE", help="default: audit.html")
+    audit.add_argument("--backbone", metavar="NAME", help="network of a state_dict, such as densenet121")
+    audit.add_argument("--classes", nargs="+", metavar="NAME", help="in the order of the outputs")
+    audit.add_argument("--size", type=_positive, metavar="N", help="side of the images in pixels")
+    audit.add_argument("--equalise", action=argparse.BooleanOptionalAction, help="equalise histograms, as in training")
+    audit.add_argument("--label", default="label", metavar="COLUMN", help="column of class names; default: label")
+    audit.add_argument("--patient", default="patient", metavar="COLUMN", help="names the patient; default: patient")
+    audit.add_argument("--no-patient", action="store_const", dest="patient", const=None, help="patients are unknown")
     return parser
 
 
@@ -121,6 +132,24 @@ def _verify_data(options: argparse.Namespace) -> int:
         print(f"{level}: {file}{f', row {row}' if row else ''}: {problem}; {remedy}")
     print(f"{options.folder}: {'no problem found' if problems.empty else f'{len(problems)} problems'}")
     return 1 if (problems["level"] == "error").any() else 0
+
+
+def _audit(options: argparse.Namespace) -> int:
+    from isnetlib import audit  # imports torch, as above
+    from isnetlib.files import write_atomically
+
+    how = (options.backbone, options.classes, options.size, options.equalise)
+    try:
+        model = audit.load_classifier(options.checkpoint, *how)
+        if not options.data.is_dir():
+            raise ValueError(f"{options.data} is not a folder")
+        rest = (model.size, model.equalise, options.label, options.patient)
+        found = audit.audit(model, audit.read_images(options.data, model.classes, *rest))
+    except ValueError as error:
+        raise StudyError(str(error)) from None
+    write_atomically(options.out, audit.page(found, options.checkpoint.name, options.data.name))
+    print(f"{found['kind']}: {'; '.join(found['reasons'])}\n{options.out}")
+    return 0
 
 
 def _positive(text: str) -> int:

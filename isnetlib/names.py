@@ -135,6 +135,20 @@ DATA_SENTENCES = {
     "faces": "Real photographs of faces; masks of the face.",
 }
 
+# The audit of a trained classifier: thresholds, named before any model was looked at.
+AUDIT_DROP = (
+    0.05  # of AUC or macro F1: about what a test set of 500 cases can show; a smaller fall changes few decisions
+)
+AUDIT_SHARE = 0.5  # of the background's share of the area: relevance spread at random has all of it
+AUDIT_USEFUL = 0.6  # AUC or macro F1: a model near chance has nothing to lose, so no fall clears it
+AUDIT_NAMES = {"as_it_is": "as it is", "removed": "removed", "blurred": "blurred", "swapped": "swapped"}
+AUDIT_VERDICTS = {
+    "depends": "The model depends on the background.",
+    "undecided": "These images do not decide whether the model depends on the background.",
+    "look closer": "Performance holds without the background, but relevance lies outside: look closer.",
+    "not shown": "No dependence on the background was shown on these images.",
+}
+
 
 def primary_metric(experiment: str) -> str:
     """The metric by which an experiment is judged: `PRIMARY_METRIC`, else accuracy."""
