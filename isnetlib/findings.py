@@ -200,6 +200,50 @@ def forest_title(comparisons: pd.DataFrame, experiment: str) -> str:
     return f"{method_name(PRIMARY_METHOD)}: ahead in {ahead}, behind in {behind} of {len(verdicts)} comparisons"
 
 
+def p_title(comparisons: pd.DataFrame, experiment: str) -> str:
+    """How many of the planned comparisons show a difference, by the adjusted p."""
+    rows = [row for _, row in main_comparisons(comparisons, experiment).iterrows() if not exploratory(row)]
+    shown = sum(verdict(row) != NOT_SHOWN for row in rows)
+    return f"{shown} of {len(rows)} planned comparisons show a difference" if rows else "Exploratory comparisons alone"
+
+
+def summary_title(rows: pd.DataFrame) -> str:
+    """Ahead and behind over all experiments. rows: the main comparisons of each."""
+    verdicts = [verdict(row) for _, row in rows.iterrows()]
+    ahead, behind = verdicts.count("ahead"), verdicts.count("behind")
+    return f"Over all: ahead in {ahead}, behind in {behind} of {len(verdicts)} comparisons"
+
+
+def calibration_title(intervals: pd.DataFrame, experiment: str) -> str:
+    """The lowest and the highest calibration error, mean over test sets."""
+    rows = intervals[(intervals["experiment"] == experiment) & (intervals["measure"] == "calibration_error")]
+    means = rivals(rows).groupby("method")["value"].mean().dropna().sort_values()
+    if means.empty:
+        return f"{experiment}: no calibration error"
+    low, high = (f"{method_name(means.index[k])} {number(means.iloc[k])}" for k in (0, -1))
+    return f"Calibration error: {low}" + (f" to {high}" if len(means) > 1 else "")
+
+
+def claims(comparisons: pd.DataFrame, experiment: str) -> dict[str, str]:
+    """What may be concluded, in three sentences: planned (the family), equivalence, detectable."""
+    rows = main_comparisons(comparisons, experiment)
+    planned = rows[~rows.apply(exploratory, axis=1).astype(bool)] if len(rows) else rows
+    found = {}
+    if len(planned):
+        verdicts = [verdict(row) for _, row in planned.iterrows()]
+        told = f"{verdicts.count('ahead')} show {method_name(PRIMARY_METHOD)} ahead, {verdicts.count('behind')} behind"
+        found["planned"] = f"Of {len(planned)} planned comparisons {told}, {verdicts.count(NOT_SHOWN)} show nothing."
+    if len(rows):
+        same, margin = rows[rows["p_equivalent"] < ALPHA], rows["margin"].iloc[0]
+        pairs = [f"{method_name(row.b)} ({name_of_test_set(row.test_set)})" for row in same.itertuples()]
+        names = ", ".join(pairs) or "no method"
+        found["equivalence"] = f"Shown to match to within {margin:g}, each taken alone (TOST, p < {ALPHA}): {names}."
+    if rows["detectable"].notna().any():
+        low, high = (number(rows["detectable"].agg(end)) for end in ("min", "max"))
+        found["detectable"] = f"The smallest detectable difference (power 80 %) lies from {low} to {high}."
+    return found
+
+
 def selection_table(metrics: pd.DataFrame, selection: pd.DataFrame, experiment: str) -> pd.DataFrame:
     """Primary metric, mean over seeds, by the named rule (swapped) and by in-distribution selection (internal)."""
     keys = ["method", "test_set"]

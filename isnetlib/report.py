@@ -18,6 +18,9 @@ NEEDED = ("metrics", "seeds", "selection", "comparisons", "tests", "runs")
 FIGURES = {  # stem of the file -> the notebook that makes it
     "scores": "40_compare",
     "forest": "40_compare",
+    "p_values": "40_compare",
+    "roc": "40_compare",
+    "reliability": "40_compare",
     "curves": "40_compare",
     "heatmaps": "30_heatmaps",
 }
@@ -61,10 +64,32 @@ def context(study: Path, frames: dict[str, pd.DataFrame]) -> dict:
         "run_count": len(runs),
         "seed_count": runs["seed"].nunique(),
         "experiments": [experiment(study, frames, name) for name in findings.experiments(frames["seeds"])],
+        "summary": _png(study, "summary", summary_alt(frames["comparisons"]), "40_compare"),
+        "coverage": coverage(frames.get("coverage")),
         "cost": cost(study, frames),
         "training": training(runs),
         "architectures": frames["architectures"].to_dict("records") if "architectures" in frames else [],
     }
+
+
+def summary_alt(comparisons: pd.DataFrame) -> str:
+    """Alternative text of the summary over experiments."""
+    rows = [findings.main_comparisons(comparisons, name) for name in findings.experiments(comparisons)]
+    told = findings.summary_title(pd.concat(rows)) if rows else "Nothing was compared"
+    return f"Advantage of the primary method with intervals, by experiment and test set. {told}."
+
+
+def coverage(frame: pd.DataFrame | None) -> list[dict]:
+    """coverage.csv in brief, a row an interval or test: what, measure, name, cells, lowest, highest, holding."""
+    if frame is None:
+        return []
+    keys, share = ["what", "measure", "name"], {"lowest": ("share", "min"), "highest": ("share", "max")}
+    return (
+        frame.groupby(keys, sort=False)
+        .agg(cells=("share", "size"), **share, holding=("holds", "sum"))
+        .reset_index()
+        .to_dict("records")
+    )
 
 
 def experiment(study: Path, frames: dict[str, pd.DataFrame], name: str) -> dict:
@@ -90,6 +115,9 @@ def experiment(study: Path, frames: dict[str, pd.DataFrame], name: str) -> dict:
         "overview": overview.overview(frames, name).to_dict("records"),
         "others": [(metric, others(_of(seeds, name), metric)) for metric in other_metrics(seeds, name)],
         "goals": findings.goals(seeds, name).to_dict("records"),
+        "claims": findings.claims(comparisons, name),
+        "omnibus": _of(frames["omnibus"], name).to_dict("records") if "omnibus" in frames else [],
+        "two_classes": "roc" in frames and len(_of(frames["roc"], name)) > 0,
         "comparisons": compared(comparisons, name),
         "selection": selection.to_dict("records"),
         "figures": {kind: figure(study, kind, name, frames) for kind in FIGURES},
@@ -151,6 +179,7 @@ def compared(comparisons: pd.DataFrame, name: str) -> list[dict]:
             vote = findings.cell(further, test_set=test_set, b=row["b"])
             told = {"verdict": findings.verdict(row), "span": findings.span(row["low"], row["high"])}
             told |= {"exploratory": findings.exploratory(row), "mcnemar": None if vote is None else vote["p"]}
+            told |= {"matches": pd.notna(row["p_equivalent"]) and row["p_equivalent"] < findings.ALPHA}
             found.append(row.to_dict() | told)
     return found
 
@@ -197,6 +226,9 @@ def figure(study: Path, kind: str, experiment: str, frames: dict[str, pd.DataFra
     alts = {
         "scores": f"Means and intervals over seeds by test set and method. {scores}.",
         "forest": f"Differences with intervals. {forest}.",
+        "p_values": f"Matrix of p-values by other method and test set. {findings.p_title(frames['comparisons'], experiment)}.",
+        "roc": f"ROC curves with bands, one panel a test set, for {shown}.",
+        "reliability": f"Share right by confidence, one panel a test set, for {shown}.",
         "curves": f"Training loss and validation by epoch, one line a seed, for {shown}.",
         "heatmaps": f"Images in grey and relevance maps, red for and blue against, mask outlined, for {shown}.",
     }

@@ -24,6 +24,7 @@ from isnetlib.scoring import (
     posteriors,
     tested,
 )
+from isnetlib.stats.roc import roc_curve
 
 KEY = "study experiment test_set".split()
 COLUMNS = {
@@ -36,11 +37,13 @@ COLUMNS = {
     "intervals": [*KEY, *"method measure class value low high n seeds interval unit".split()],
     "omnibus": [*KEY, *"metric test statistic df p n methods".split()],
     "calibration": [*KEY, *"method bin confidence accuracy low high n seeds unit".split()],
+    "roc": [*KEY, *"method false_positive_rate sensitivity low high seeds unit".split()],
     "tests": [*KEY, *"cases patients classes".split()],
     "runs": "study experiment method seed folder epoch_swapped epoch_internal seconds peak_mib parameters".split(),
 }
 COLUMNS["selection"] = COLUMNS["metrics"]
 COMPARED = [*stats.METRICS, "background_share"]
+ROC_DRAWS = 500  # a band needs fewer than an interval that is printed
 UNROUNDED = {"p", "p_holm", "p_equivalent"}
 COUNTS = {"patients", "epoch_swapped", "epoch_internal", "parameters"}  # whole numbers that may be missing
 TEXT = "option method metric a b test family unit selection interval folder classes variant network reason".split()
@@ -199,6 +202,15 @@ def calibration_rows(study: str, test: Tested) -> Iterator[dict]:
             yield _key(study, test, "") | {"method": method, "seeds": len(scores), "unit": test.unit} | row
 
 
+def roc_rows(study: str, test: Tested) -> Iterator[dict]:
+    """The ROC curve of each method, mean over seeds, where there are two classes or several labels."""
+    if test.any.y.ndim == 2 or len(test.any.classes) == 2:
+        for method in test.methods():
+            scores = test.predictions(method)
+            for row in roc_curve(test.any.y, scores, test.weights[:ROC_DRAWS]).to_dict("records"):
+                yield _key(study, test, "") | {"method": method, "seeds": len(scores), "unit": test.unit} | row
+
+
 def tested_row(study: str, test: Tested) -> dict:
     """What a test set holds: cases, patients (where they repeat) and how many cases each class has."""
     y, classes = test.any.y, test.any.classes
@@ -234,6 +246,7 @@ def build(study: Path) -> dict[str, pd.DataFrame]:
         rows["intervals"] += interval_rows(study.name, test, drawn)
         rows["omnibus"] += omnibus_rows(study.name, test)
         rows["calibration"] += calibration_rows(study.name, test)
+        rows["roc"] += roc_rows(study.name, test)
         rows["tests"].append(tested_row(study.name, test))
         if test.name == "biased":
             biased[test.experiment] = test
