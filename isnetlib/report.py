@@ -223,10 +223,11 @@ def figure(study: Path, kind: str, experiment: str, frames: dict[str, pd.DataFra
     shown = ", ".join(names.method_name(method) for method in findings.methods(_of(frames["seeds"], experiment)))
     scores = findings.scores_title(frames["seeds"], experiment)
     forest = findings.forest_title(frames["comparisons"], experiment)
+    planned = findings.p_title(frames["comparisons"], experiment)
     alts = {
         "scores": f"Means and intervals over seeds by test set and method. {scores}.",
         "forest": f"Differences with intervals. {forest}.",
-        "p_values": f"Matrix of p-values by other method and test set. {findings.p_title(frames['comparisons'], experiment)}.",
+        "p_values": f"Matrix of p by other method and test set. {planned}.",
         "roc": f"ROC curves with bands, one panel a test set, for {shown}.",
         "reliability": f"Share right by confidence, one panel a test set, for {shown}.",
         "curves": f"Training loss and validation by epoch, one line a seed, for {shown}.",

@@ -134,7 +134,7 @@ def test_page_is_self_contained_and_accessible(study):
     text = report.build(study)
     page = Page(text)
     images = page.all("img")
-    assert len(images) == 4 and all(image["src"].startswith("data:image/png;base64,") for image in images)
+    assert len(images) == 6 and all(image["src"].startswith("data:image/png;base64,") for image in images)
     assert all(len(image["alt"]) > 20 for image in images)
     assert not page.all("link") and "url(" not in text and "@import" not in text
     assert [a["href"] for a in page.all("a") if not a["href"].startswith("#")] == ["https://arxiv.org/abs/2202.00232"]
@@ -180,7 +180,7 @@ def test_cost_and_architectures_are_shown_where_measured(copy):
     assert (
         "ISNet selective training 2.400 0.500 950" in page.text and "ISNet selective inference 1.010 0.500" in page.text
     )
-    assert "swin_t<" in page.text and len(page.all("img")) == 6
+    assert "swin_t<" in page.text and len(page.all("img")) == 8
     assert "a step of ISNet selective with 100 classes takes 1.02 times one with 2" in " ".join(page.text.split())
 
 
