@@ -31,6 +31,7 @@ from isnetlib.models import build_model
 from isnetlib.unet import known
 
 DRAWS = 500  # bootstrap samples of patients
+EQUALISED = ("tuberculosis", "tuberculosis_planted", "covid")  # experiments whose loader does so by default
 
 
 class Classifier(NamedTuple):
@@ -60,7 +61,7 @@ def load_classifier(checkpoint: str | Path, backbone=None, classes=None, size=No
         classes, state = classes or classes_of_run(run), state["method"]
         options = p.get("data_options", {})
         size = size or options.get("size") or options.get("canvas") or 112
-        equalise = options.get("equalise", "folder" not in p["experiment"]) if equalise is None else equalise
+        equalise = options.get("equalise", p["experiment"] in EQUALISED) if equalise is None else equalise
         name = p.get("base") or p["method"]
         _need(classes, path, "classes")
         method = build(name, backbone or p["backbone"], len(classes), size=size, **p.get("method_options", {}))
