@@ -285,7 +285,7 @@ def store(films: Films, masks: Tensor, fold: np.ndarray, root: str | Path, out: 
     tables = []
     for source, rows in films.frame.groupby("source", sort=False).groups.items():
         table = films.frame.loc[rows, ["image"]].assign(mask_source="predicted", fold=fold[rows])
-        table["quality"] = [doubt(mask) for mask in masks[rows.to_numpy(), 0].numpy()]
+        table["quality"] = [doubt(mask) for mask in masks[rows.tolist(), 0].numpy()]
         good = table["quality"] == ""
         table["mask"] = np.where(good, "masks/" + table["image"].str.replace("/", "_").str.rsplit(".", n=1).str[0], "")
         table["mask"] += np.where(good, ".png", "")
