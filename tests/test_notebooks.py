@@ -20,6 +20,7 @@ def test_all_notebooks_are_there():
         "00_isnet_in_ten_minutes",
         "05_search",
         "06_search_table",
+        "08_segment",
         "10_train",
         "20_external_test",
         "30_heatmaps",
