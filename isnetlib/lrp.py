@@ -101,14 +101,14 @@ class LRP(TorchFunctionMode):
     eps: the stabiliser of LRP-eps; 0 gives LRP-0 (input x gradient). box: (low, high) of the pixels for z^B, each a
     number or one a channel, e.g. (0, 1), or ((0 - mean) / std, (1 - mean) / std) for standardised images; None: no z^B.
     compile: run the rule of ReLU through torch.compile, which needs a C++ compiler: the first steps take longer, the
-    others less time. dtype: of the arithmetic in which convolutions pull G back and are differentiated, torch.bfloat16
-    for speed where the processor has it; None: that of the tensors. gates: what a product x g with a gate g
-    (squeeze-excitation, attention weights) does. "constant": g is a constant factor, as are the deviations in LayerNorm
-    and its kin; what acts through g alone does not show in the map. "shared": x and g have half each of what exceeds
-    g's value at rest (`Graph.product`), so that it does. gate_gradient: whether the heatmap loss also trains those
-    factors. statistics, biases, block: ablations, see `isnetlib.ablations`. The activations are held until the object
-    is dropped. One forward pass at a time: the first 4-D tensor that the model reads and that is no Parameter is taken
-    as the image batch.
+    others less time on some networks. dtype: of the arithmetic in which convolutions pull G back and are
+    differentiated, torch.bfloat16 for speed where the processor has it; None: that of the tensors. gates: what a
+    product x g with a gate g (squeeze-excitation, attention weights) does. "constant": g is a constant factor, as are
+    the deviations in LayerNorm and its kin; what acts through g alone does not show in the map. "shared": x and g have
+    half each of what exceeds g's value at rest (`Graph.product`), so that it does. gate_gradient: whether the heatmap
+    loss also trains those factors. statistics, biases, block: ablations, see `isnetlib.ablations`. The activations are
+    held until the object is dropped. One forward pass at a time: the first 4-D tensor that the model reads and that is
+    no Parameter is taken as the image batch.
     """
 
     def __init__(
