@@ -16,7 +16,8 @@ import torch
 import torch.nn.functional as F
 
 from isnetlib.functions import divide, stabilise
-from isnetlib.rules import RULES, Node
+from isnetlib.nodes import Node
+from isnetlib.rules import RULES
 
 POOLS = [f"{kind}_pool{n}d" for kind in ("avg", "adaptive_avg") for n in (1, 2, 3)] + ["mean"]
 MAX_POOLS = [f"{kind}_pool{n}d" for kind in ("max", "adaptive_max") for n in (1, 2, 3)]

@@ -14,7 +14,8 @@ from torch import Tensor
 from torch.autograd import Function
 
 from isnetlib.functions import divide, over_maps, stabilise
-from isnetlib.rules import Node, rule
+from isnetlib.nodes import Node
+from isnetlib.rules import rule
 
 
 class Activated(Function):

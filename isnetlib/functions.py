@@ -196,7 +196,7 @@ class ReluGate(Function):
 
 
 class ZBoxPixels(Function):
-    """Relevance of the pixels by z^B (`isnetlib.lrp.z_box_share`) for a convolution that reads them, (M, B, ...).
+    """Relevance of the pixels by z^B (`isnetlib.zbox.z_box_share`) for a convolution that reads them, (M, B, ...).
 
         R = (x - l) c(w) - (h - l) c(w-),       c(w): the transposed convolution of share(G, z, floor)
 

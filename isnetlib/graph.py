@@ -3,20 +3,31 @@
 `isnetlib.LRP` sends every torch operation of the model here. `Graph.run` does it, by its rule in `isnetlib.rules` where
 it depends on the image, and remembers a `Node` for the tensor that came out. Operations in place are done out of place,
 and the result stands in for the old tensor from then on. An operation without a rule is remembered as refused: harmless
-unless relevance has to pass it.
+unless relevance has to pass it. (`isnetlib.tracing`: tensors as keys, arguments of operations.)
 """
-
-import sys
-import weakref
 
 import torch
 from torch import Tensor, nn
 
-import isnetlib.activations
-import isnetlib.attention
-import isnetlib.normalisation  # noqa: F401 - importing these files registers their rules
+from isnetlib import activations, attention, normalisation
 from isnetlib.functions import transpose
-from isnetlib.rules import ASKS, CONSTANT, KEEPS_SIGN, LINEAR, REARRANGES, RULES, SAME_AS, SHAPED_LIKE, Node
+from isnetlib.nodes import Node
+from isnetlib.rules import ASKS, CONSTANT, KEEPS_SIGN, LINEAR, REARRANGES, RULES, SAME_AS, SHAPED_LIKE
+from isnetlib.tracing import (
+    ByTensor,
+    Slot,
+    by_position,
+    is_in_place,
+    leaves_of,
+    map_leaves,
+    place,
+    same_memory,
+    tensors_in,
+    usable,
+)
+
+# Importing them registers their rules; naming them makes them part of a run's sources (`isnetlib.provenance`).
+RULE_MODULES = (activations, attention, normalisation)
 
 HIDDEN = " (Scripted and compiled code, and functions of NumPy, hide their operations.)"
 
@@ -79,27 +90,28 @@ class Graph:
     def overwrite(self, old: Tensor, new: Tensor):
         """An operation in place on `old`: it was done out of place, and `new` stands for `old` from now on."""
         self.replaced[old] = new
-        if old in self.nodes and not _same_memory(old, new):
+        if old in self.nodes and not same_memory(old, new):
             self.nodes[old].memory().spoiled = self.spoiled = True
 
     def refuse(self, why: str):
         """(None, Node) of an operation without a rule: harmless unless relevance has to pass through it."""
-        return None, Node(self.name, [], torch.Size(), why=f"{_place()}: {self.name}: {why}")
+        return None, Node(self.name, [], torch.Size(), why=f"{place()}: {self.name}: {why}")
 
     def linear(self, function, *args, output=None, keeps_sign=False, **kwargs):
         """(output, Node or list of Nodes) of a linear operation without weights: its transpose comes from autograd."""
-        inputs = _tensors((args, kwargs))
+        inputs = tensors_in((args, kwargs))
         if any(t.grad_fn is not None and t not in self.nodes and t not in self.seen for t in inputs):
             return self.refuse(f"one of its inputs was made out of sight and may depend on the image{HIDDEN}")
         output = function(*args, **kwargs) if output is None else output
         tensors = [t for t in inputs if t in self.nodes]
         parents = [self.node(t) for t in tensors]
-        slots = {id(t): _Slot(k) for k, t in reversed(list(enumerate(tensors)))}
-        args, kwargs = _map((args, kwargs), lambda leaf: slots.get(id(leaf), leaf))
+        slots = {id(t): Slot(k) for k, t in reversed(list(enumerate(tensors)))}
+        args, kwargs = map_leaves((args, kwargs), lambda leaf: slots.get(id(leaf), leaf))
 
         def node_of(part, k):
             def replay(images):
-                a, kw = _map((args, kwargs), lambda leaf: images[leaf] if isinstance(leaf, _Slot) else _usable(leaf))
+                put = lambda leaf: images[leaf] if isinstance(leaf, Slot) else usable(leaf)  # noqa: E731
+                a, kw = map_leaves((args, kwargs), put)
                 result = function(*a, **kw)
                 return result if k is None else result[k]
 
@@ -165,22 +177,22 @@ class Graph:
             name = func.__self__.__name__
         if name in ASKS:
             return func(*args, **kwargs)
-        inputs = _tensors((args, kwargs) if kwargs else args)
+        inputs = tensors_in((args, kwargs) if kwargs else args)
         if self.replaced and self.replaced.of(inputs):
-            args, kwargs = _map((args, kwargs), self._current)
-            inputs = _tensors((args, kwargs))
+            args, kwargs = map_leaves((args, kwargs), self._current)
+            inputs = tensors_in((args, kwargs))
         if self.x is None:
             self.find_image([t for t in inputs if t.is_floating_point()])
         inputs = inputs[:1] if name in SHAPED_LIKE else inputs
         inputs = self.nodes.of(inputs)
         if not inputs or name in CONSTANT:
             output = func(*args, **kwargs)
-            for t in _tensors((output,)):
+            for t in tensors_in((output,)):
                 if t.grad_fn is not None:
                     self.seen[t] = True
             return output
         self.name = SAME_AS.get(name, name)
-        args, kwargs = _by_position(args, kwargs)
+        args, kwargs = by_position(args, kwargs)
         return self._record(func, args, kwargs, spoiled=self.spoiled and any(n.memory().spoiled for n in inputs))
 
     def _current(self, leaf):
@@ -195,7 +207,7 @@ class Graph:
             self.root = self.nodes[self.x] = Node("image", [], self.x.shape, image=lambda images: images[0])
 
     def _record(self, func, args, kwargs, spoiled):
-        in_place = _in_place(func.__name__)
+        in_place = is_in_place(func.__name__)
         if spoiled:  # its values would be wrong, not only its relevance
             why = "its input shares memory with a tensor overwritten in place: use the result of that operation instead"
             raise NotCovered(self.refuse(why)[1].why)
@@ -204,7 +216,7 @@ class Graph:
         elif self.name in LINEAR:
             out_of_place = getattr(torch.Tensor, self.name) if in_place else func
             # bicubic weights are partly negative
-            keeps_sign = self.name in KEEPS_SIGN and "bicubic" not in _leaves((args, kwargs))
+            keeps_sign = self.name in KEEPS_SIGN and "bicubic" not in leaves_of((args, kwargs))
             output, node = self.linear(out_of_place, *args, keeps_sign=keeps_sign, **kwargs)
         else:
             output, node = None, None
@@ -218,7 +230,7 @@ class Graph:
         return output
 
     def _remember(self, output, node, args):
-        parts = list(output) if isinstance(node, list) else _tensors((output,))
+        parts = list(output) if isinstance(node, list) else tensors_in((output,))
         nodes = node if isinstance(node, list) else [node] * len(parts)
         for part, made in zip(parts, nodes, strict=True):
             made = (
@@ -228,7 +240,7 @@ class Graph:
             if not part.is_floating_point() or (known is not None and (not made.why or known is made)):
                 continue  # a mask, an index, the very tensor that went in (dropout in eval mode), a composite's
             if made.why and not made.parents:
-                made.parents = self.nodes.of(_tensors(args))
+                made.parents = self.nodes.of(tensors_in(args))
             if made.image is not None and any(p.image is None for p in made.parents):
                 made.image = None
             if self.is_first_layer(made):
@@ -236,7 +248,7 @@ class Graph:
             if not made.why and made.parents and all(p.gate for p in made.parents):
                 made.gate, made.rest = True, _rest(made)
             before = self.nodes.get(args[0]) if args and made.parents else None
-            if before is not None and _same_memory(part, args[0]):
+            if before is not None and same_memory(part, args[0]):
                 made.views = before
             for parent in made.parents:
                 parent.consumers += 1
@@ -272,108 +284,3 @@ def _same(t: Tensor) -> Tensor:
 def _fit(g: Tensor, shape: torch.Size) -> Tensor:
     """G (M, ...) summed over the dimensions that broadcasting added to `shape`."""
     return g.sum_to_size(len(g), *[1] * (g.ndim - 1 - len(shape)), *shape).reshape(len(g), *shape)
-
-
-# --- tensors as keys, arguments of operations, and where they were called
-class ByTensor:
-    """A dictionary by tensor identity that keeps no tensor alive."""
-
-    def __init__(self):
-        self._items = {}
-
-    def get(self, key):
-        """The value of `key`, or None."""
-        item = self._items.get(id(key))
-        return item[1] if item is not None and item[0]() is key else None  # an id may be that of a tensor now gone
-
-    def of(self, keys) -> list:
-        """The values of those keys that have one."""
-        items = self._items
-        return [item[1] for key in keys if (item := items.get(id(key))) is not None and item[0]() is key]
-
-    def __bool__(self) -> bool:
-        return bool(self._items)
-
-    def __contains__(self, key) -> bool:
-        return self.get(key) is not None
-
-    def __getitem__(self, key: Tensor):
-        value = self.get(key)
-        if value is None:
-            raise KeyError("no value is known for this tensor")
-        return value
-
-    def __setitem__(self, key: Tensor, value):
-        self._items[id(key)] = (weakref.ref(key), value)
-
-
-class _Slot(int):
-    """Stands for the k-th tracked tensor in the recorded arguments of an operation."""
-
-
-def _map(value, change):
-    if isinstance(value, (list, tuple)):
-        return type(value)(_map(v, change) for v in value)
-    if isinstance(value, dict):
-        return {k: _map(v, change) for k, v in value.items()}
-    return change(value)
-
-
-def _tensors(values) -> list[Tensor]:
-    """The tensors among `values` and in the lists, tuples and dictionaries among them."""
-    found = []
-    for value in values:
-        if isinstance(value, Tensor):
-            found.append(value)
-        elif isinstance(value, (list, tuple)):
-            found += _tensors(value)
-        elif isinstance(value, dict):
-            found += _tensors(value.values())
-    return found
-
-
-def _leaves(value):
-    if isinstance(value, (list, tuple)):
-        for v in value:
-            yield from _leaves(v)
-    elif isinstance(value, dict):
-        yield from _leaves(list(value.values()))
-    else:
-        yield value
-
-
-def _by_position(args, kwargs):
-    """torch.add(input=a, other=b) as torch.add(a, b)."""
-    if not kwargs:
-        return args, kwargs
-    first, last = ([kwargs[name]] if name in kwargs else [] for name in ("input", "other"))
-    return (*first, *args, *last), {name: value for name, value in kwargs.items() if name not in ("input", "other")}
-
-
-def _usable(leaf):
-    """A tensor made in inference mode cannot take part in autograd; its copy can."""
-    return leaf.clone() if isinstance(leaf, Tensor) and leaf.is_inference() else leaf
-
-
-def _in_place(name: str) -> bool:
-    return name in ("__setitem__", "__iadd__", "__isub__", "__imul__", "__itruediv__") or (
-        name.endswith("_") and not name.endswith("__")
-    )
-
-
-def _same_memory(a: Tensor, b: Tensor) -> bool:
-    return a.untyped_storage().data_ptr() == b.untyped_storage().data_ptr()
-
-
-def _place() -> str:
-    """Path and class of the module whose forward is running, read off the call stack when something is refused."""
-    frame, modules = sys._getframe(1), []
-    while frame is not None:
-        owner = frame.f_locals.get("self")
-        if isinstance(owner, nn.Module):
-            modules.append(owner)
-        frame = frame.f_back
-    if not modules:
-        return "outside any module"
-    path = next((name for name, module in modules[-1].named_modules() if module is modules[0]), "")
-    return f"{path or 'the model itself'} ({type(modules[0]).__name__})"

@@ -14,6 +14,7 @@ the same (our choice; the papers' are for a softmax): one label a sample, drawn 
 """
 
 import copy
+from contextlib import nullcontext
 
 import torch
 from torch import Tensor, nn
@@ -32,7 +33,8 @@ class ISNet(nn.Module):
     weights: see `isnetlib.heatmap_loss`. range: (C1, C2) of the foreground term, or "auto": read off the same network
     trained plainly for `plain_epochs` (`prepare`, or `calibrate` by hand). multilabel: labels are 0/1 floats (B, K),
     each with its own sigmoid. maps_at_once: None, or how many maps of an image (of `original`) are explained at a time:
-    less memory, more time.
+    less memory, more time. every: n = the heatmap loss is computed at every n-th training step alone, n times as heavy:
+    the same loss on average, for less time.
     """
 
     def __init__(
@@ -49,6 +51,7 @@ class ISNet(nn.Module):
         plain_epochs: int = 3,
         multilabel: bool = False,
         maps_at_once: int | None = None,
+        every: int = 1,
         compile: bool = False,
         bf16: bool = False,
         gates: str = "constant",
@@ -66,8 +69,10 @@ class ISNet(nn.Module):
             )
         if maps_at_once is not None and maps_at_once < 1:
             raise ValueError(f"maps_at_once is a number of maps, 1 or more, or None for all; got {maps_at_once}")
+        if every < 1:
+            raise ValueError(f"every is a number of training steps, 1 or more; got {every}")
         self.model, self.variant, self.heatmap_weight, self.multilabel = model, variant, heatmap_weight, multilabel
-        self.maps_at_once = maps_at_once
+        self.maps_at_once, self.every = maps_at_once, every
         self.eps, self.box, self.decay, self.steepness, self.weights = eps, box, decay, steepness, tuple(weights)
         self.switches = {
             "compile": compile,
@@ -77,6 +82,7 @@ class ISNet(nn.Module):
         }
         self.switches |= {"statistics": statistics, "biases": biases, "block": block}
         self.auto_range, self.plain_epochs = range == "auto", plain_epochs
+        self.register_buffer("steps", torch.zeros((), dtype=torch.long))  # trained so far; part of a checkpoint
         self.register_buffer("range", torch.tensor([torch.nan] * 2 if self.auto_range else [float(c) for c in range]))
 
     def loss(self, x: Tensor, y: Tensor, mask: Tensor | None) -> tuple[Tensor, dict[str, float]]:
@@ -85,18 +91,26 @@ class ISNet(nn.Module):
 
         Each term is a mean: of classification over the images, of the heatmap terms over the images with a mask. So
         the mean loss of parts of a batch (processes, accumulated steps) is that of the whole batch only where the parts
-        hold equally many images and equally many masks.
+        hold equally many images and equally many masks. Steps without a heatmap loss (`every`) have its terms no part.
         """
-        with LRP(self.eps, self.box, **self.switches) as lrp:
+        explained = self._explained_now(mask)
+        with LRP(self.eps, self.box, **self.switches) if explained else nullcontext() as lrp:
             logits = logits_of(self.model(x))
         classification = classification_loss(logits, y)
-        if mask is None or self.heatmap_weight == 0:
+        if not explained:
             return (1 - self.heatmap_weight) * classification, {"classification": classification.item()}
         R = self._relevance(lrp, self.start(logits), logits)
         heatmap = heatmap_loss(R, mask, self.decay, self.steepness, self.weights, self._range())
-        total = (1 - self.heatmap_weight) * classification + self.heatmap_weight * heatmap.total
+        weight = self.heatmap_weight * (self.every if self.training else 1)
+        total = (1 - self.heatmap_weight) * classification + weight * heatmap.total
         parts = {"classification": classification, "background": heatmap.background, "foreground": heatmap.foreground}
         return total, {name: part.item() for name, part in parts.items()}
+
+    def _explained_now(self, mask: Tensor | None) -> bool:
+        """Whether this step has a heatmap loss; counts the training steps."""
+        turn = not self.training or int(self.steps) % self.every == 0
+        self.steps += self.training
+        return turn and mask is not None and self.heatmap_weight > 0
 
     def forward(self, x: Tensor, y: Tensor, mask: Tensor | None) -> tuple[Tensor, dict[str, float]]:
         """`loss`, for what calls a module to train it: DistributedDataParallel joins gradients only after its call."""

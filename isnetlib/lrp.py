@@ -9,7 +9,8 @@ the LRP-eps rule is
 
     R_j = sum_k a_j w_jk / (z_k + eps s(z_k)) R_k,        s(z) = 1 for z >= 0, else -1,
 
-and the z^B rule takes its place at the first layer, so that black pixels (a_j = 0) can be relevant too.
+and the z^B rule (`isnetlib.zbox`) takes its place at the first layer, so that black pixels (a_j = 0) can be relevant
+too. What is explained, one logit or a contrast of them, is the `start` of the relevance pass (`isnetlib.starts`).
 `isnetlib.rules` says how each operation hands relevance back; this file runs the rules: `LRP` records the operations of
 a forward pass, `relevance` walks them backwards, `explain` does both for any classifier, `check` tells whether a
 network is covered. Nothing is edited: the model is called as it is.
@@ -22,76 +23,11 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from isnetlib.ablations import ratio, rules_for
-from isnetlib.functions import Scale, ZBoxPixels, divide
+from isnetlib.functions import ZBoxPixels
 from isnetlib.graph import HIDDEN, Graph, NotCovered
-from isnetlib.rules import Layer, Node
-
-
-# --- what is explained: the start at the logits
-def start_for(logits: Tensor, target=None) -> Tensor:
-    """Initial G at the logits, (B, M, K): the derivative of the explained quantity by the logits.
-
-    target: None = the winning class | int | LongTensor (B,) | "all" (M = K maps, one a class) | "selective" (see
-    `selective_start`). Raises ValueError for a class that does not exist.
-    """
-    batch, classes = logits.shape
-    if isinstance(target, str):
-        if target == "all":
-            return torch.eye(classes, dtype=logits.dtype, device=logits.device).expand(batch, -1, -1)
-        if target == "selective":
-            return selective_start(logits)
-        raise ValueError(f"target {target!r}: use None, a class number, a LongTensor of them, 'all' or 'selective'")
-    target = logits.argmax(1) if target is None else torch.as_tensor(target, device=logits.device).expand(batch)
-    if target.is_floating_point() or target.amin() < 0 or target.amax() >= classes:
-        raise ValueError(f"target must hold class numbers from 0 to {classes - 1}")
-    return nn.functional.one_hot(target, classes).to(logits.dtype)[:, None]
-
-
-def selective_start(logits: Tensor) -> Tensor:
-    """Selective ISNet explains eta_c = log(P_c / (1 - P_c)) = y_c - logsumexp_{c' != c} y_c' of the least likely class
-    c (arXiv 2401.08409).
-
-    Its derivative: 1 at c and minus the softmax over the other classes elsewhere, (B, 1, K). The winner dominates that
-    softmax, so one map holds the evidence for the winner and for the loser. One logit (binary): eta is the log-odds of
-    the less likely answer, y or -y.
-    """
-    if logits.shape[1] == 1:
-        return torch.where(logits > 0, -1.0, 1.0).to(logits.dtype)[:, None]
-    lowest = nn.functional.one_hot(logits.argmin(1), logits.shape[1]).bool()
-    others = logits.masked_fill(lowest, -torch.inf).softmax(1)
-    return (lowest.to(logits.dtype) - others)[:, None]
-
-
-# --- the z^B rule
-def z_box_floor(layer: Layer, low: Tensor, high: Tensor, size: torch.Size | None = None) -> Tensor:
-    """What z^B takes from z: floor_k = sum_j (l_j w+_jk + h_j w-_jk) + b-_k, (1, ...), so that D = z - floor >= 0.
-
-    low, high: images of the box as the layer sees them; or, where a convolution reads pixels of one box, its bounds
-    (1, C, 1, 1), and `size` of the image. Zero padding pads x, l and h alike. The bias is one more input, fixed at 1 in
-    a box [0, 1].
-    """
-    weight, negative = layer.weight, layer.weight.clamp(max=0)
-    if size is None:
-        floor = layer.forward(low, weight) + layer.forward(high - low, negative)
-    else:  # one channel of ones carries every channel's bounds
-        weight = (low * weight + (high - low) * negative).sum(1, keepdim=True)
-        floor = layer.forward(weight.new_ones(1, 1, *size), weight)
-    if layer.bias is not None:
-        floor = floor + layer.bias.clamp(max=0).view(-1, *[1] * (weight.ndim - 2))
-    return floor
-
-
-def z_box_share(G: Tensor, z: Tensor, floor: Tensor, relu: bool, eps: float) -> Tensor:
-    """R / (D + eps), the relevance R = a * G (M, B, ...) of the first layer by its denominator; a = z or ReLU(z).
-
-    z^B at the first layer for pixels in the box [l, h] is
-
-        R_j = sum_k (x_j w_jk - l_j w+_jk - h_j w-_jk) / (D_k + eps) R_k
-            = (x_j - l_j) c_j(w) - (h_j - l_j) c_j(w-),         c(w): the transposed layer applied to this share
-        D_k = sum_j (x_j w_jk - l_j w+_jk - h_j w-_jk) + b+_k = z_k - floor_k >= 0
-    """
-    a, D = z.relu() if relu else z, (z - floor).clamp(min=0) + eps  # rounding may leave a tiny negative D
-    return Scale.apply(G, a / D if eps else divide(a, D))
+from isnetlib.nodes import Node
+from isnetlib.starts import start_for
+from isnetlib.zbox import z_box_floor, z_box_share
 
 
 # --- the relevance pass

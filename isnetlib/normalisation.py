@@ -8,7 +8,8 @@ in `isnetlib.rules`: there the mean is a constant, too.)
 import torch
 import torch.nn.functional as F
 
-from isnetlib.rules import Node, batch_norm, rule
+from isnetlib.nodes import Node
+from isnetlib.rules import batch_norm, rule
 
 
 @rule("layer_norm")

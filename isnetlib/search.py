@@ -110,8 +110,9 @@ def write_row(file: str | Path, found: dict, manifest: dict) -> None:
 
 
 def table(study: Path) -> pd.DataFrame:
-    """The finished trials of results/<study> as a table, best value of each method `chosen`: the highest `swapped`, of
-    equals the lowest swapped_loss, then the lower value. A trial whose loss exploded has no scores and a note.
+    """The finished trials of results/<study> as a table, best value of each method `chosen`: the highest of what the
+    rule of selection ranks by, the lower of `swapped` and `internal`; of equals the lowest swapped_loss, then the lower
+    value. A trial whose loss exploded has no scores and a note.
 
     FileNotFoundError where there is none.
     """
@@ -124,11 +125,12 @@ def table(study: Path) -> pd.DataFrame:
         raise FileNotFoundError(f"{Path(study) / 'search'}: no finished trial; isnet run --study {Path(study).name}")
     frame = pd.DataFrame(rows).reindex(columns=COLUMNS).sort_values(COLUMNS[:4], ignore_index=True)
     frame["chosen"] = False
+    frame["score"] = frame[["swapped", "internal"]].min(axis=1)
     ranked = frame.dropna(subset="swapped").sort_values(
-        ["swapped", "swapped_loss", "value"], ascending=[False, True, True]
+        ["score", "swapped_loss", "value"], ascending=[False, True, True]
     )
     frame.loc[ranked.groupby(["experiment", "method"]).head(1).index, "chosen"] = True
-    return frame
+    return frame[COLUMNS]
 
 
 def not_followed(study: str, notebooks: Path, chosen: pd.DataFrame) -> list[str]:

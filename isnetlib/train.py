@@ -3,12 +3,16 @@
 Selection is by one named rule for every method, "swapped": the epoch with the best primary metric on validation images
 whose backgrounds were swapped across classes by the validation masks. Where the background tells the class, plain
 validation saturates and would choose the most biased epoch; that rule, "internal", is kept beside it for comparison.
-Both look at the epochs after the learning rate's warm-up only; ties go to the lower loss.
+Both look at the epochs after the learning rate's warm-up only; ties go to the lower loss. Two ways to look good on
+swapped backgrounds without ignoring them are closed: an epoch counts with the lower of its swapped and plain scores, so
+that reading the background in reverse does not pay; and only if its plain score is at least `WORKS` of the run's best,
+since a network that fails (in eval mode, say, while its running statistics lag) is at chance, above one that is misled.
 """
 
 import contextlib
 import io
 import math
+import statistics
 import time
 from functools import partial
 from pathlib import Path
@@ -23,6 +27,7 @@ from isnetlib.files import write_atomically
 from isnetlib.memory import peak_mib
 
 RULES = ("swapped", "internal")
+WORKS = 0.6  # of the best plain score: above chance (0.5 for AUC), and far below what honest training loses
 EXPLODED = 1e6  # no loss of ours comes near it while training works: the heatmap terms start below 1e3
 
 
@@ -104,11 +109,19 @@ def fit(
 
 
 def chosen_epochs(log: pd.DataFrame, metric: str) -> dict[str, int]:
-    """The epoch that each selection rule chooses: highest metric, then lowest loss, then the earlier; epochs of the
-    warm-up only where there are no others.
+    """The epoch that each selection rule chooses: highest score, then lowest loss, then the earlier; epochs of the
+    warm-up only where there are no others, and of them only those that work (see above).
     """
-    trained = [k for k in range(len(log)) if not log["warm_up"].iloc[k]] or range(len(log))
-    return {rule: max(trained, key=lambda k: _rank(log.iloc[k], rule, metric)) for rule in RULES}
+    plain = log[f"val_{metric}"]
+    trained = [k for k in range(len(log)) if not log["warm_up"].iloc[k]] or list(range(len(log)))
+    working = [k for k in trained if plain.iloc[k] >= WORKS * plain.iloc[trained].max()]
+    return {rule: max(working, key=lambda k: _rank(log.iloc[k], rule, metric)) for rule in RULES}
+
+
+def selection_score(row, rule: str, metric: str) -> float:
+    """What a rule ranks an epoch by. row: of the log, with `val_<metric>` and `swapped_<metric>`."""
+    plain, swapped = row[f"val_{metric}"], row[f"swapped_{metric}"]
+    return plain if rule == "internal" else min(plain, swapped)
 
 
 def load_chosen(method: nn.Module, folder: str | Path, rule: str = "swapped") -> int:
@@ -141,6 +154,8 @@ def _optimizer(method, steps, learning_rate, weight_decay, warm_up):
     optimizer = torch.optim.AdamW(
         [p for p in method.parameters() if p.requires_grad], learning_rate, weight_decay=weight_decay
     )
+    if math.isclose(warm_up * steps, 1):  # OneCycleLR divides by zero where the warm-up is one step
+        warm_up *= 1.5
     return optimizer, torch.optim.lr_scheduler.OneCycleLR(
         optimizer, learning_rate, total_steps=steps, pct_start=warm_up
     )
@@ -149,7 +164,7 @@ def _optimizer(method, steps, learning_rate, weight_decay, warm_up):
 def _epoch(method, train, optimizer, schedule, place, batch_size, clip, order, device) -> dict[str, float]:
     """One pass over `train` in the order that the generator `order` gives; mean loss and terms."""
     method.train()
-    sums, steps = {}, steps_an_epoch(len(train), batch_size)
+    terms, steps = {}, steps_an_epoch(len(train), batch_size)
     for batch, rows in enumerate(torch.randperm(len(train), generator=order).split(batch_size)[:steps]):
         x, y, mask, _ = train[rows]
         loss, parts = method.loss(x.to(device), y.to(device), mask.to(device))
@@ -161,8 +176,9 @@ def _epoch(method, train, optimizer, schedule, place, batch_size, clip, order, d
         check_finite({"gradient": norm.item()}, f"{place}, batch {batch}", math.inf)
         optimizer.step()
         schedule.step()
-        sums = {name: sums.get(name, 0.0) + value / steps for name, value in parts.items()}
-    return sums
+        for name, value in parts.items():
+            terms.setdefault(name, []).append(value)
+    return {name: statistics.fmean(values) for name, values in terms.items()}  # a term may be absent from some steps
 
 
 def check_finite(parts: dict[str, float], place: str, limit: float = EXPLODED) -> None:
@@ -199,7 +215,7 @@ def _progress(rows, epochs, metric) -> str:
 # --- checkpoint and resume
 def _rank(row, rule, metric):
     name = {"swapped": "swapped", "internal": "val"}[rule]
-    return row[f"{name}_{metric}"], -row[f"{name}_loss"]
+    return selection_score(row, rule, metric), -row[f"{name}_loss"]
 
 
 def _save(folder, method, optimizer, schedule, order, rows, metric):
@@ -215,6 +231,10 @@ def _save(folder, method, optimizer, schedule, order, rows, metric):
         folder / "checkpoints" / "last.pt",
         state | {"optimizer": optimizer.state_dict(), "schedule": schedule.state_dict(), "rows": rows} | generators,
     )
+    _write_log(folder, rows)
+
+
+def _write_log(folder, rows):
     write_atomically(folder / "log.csv", pd.DataFrame(rows).to_csv(index=False, float_format="%.6g"))
 
 
@@ -225,6 +245,7 @@ def _resume(folder, method, optimizer, schedule, order) -> list[dict]:
     schedule.load_state_dict(checkpoint["schedule"])
     order.set_state(checkpoint["order"])
     torch.set_rng_state(checkpoint["torch"])
+    _write_log(folder, checkpoint["rows"])  # a log that was lost, or that a kill left behind
     return checkpoint["rows"]
 
 

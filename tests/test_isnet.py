@@ -119,6 +119,22 @@ def test_samples_without_a_mask_still_teach_the_classifier(batch):
     assert parts["classification"] == pytest.approx(classification_loss(model(x), y).item())
 
 
+def test_every_second_step_has_a_heatmap_loss_twice_as_heavy(batch):
+    model, x, y, mask = batch
+    one, two = (ISNet(model, weights=(1.0, 1.0), heatmap_weight=0.5, every=n).train() for n in (1, 2))
+    plain, _ = one.loss(x, y, None)
+    full, parts = one.loss(x, y, mask)
+    found = [two.loss(x, y, mask) for _ in range(3)]
+    assert [set(p) for _, p in found] == [set(parts), {"classification"}, set(parts)]
+    assert torch.isclose(found[0][0] - plain, 2 * (full - plain)) and torch.equal(found[1][0], plain)
+    again = ISNet(model, every=2)
+    again.load_state_dict(two.state_dict())
+    assert set(again.train().loss(x, y, mask)[1]) == {"classification"}  # the count is part of a checkpoint
+    assert set(again.eval().loss(x, y, mask)[1]) == set(parts)  # eval mode counts and leaves out nothing
+    with pytest.raises(ValueError, match="every is a number"):
+        ISNet(model, every=0)
+
+
 def test_predict_is_the_bare_classifier(batch):
     model, x, *_ = batch
     logits = model.eval()(x)

@@ -84,6 +84,9 @@ def test_the_best_on_swapped_validation_is_chosen_whatever_the_internal_says(tin
     assert table["chosen"].tolist() == [False, True] and list(table) == search.COLUMNS
     leave(trials[0], tiny[1], metric="accuracy", swapped=0.7, internal=1.0, epoch=0, swapped_loss=0.1)
     assert search.table(tiny[1] / "small")["chosen"].tolist() == [True, False]  # of equals the lower loss
+    leave(trials[1], tiny[1], metric="accuracy", swapped=0.99, internal=0.1, epoch=0, swapped_loss=0.1)
+    assert search.table(tiny[1] / "small")["chosen"].tolist() == [True, False]  # it reads the background in reverse
+    leave(trials[1], tiny[1], metric="accuracy", swapped=0.7, internal=0.8, epoch=0, swapped_loss=0.2)
     leave(trials[0], tiny[1], metric="accuracy", note="epoch 0: the term 'penalty' is inf")
     assert search.table(tiny[1] / "small")["chosen"].tolist() == [False, True]  # exploded: no scores
 

@@ -139,6 +139,40 @@ def test_selection_takes_the_best_swapped_epoch_after_the_warm_up_and_ties_by_lo
     assert train.chosen_epochs(log.assign(warm_up=True), "accuracy") == {"swapped": 0, "internal": 0}
 
 
+def chosen(*epochs):
+    """The epoch chosen among those given as (plain, swapped) scores."""
+    rows = [
+        {"warm_up": False, "val_auc": plain, "swapped_auc": swapped, "val_loss": 0.0, "swapped_loss": 0.0}
+        for plain, swapped in epochs
+    ]
+    return train.chosen_epochs(pd.DataFrame(rows), "auc")
+
+
+def test_reading_the_background_in_reverse_is_not_chosen():
+    assert chosen((0.9, 0.3), (0.01, 0.97), (0.85, 0.4)) == {"swapped": 2, "internal": 0}
+
+
+def test_an_epoch_at_which_the_network_fails_is_not_chosen_over_one_that_is_misled():
+    assert chosen((1.0, 0.02), (0.5, 0.5), (1.0, 0.05)) == {"swapped": 2, "internal": 0}
+
+
+def test_a_network_that_gives_up_the_mark_and_learns_the_object_is_chosen():
+    assert chosen((1.0, 0.0), (1.0, 0.05), (0.8, 0.8), (0.65, 0.66)) == {"swapped": 2, "internal": 0}
+
+
+def test_a_warm_up_of_a_single_step_is_no_error(tmp_path):
+    _, log = fitted(tmp_path, "standard", epochs=1, batch_size=8)  # five steps, 0.2 of them to warm up
+    assert len(log) == 1
+
+
+def test_a_lost_log_is_written_again(tmp_path):
+    fitted(tmp_path, "standard")
+    before = (tmp_path / "log.csv").read_bytes()
+    (tmp_path / "log.csv").unlink()
+    fitted(tmp_path, "standard")
+    assert (tmp_path / "log.csv").read_bytes() == before
+
+
 def test_load_chosen_gives_the_weights_of_the_chosen_epoch(tmp_path):
     made, log = fitted(tmp_path)
     epochs = train.chosen_epochs(log, "accuracy")
