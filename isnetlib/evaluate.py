@@ -9,10 +9,12 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 import torch
-from sklearn.metrics import accuracy_score, f1_score, roc_auc_score
+from sklearn.metrics import accuracy_score, f1_score, precision_recall_curve, roc_auc_score
 from torch import Tensor, nn
 from torch.nn.functional import adaptive_avg_pool2d
 
+from isnetlib.boxes import box_masks
+from isnetlib.boxes import scores as box_scores
 from isnetlib.data import swap_backgrounds
 from isnetlib.files import write_atomically
 from isnetlib.lrp import explain
@@ -80,6 +82,21 @@ def measure(metric: str, y: np.ndarray, p: np.ndarray) -> float:
     raise ValueError(f"unknown metric {metric!r}: use accuracy, macro_f1 or auc")
 
 
+def thresholds(y: np.ndarray, p: np.ndarray) -> list[float]:
+    """With several labels an image, for each the score from which on it is called present: the highest F1 on these
+    (validation) cases, 0.5 where they do not hold both answers. y (N, K), p (N, K). Empty with one label: its answer is
+    the class with the highest score.
+    """
+    return [_best_threshold(*pair) for pair in zip(y.T, p.T, strict=True)] if y.ndim == 2 else []
+
+
+def _best_threshold(y, p):
+    if len(np.unique(y)) < 2:
+        return 0.5
+    precision, recall, at = precision_recall_curve(y, p)
+    return float(at[(precision * recall / (precision + recall).clip(1e-12))[:-1].argmax()])
+
+
 def log_loss(y: np.ndarray, p: np.ndarray) -> float:
     """Mean negative log-probability of the labels."""
     p = p.clip(1e-12, 1 - 1e-7 if y.ndim == 2 else 1)
@@ -107,17 +124,19 @@ def heatmap(method: nn.Module, *given: Tensor) -> Tensor:
 
 
 def test(method: nn.Module, images, batch_size: int = 128, device: str = "cpu", publishable: bool = False) -> Tested:
-    """Predictions, background_share with its chance level, logit_change, dice (of a method that segments), and small
-    maps of the first cases, for a data set.
+    """Predictions, background_share with its chance level, logit_change, dice (of a method that segments), scores
+    against boxes (of a data set that has them), and small maps of the first cases, for a data set.
 
     logit_change: how much the scores move when the background is swapped with another class's image, mean over classes
-    of |change of log p - its mean|, in units of the standard deviation of the same quantity over the test set; 0 = the
-    background does not matter. publishable: whether the images themselves may be kept beside the maps.
+    of |change of log p - its mean| (several labels: of |change of the logit|), in units of the standard deviation of
+    the same quantity over the test set; 0 = the background does not matter. publishable: whether the images themselves
+    may be kept beside the maps.
     """
     y, p = scores(method, images, batch_size, device)
     shares, chance, kept = [], [], []
-    overlap, segments, attends = [], hasattr(method, "segment"), hasattr(method, "attention")
-    for x, _, mask, _ in _batches(images, batch_size):
+    boxes = box_masks(images.frame["boxes"], *images.x.shape[-2:]) if "boxes" in images.frame else None
+    pointed, overlap, segments, attends = [], [], hasattr(method, "segment"), hasattr(method, "attention")
+    for x, _, mask, rows in _batches(images, batch_size):
         given, small = inputs(method, x, mask, device), sum(len(part[0]) for part in kept) < MAPS
         with in_eval(method):
             R = heatmap(method, *given).cpu()
@@ -125,6 +144,8 @@ def test(method: nn.Module, images, batch_size: int = 128, device: str = "cpu", 
             if segments:
                 overlap.append(torch.where(known(mask), dice(method.segment(*given).cpu(), mask), torch.nan))
         shares.append(background_share(R, mask))
+        if boxes is not None:
+            pointed.append(pd.DataFrame(box_scores(R, boxes[rows])))
         chance.append(torch.where(mask.flatten(1).amax(1) > 0, 1 - mask.flatten(1).mean(1), torch.nan))
         if small:
             kept.append((R.sum((1, 2)), x[:, 0], mask[:, 0], *attention))
@@ -136,17 +157,20 @@ def test(method: nn.Module, images, batch_size: int = 128, device: str = "cpu", 
     frame["logit_change"] = logit_change(method, images, p, batch_size, device)
     if segments:
         frame["dice"] = torch.cat(overlap).numpy()
+    if pointed:
+        frame = pd.concat([frame, pd.concat(pointed, ignore_index=True)], axis=1)
     return Tested(frame, _small_maps(kept, y, p, publishable))
 
 
 def logit_change(method: nn.Module, images, p: np.ndarray, batch_size: int = 128, device: str = "cpu") -> np.ndarray:
-    """(N,) change of the centred log-probabilities under swapped backgrounds, in units of their spread; NaN where no
-    mask is known. See `test`.
+    """(N,) change of the centred log-probabilities (several labels: of the logits) under swapped backgrounds, in units
+    of their spread; NaN where no mask is known. See `test`.
     """
     x, y, mask, _ = images[list(range(len(images)))]
     swapped = images.subset(range(len(images)))
     swapped.x = swap_backgrounds(x, y, mask, torch.Generator().manual_seed(0))
-    before, after = (_centred(q) for q in (p, scores(method, swapped, batch_size, device)[1]))
+    pair = p, scores(method, swapped, batch_size, device)[1]
+    before, after = (_free_of_shifts(q, images.multilabel) for q in pair)
     known = mask.flatten(1).amax(1).numpy() > 0
     return np.where(known, np.abs(after - before).mean(1) / max(before.std(), 1e-12), np.nan)
 
@@ -163,7 +187,7 @@ def test_all(method: nn.Module, experiment, device: str = "cpu") -> dict[str, Te
 
 def summarise(predictions: pd.DataFrame) -> dict[str, float]:
     """Metrics of one test set from its predictions: accuracy, macro_f1, auc, and the means of the shares, of
-    logit_change and, where there is one, of dice (NaN: not defined here).
+    logit_change and, where there are some, of dice and the scores against boxes (NaN: not defined here).
     """
     y = predictions.filter(regex="^y(_|$)").to_numpy()
     p = predictions.filter(regex="^p_").to_numpy()
@@ -173,7 +197,7 @@ def summarise(predictions: pd.DataFrame) -> dict[str, float]:
     metrics["auc"] = measure("auc", y, p) if len(np.unique(y)) == p.shape[1] or y.ndim == 2 else np.nan
     return metrics | {
         name: float(predictions[name].mean())
-        for name in ("background_share", "chance_share", "logit_change", "dice")
+        for name in ("background_share", "chance_share", "logit_change", "dice", "box_hit", "box_share", "box_chance")
         if name in predictions
     }
 
@@ -203,7 +227,10 @@ def write(folder: str | Path, tested: dict[str, dict[str, Tested]], facts: dict)
     return summary
 
 
-def _centred(p):
+def _free_of_shifts(p, multilabel):
+    """Centred log-probabilities of a softmax, whose logits are known up to a shift; logits of several sigmoids."""
+    if multilabel:
+        return np.log(p.clip(1e-12, None)) - np.log((1 - p).clip(1e-12, None))
     logits = np.log(p.clip(1e-12, None))
     return logits - logits.mean(1, keepdims=True)
 

@@ -34,7 +34,7 @@ class ISNet(nn.Module):
     trained plainly for `plain_epochs` (`prepare`, or `calibrate` by hand). multilabel: labels are 0/1 floats (B, K),
     each with its own sigmoid. maps_at_once: None, or how many maps of an image (of `original`) are explained at a time:
     less memory, more time. every: n = the heatmap loss is computed at every n-th training step alone, n times as heavy:
-    the same loss on average, for less time.
+    the same gradient on average (unless it is clipped), for less time.
     """
 
     def __init__(

@@ -77,8 +77,12 @@ def fit(
     goes on from it and ends with the same numbers. clip: largest gradient norm. warm_up: share of the steps before the
     peak learning rate. A method with `prepare(train, validation, learn)` is given that call first; learn(other, epochs)
     trains another module with a `loss` on the same images by the same recipe. Raises TrainingStopped, naming epoch,
-    batch and term.
+    batch and term, and ValueError where the method's option multilabel does not fit the labels.
     """
+    if train.multilabel != bool(getattr(method, "multilabel", False)):
+        raise ValueError(
+            f"labels of shape {tuple(train.y.shape)} need multilabel={train.multilabel} in the options of the method"
+        )
     folder, method = Path(folder), method.to(device)
     rows, swapped = [], swapped_set(validation)
     order = torch.Generator().manual_seed(seed)
@@ -95,6 +99,7 @@ def fit(
             row = {"epoch": epoch, **_epoch(method, train, optimizer, schedule, f"epoch {epoch}", **recipe)}
             for name, images in (("val", validation), ("swapped", swapped)):
                 y, p = scores(method, images, batch_size=4 * batch_size, device=device)
+                check_finite({f"scores ({name})": float(p.sum())}, f"epoch {epoch}")
                 row |= {f"{name}_{metric}": measure(metric, y, p), f"{name}_loss": log_loss(y, p)}
             row |= {
                 "warm_up": epoch + 1 <= warm_up * epochs,

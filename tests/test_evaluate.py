@@ -142,3 +142,25 @@ def test_attention_is_kept_beside_relevance_within_the_size_of_a_run(digits, tmp
     evaluate.write(tmp_path, {"swapped": tested}, {})
     assert (tmp_path / "heatmaps.npz").stat().st_size < 100 * 1024
     assert "attention" not in evaluate.test(build("standard", "small_resnet", 10), digits.tests["biased"]).maps
+
+
+def test_thresholds_maximise_f1_on_the_cases_given():
+    y = np.array([[0, 1, 0], [0, 1, 0], [1, 1, 0], [1, 0, 0]])
+    p = np.array([[0.1, 0.2, 0.3], [0.3, 0.3, 0.9], [0.35, 0.4, 0.2], [0.9, 0.1, 0.1]])
+    assert evaluate.thresholds(y, p) == pytest.approx([0.35, 0.2, 0.5])  # the last: no case has the label
+    assert evaluate.thresholds(y[:, 0], p[:, :2]) == []
+
+
+def test_logit_change_of_several_labels_sees_a_shift_of_all_of_them():
+    images = data.load("faces_sim", size=32, train_size=4, validation_size=4, test_size=12).tests["biased"]
+
+    class Brightness(torch.nn.Module):
+        def predict(self, x):  # every label's logit is the image's mean
+            return (10 * (x.mean((1, 2, 3)) - 0.5)).sigmoid()[:, None].expand(-1, 4)
+
+    _, p = evaluate.scores(Brightness(), images)
+    changed = evaluate.logit_change(Brightness(), images, p)
+    x, y, mask, _ = images[list(range(12))]
+    swapped = data.swap_backgrounds(x, y, mask, torch.Generator().manual_seed(0))
+    by_hand = 10 * (swapped.mean((1, 2, 3)) - x.mean((1, 2, 3))).abs() / (10 * x.mean((1, 2, 3))).std(correction=0)
+    assert changed == pytest.approx(by_hand.numpy(), rel=1e-3)

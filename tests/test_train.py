@@ -224,3 +224,19 @@ def test_swapped_validation_is_the_same_each_time_and_keeps_the_foreground():
 def test_a_misspelt_method_or_option_is_refused(options, message):
     with pytest.raises(ValueError, match=message):
         build(**({"name": "isnet_selective", "backbone": "small_resnet", "classes": 10} | options))
+
+
+@pytest.mark.parametrize("multilabel", [False, True])
+def test_labels_and_method_must_agree_on_how_many_an_image_has(tmp_path, multilabel):
+    images = tiny() if multilabel else data.load("faces_sim", size=32, train_size=4, validation_size=4, test_size=4)
+    made = build("standard", "small_resnet", len(images.train.classes), 32, multilabel=multilabel)
+    with pytest.raises(ValueError, match=f"need multilabel={not multilabel}"):
+        train.fit(made, images.train, images.validation, tmp_path, epochs=1, report=lambda line: None)
+
+
+def test_scores_that_are_no_numbers_stop_the_run(tmp_path):
+    images = tiny()
+    made = build("standard", "small_resnet", 10, 40)
+    made.predict = lambda x: torch.full((len(x), 10), torch.nan)
+    with pytest.raises(train.TrainingStopped, match="scores"):
+        train.fit(made, images.train, images.validation, tmp_path, epochs=1, report=lambda line: None)

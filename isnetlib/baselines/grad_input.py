@@ -9,8 +9,9 @@ It differs from ISNet in the map alone: no eps, no z^B (black pixels have no rel
 With BatchNorm in training mode the gradient is what autograd gives, through the batch statistics; in eval mode R
 equals LRP with eps = 0 and box = None.
 
-Ours: each image's own gradient (the public reference code differentiates the batch's mean, so that its maps and their
-foreground range depend on the batch size), and the selective start, which costs one map and not one a class.
+Ours: each image's own gradient, but for what passes from image to image through batch statistics (the public reference
+code differentiates the batch's mean, so that its maps and their foreground range depend on the batch size), and the
+selective start, which costs one map and not one a class.
 """
 
 import torch

@@ -38,6 +38,11 @@ class Images(Dataset):
         self.augment, self.generator = augment, generator
         _check(self)
 
+    @property
+    def multilabel(self) -> bool:
+        """Whether an image has several labels, each 0 or 1, and not one class."""
+        return self.y.ndim == 2
+
     def __len__(self):
         return len(self.x)
 
