@@ -4,6 +4,7 @@ Text in index.csv is foreign: file names are looked up below the folder only, la
 """
 
 import csv
+import hashlib
 import io
 import re
 from collections.abc import Iterator
@@ -120,6 +121,19 @@ def check_copies(table: pd.DataFrame, digests: pd.Series) -> Iterator[Problem]:
             else:
                 remedy = "exclude one of the rows, or give both the same patient"
                 yield Problem("error", name, row, f"{text} under another patient: leakage", remedy)
+
+
+def without_copies(folder: Path, table: pd.DataFrame) -> pd.DataFrame:
+    """Without the rows whose image has the bytes of an earlier row's; what cannot be read stays, to be reported."""
+    seen, kept = set(), []
+    for name in table["image"]:
+        try:
+            digest = hashlib.sha256(read_file(folder, name)).hexdigest()
+        except Refused:
+            digest = name
+        kept.append(digest not in seen)
+        seen.add(digest)
+    return table[kept]
 
 
 def read_file(folder: Path, name: str) -> bytes:

@@ -23,6 +23,7 @@ import torch
 from PIL import Image
 
 from isnetlib.data import checks
+from isnetlib.data.checks import without_copies
 from isnetlib.data.folder import read_files, read_index, refuse, resize_mask, split_by_patient
 from isnetlib.data.images import Experiment, Images
 from isnetlib.data.marks import choose_places, plant
@@ -187,19 +188,6 @@ def read_source(
     return Images(
         x, _classes(table, labels, classes), mask, _frame(folder, table, labels, classes, origin, size), classes
     ), hashes
-
-
-def without_copies(folder: Path, table: pd.DataFrame) -> pd.DataFrame:
-    """Without the rows whose image has the bytes of an earlier row's; what cannot be read stays, to be reported."""
-    seen, kept = set(), []
-    for name in table["image"]:
-        try:
-            digest = hashlib.sha256(checks.read_file(folder, name)).hexdigest()
-        except checks.Refused:
-            digest = name
-        kept.append(digest not in seen)
-        seen.add(digest)
-    return table[kept]
 
 
 def read_listing(predicted: Path) -> dict[str, str]:
