@@ -16,13 +16,13 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 import torch
-import torch.nn.functional as F
 from PIL import Image
 from scipy.ndimage import binary_fill_holes, label
 from sklearn.model_selection import StratifiedGroupKFold
 from torch import Tensor
 
 from isnetlib import unet
+from isnetlib.data import augment
 from isnetlib.data.folder import read_files, read_index, refuse
 from isnetlib.data.xray import without_copies
 from isnetlib.files import write_atomically
@@ -33,8 +33,6 @@ from isnetlib.unet import UNet, dice, known, pixel_loss
 CONVENTIONS = ("without_heart", "with_heart")  # the value of the second input plane is the position here
 SPECK = 0.01  # share of the image: a smaller component is no lung
 AREA = (0.10, 0.55)  # share of the image that two lungs take; 98 % of the human masks lie within
-TURN, SCALE, SHIFT = 0.15, 0.10, 0.06  # radians; relative; of half the side: patients stand no more askew than that
-CONTRAST, BRIGHTNESS = 0.25, 0.10
 
 
 class Films(NamedTuple):
@@ -53,7 +51,7 @@ def begin(folder: Path, parameters: dict, hashes: dict[str, str]) -> dict:
 
     Raises ValueError where it is not: the folds kept there would be another segmenter's.
     """
-    sources = b"".join(Path(module).read_bytes() for module in (__file__, unet.__file__))
+    sources = b"".join(Path(module).read_bytes() for module in (__file__, unet.__file__, augment.__file__))
     versions = {name: metadata.version(name) for name in ("torch", "numpy", "scipy", "scikit-learn")}
     now = {"parameters": parameters, "made_by": hashlib.sha256(sources).hexdigest(), "data": hashes}
     now = json.loads(json.dumps(now | {"versions": versions, "git": git_state()}))
@@ -109,24 +107,6 @@ def with_plane(x: Tensor, heart: Tensor) -> Tensor:
     return torch.cat([x, heart.to(x.dtype)[:, None, None, None].expand_as(x)], 1)
 
 
-def augment(x: Tensor, mask: Tensor, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
-    """Small turns, shifts and changes of scale of image and mask (B, 1, H, W) together, then of contrast and brightness
-    of the image. No flips: the heart lies on the left, and where it lies decides what a mask holds.
-    """
-
-    def draw(reach):
-        return (2 * torch.rand(len(x), generator=generator) - 1) * reach
-
-    turn, scale = draw(TURN), 1 + draw(SCALE)
-    cos, sin = turn.cos() * scale, turn.sin() * scale
-    theta = torch.stack([cos, -sin, draw(SHIFT), sin, cos, draw(SHIFT)], 1).view(-1, 2, 3)
-    grid = F.affine_grid(theta.to(x), list(x.shape), align_corners=False)
-    moved = F.grid_sample(x, grid, mode="bilinear", align_corners=False)
-    mask = F.grid_sample(mask, grid, mode="nearest", align_corners=False)
-    contrast, brightness = (part.to(x)[:, None, None, None] for part in (1 + draw(CONTRAST), draw(BRIGHTNESS)))
-    return (0.5 + contrast * (moved - 0.5) + brightness).clamp(0, 1), mask
-
-
 def segmentation_loss(logits: Tensor, mask: Tensor) -> Tensor:
     """Pixel cross-entropy plus 1 - soft Dice, 2 sum(p m) / sum(p + m), mean over images; logits, mask (B, 1, H, W)."""
     p = logits.sigmoid()
@@ -159,7 +139,7 @@ def fit(
         for epoch in range(epochs):
             mean = 0.0
             for rows in torch.randperm(len(x)).split(batch_size)[:steps]:
-                seen, wanted = augment(x[rows].float() / 255, mask[rows].float())
+                seen, wanted = augment.augment(x[rows].float() / 255, mask[rows].float(), reach=augment.STANDING)
                 loss = segmentation_loss(net(with_plane(seen, heart[rows])), wanted)
                 check_finite({"segmentation": loss.item()}, f"epoch {epoch}")
                 optimizer.zero_grad()
