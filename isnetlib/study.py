@@ -61,7 +61,9 @@ def read_studies(notebooks: Path) -> dict:
         raise StudyError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
     _check_keys(content, "study.yaml", ("experiments", "methods", "studies"), needed=True)
     for name, experiment in content["experiments"].items():
-        _check_keys(experiment, f"experiments.{name}", ("data", "train"), needed=True)
+        _check_keys(experiment, f"experiments.{name}")
+        content["experiments"][name] = {"folds": None} | experiment
+        _check_experiment(content["experiments"][name], f"experiments.{name}")
     for name, options in content["methods"].items():
         _check_keys(options, f"methods.{name}")
         _check_base(name, options, content["methods"])
@@ -82,6 +84,14 @@ def _check_keys(value, where: str, allowed: Iterable[str] | None = None, needed:
             raise StudyError(f"{where}: unknown key '{key}'; allowed: {', '.join(allowed)}")
     if needed and set(allowed) - set(value):
         raise StudyError(f"{where}: missing: {', '.join(sorted(set(allowed) - set(value)))}")
+
+
+def _check_experiment(experiment: dict, where: str) -> None:
+    """`data`, `train` and, where the seeds of its runs are folds, how many `folds` there are."""
+    _check_keys(experiment, where, ("data", "train", "folds"), needed=True)
+    folds = experiment["folds"]
+    if folds is not None and (type(folds) is not int or folds < 3):
+        raise StudyError(f"{where}.folds: a whole number, 3 or more (to train, to validate, to test), not {folds!r}")
 
 
 def _check_base(name: str, options: dict, methods: dict) -> None:
@@ -117,6 +127,9 @@ def _check_study(study: dict, where: str, experiments: dict, methods: dict) -> N
             _check_keys(grid["seeds"], f"{place}.seeds", grid["methods"], needed=True)
         for seeds in grid["seeds"].values() if isinstance(grid["seeds"], dict) else [grid["seeds"]]:
             _distinct(seeds, int, f"{place}.seeds")
+            folds = experiments[experiment]["folds"]
+            if folds is not None and (none := [seed for seed in seeds if not 0 <= seed < folds]):
+                raise StudyError(f"{place}.seeds: {none[0]} is no fold of {experiment}: they are 0 to {folds - 1}")
     for experiment, searched in study["search"].items():
         _check_search(searched, f"{where}.search.{experiment}", study["runs"], experiment, methods)
     if not isinstance(study["budget_minutes"], int | float):
@@ -172,15 +185,28 @@ def resolve(study: str, notebooks: Path, results: Path) -> list[Run]:
             content["experiments"][experiment][part] | chosen[part].get(experiment, {}) for part in ("data", "train")
         )
         seeds = grid["seeds"] if isinstance(grid["seeds"], dict) else dict.fromkeys(grid["methods"], grid["seeds"])
+        folds = content["experiments"][experiment]["folds"]
         for seed in sorted({seed for of_method in seeds.values() for seed in of_method}):
             for method in (method for method in grid["methods"] if seed in seeds[method]):
                 own = {"study": study, "experiment": experiment, "seed": seed}
-                own |= {"results": relative(results, notebooks), "data_options": data}
+                own |= {
+                    "results": relative(results, notebooks),
+                    "data_options": _with_fold(data, seed, folds, experiment),
+                }
                 _check_keys(train, f"training parameters of {experiment}", [key for key in train if key not in own])
                 own |= method_parameters(method, content["methods"])
                 runs.append(Run(study, experiment, method, seed, train | own))
     _check_parameters(runs, chosen["notebooks"], notebooks)
     return runs
+
+
+def _with_fold(data: dict, seed: int, folds: int | None, experiment: str) -> dict:
+    """The options of the loader; where an experiment has folds, seed k tests on fold k."""
+    if folds is None:
+        return data
+    if {"fold", "folds"} & set(data):
+        raise StudyError(f"data of {experiment}: leave out fold and folds, which its folds give: seed k is fold k")
+    return data | {"fold": seed, "folds": folds}
 
 
 def _check_parameters(runs: list[Run], study_notebooks: dict, notebooks: Path) -> None:
@@ -259,5 +285,11 @@ def _state(run: Run, folder: Path, notebooks: Path, made_by_now: Callable, hashe
     }
     reason = difference(then, now)
     if not reason and then["data"]:
-        reason = difference(then, {"data": hashes_now(run.experiment, json.dumps(run.parameters["data_options"]))})
+        reason = difference(then, {"data": hashes_now(run.experiment, json.dumps(_any_fold(run.parameters)))})
     return ("stale", reason) if reason else ("done" if finished else "unfinished", "")
+
+
+def _any_fold(parameters: dict) -> dict:
+    """The options of the run's data, but of fold 0: all folds are cut from the same files, which so are read once."""
+    options = parameters["data_options"]
+    return options | {"fold": 0} if "fold" in options else options

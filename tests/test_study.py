@@ -337,6 +337,7 @@ def test_time_left_comes_from_runs_alike(place):
         ("train: {toy: {epochs: 9}}", "train: {toys: {}}", "studies.fine.train: unknown key 'toys'; allowed: toy"),
         ("budget_minutes: 1", "budget: 1", "studies.mixed: unknown key 'budget'; allowed: budget_minutes, runs"),
         ("budget_minutes: 1", "budget_minutes: soon", "studies.mixed.budget_minutes: a number is needed"),
+        ("toy: {data", "toy: {folds: 2, data", "experiments.toy.folds: a whole number, 3 or more .*, not 2"),
         (
             "toy: {data: {size: 3}",
             "toy: {daten: {size: 3}",
@@ -371,6 +372,41 @@ def test_runs_get_their_parameters_and_the_studys_overrides(place):
     assert [run.name for run in resolve("mixed", *place[:2])] == [
         "toy/plain/seed0", "toy/other/seed0", "toy/bad/seed0", "toy/plain/seed1",
     ]  # fmt: skip
+
+
+FOLDED = STUDY.replace("toy: {data", "toy: {folds: 3, data")
+
+
+def test_seeds_are_folds_where_an_experiment_has_them(place):
+    (place[0] / "study.yaml").write_text(FOLDED)
+    options = {run.name: run.parameters["data_options"] for run in resolve("mixed", *place[:2])}
+    assert options["toy/plain/seed0"] == options["toy/other/seed0"] == {"size": 3, "fold": 0, "folds": 3}
+    assert options["toy/plain/seed1"] == {"size": 3, "fold": 1, "folds": 3}
+    for seed in (0, 1):
+        make_run(place, "mixed", "plain", seed)
+    seen = []
+
+    def hashes(experiment, options):
+        seen.append(options)
+        return {"toy": "abc"}
+
+    found, _ = states(place, hashes=hashes)
+    assert found["plain0"] == found["plain1"] == "done" and found["other0"] == "missing"
+    assert seen == [{"size": 3, "fold": 0, "folds": 3}]  # the files are read once
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("[plain], seeds: [0]", "[plain], seeds: [3]", "toy.seeds: 3 is no fold of toy: they are 0 to 2"),
+        ("{size: 4}", "{fold: 1}", "data of toy: leave out fold and folds, which its folds give: seed k is fold k"),
+    ],
+)
+def test_mistakes_about_folds(place, old, new, message):
+    assert old in FOLDED
+    (place[0] / "study.yaml").write_text(FOLDED.replace(old, new))
+    with pytest.raises(StudyError, match=message):
+        resolve("fine", *place[:2])
 
 
 def test_parameter_cells_hold_literals_alone(tmp_path):
