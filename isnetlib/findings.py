@@ -172,6 +172,18 @@ def verdict(row: pd.Series) -> str:
     return "ahead" if (row["difference"] < 0) == (row["metric"] in LOWER_IS_BETTER) else "behind"
 
 
+def verdict_words(row: pd.Series) -> str:
+    """`verdict` for a table: where no difference is shown, also whether the methods are shown to match (TOST)."""
+    if verdict(row) == NOT_SHOWN and matches(row):
+        return f"no difference shown; matches to within {row['margin']:g}"
+    return verdict(row)
+
+
+def matches(row: pd.Series) -> bool:
+    """Whether two one-sided tests show that the methods differ by less than the margin."""
+    return bool(pd.notna(row["p_equivalent"]) and row["p_equivalent"] < ALPHA)
+
+
 def main_comparisons(comparisons: pd.DataFrame, experiment: str) -> pd.DataFrame:
     """The comparisons of the primary metric over cases and seeds, without the further tests of the same pair."""
     rows = primary(comparisons, experiment)
@@ -179,18 +191,28 @@ def main_comparisons(comparisons: pd.DataFrame, experiment: str) -> pd.DataFrame
 
 
 def comparison_sentences(comparisons: pd.DataFrame, experiment: str) -> Iterator[str]:
-    """One sentence a test set: which methods the primary one is ahead of, which do better, where nothing is shown."""
+    """One sentence a test set: which methods the primary one is ahead of, which do better, and where nothing is shown,
+    with the smallest difference that would have been found.
+    """
     rows, a = main_comparisons(comparisons, experiment), method_name(PRIMARY_METHOD)
     for test_set in test_sets_of(rows):
         own = rows[rows["test_set"] == test_set]
         by_verdict = {said: [] for said in ("ahead", "behind", NOT_SHOWN)}
         for _, row in own.iterrows():
-            by_verdict[verdict(row)].append(method_name(row["b"]) + (" (exploratory)" if exploratory(row) else ""))
+            by_verdict[verdict(row)].append(_compared_name(row))
         ahead, behind, open_ = (", ".join(by_verdict[said]) for said in ("ahead", "behind", NOT_SHOWN))
         parts = [f"{a} does better than {ahead}"] if ahead else [f"{a} is not shown to do better than any other method"]
         parts += [f"{a} does worse than {behind}"] if behind else []
         parts += [f"no difference is shown to {open_}"] if open_ else []
         yield f"{name_of_test_set(test_set).capitalize()}: {'; '.join(parts)}."
+
+
+def _compared_name(row: pd.Series) -> str:
+    """The other method, whether the comparison is exploratory, and what it could have found where it shows nothing."""
+    notes = ["exploratory"] if exploratory(row) else []
+    if verdict(row) == NOT_SHOWN and pd.notna(row["detectable"]):
+        notes.append(f"detectable: {number(row['detectable'])}")
+    return method_name(row["b"]) + (f" ({', '.join(notes)})" if notes else "")
 
 
 def forest_title(comparisons: pd.DataFrame, experiment: str) -> str:
@@ -242,27 +264,6 @@ def claims(comparisons: pd.DataFrame, experiment: str) -> dict[str, str]:
         low, high = (number(rows["detectable"].agg(end)) for end in ("min", "max"))
         found["detectable"] = f"The smallest detectable difference (power 80 %) lies from {low} to {high}."
     return found
-
-
-def selection_table(metrics: pd.DataFrame, selection: pd.DataFrame, experiment: str) -> pd.DataFrame:
-    """Primary metric, mean over seeds, by the named rule (swapped) and by in-distribution selection (internal)."""
-    keys = ["method", "test_set"]
-    means = [primary(frame, experiment).groupby(keys)["value"].mean() for frame in (metrics, selection)]
-    table = pd.concat(means, axis=1, keys=["swapped", "internal"]).reset_index()
-    table["difference"] = table["swapped"] - table["internal"]
-    order = {name: k for k, name in enumerate([*methods(table), *in_order(table["test_set"], TEST_SET_NAMES)])}
-    return table.sort_values(["method", "test_set"], key=lambda column: column.map(order), ignore_index=True)
-
-
-def selection_sentences(
-    metrics: pd.DataFrame, selection: pd.DataFrame, seeds: pd.DataFrame, experiment: str
-) -> Iterator[str]:
-    """What the named rule changes on the hardest test set, method by method."""
-    worst, table = hardest(seeds, experiment), selection_table(metrics, selection, experiment)
-    for row in table[(table["test_set"] == worst) & table["difference"].notna()].itertuples():
-        change = f"changes it by {signed(row.difference)}" if abs(row.difference) >= 0.0005 else "makes no difference"
-        told = f"{number(row.internal)} by in-distribution selection; the named rule {change}"
-        yield f"{method_name(row.method)}, on {name_of_test_set(worst)} cases: {told}."
 
 
 def curve_title(log: pd.DataFrame, metric: str) -> str:

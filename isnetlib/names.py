@@ -48,6 +48,7 @@ ABLATIONS = {
     "isnet_selective_live_statistics": "live BatchNorm statistics",
     "isnet_selective_detached_biases": "detached biases",
     "isnet_selective_block": "eps in the block's way",
+    "isnet_selective_every_2": "heatmap loss every 2nd step",
 }
 
 # Where a rival does as well as the primary method or better: what it is built on that may explain it.
@@ -87,6 +88,10 @@ TEST_SET_SENTENCES = {
     "external": "sources that training never saw",
     "gap": "biased minus deceiving",
 }
+
+# Test sets that are like the training data, or on which no background misleads. The claim is about all others: there
+# the background misleads (deceiving, swapped), or the images come from sources that training never saw.
+AT_HOME = ("biased", "unbiased", "random", "internal")
 
 METRIC_NAMES = {
     "accuracy": "accuracy",
@@ -135,6 +140,17 @@ DATA_SENTENCES = {
     "faces": "Real photographs of faces; masks of the face.",
 }
 
+# The studies in the order of a report, and what each asks.
+STUDY_SENTENCES = {
+    "full": "Does ISNet ignore backgrounds that are planted or simulated, and how do all other methods do?",
+    "real": "The same question on real images, tested on sources that training never saw.",
+    "ablations": "Which part of ISNet does the work? One thing changed at a time.",
+    "backbones": "Does it work in other families of networks, and does anything pass through gates?",
+    "quick": "The digits in twenty minutes.",
+    "smoke": "Every part on tiny data: says nothing about the methods.",
+}
+LOCAL_STUDIES = ("quick", "smoke")  # made anew by everyone, and never published
+
 # The audit of a trained classifier: thresholds, named before any model was looked at.
 AUDIT_DROP = (
     0.05  # of AUC or macro F1: about what a test set of 500 cases can show; a smaller fall changes few decisions
@@ -153,6 +169,23 @@ AUDIT_VERDICTS = {
 def primary_metric(experiment: str) -> str:
     """The metric by which an experiment is judged: `PRIMARY_METRIC`, else accuracy."""
     return PRIMARY_METRIC.get(experiment.split("_")[0], "accuracy")
+
+
+def data_kind(experiment: str) -> str:
+    """How much of an experiment's images is real, in a few words: "simulated", "real", "real, bias planted", or that
+    they are somebody's own.
+    """
+    stem, _, rest = experiment.partition("_")
+    if experiment.endswith("_sim"):
+        return "simulated"
+    if stem not in DATA_SENTENCES:
+        return "own data"
+    return "real, bias planted" if stem == "digits" or rest.endswith("planted") else "real"
+
+
+def is_home(test_set: str) -> bool:
+    """Whether a test set is no part of the claim: it is one of `AT_HOME`, or the gap."""
+    return test_set in (*AT_HOME, "gap")
 
 
 def data_sentence(experiment: str) -> str:

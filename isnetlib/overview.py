@@ -9,9 +9,10 @@ import numpy as np
 import pandas as pd
 
 from isnetlib import findings
-from isnetlib.names import PRIMARY_METHOD, UPPER_BOUNDS, WHY, method_name, metric_name, name_of_test_set
+from isnetlib.names import PRIMARY_METHOD, UPPER_BOUNDS, WHY, is_home, method_name, metric_name, name_of_test_set
 
-MATCH = 0.01  # a mean no more than this below the primary method's is called a match; the same as the gap's goal
+ISNETS = "isnet_"  # the names of the ISNets, and of what is one thing changed in them, start so
+MATCH = 0.01  # a mean no more than this below the primary method's counts as doing as well; the same as the gap's goal
 
 
 def overview(frames: dict[str, pd.DataFrame], experiment: str) -> pd.DataFrame:
@@ -61,29 +62,45 @@ def own_cost(cost: pd.DataFrame | None) -> dict[str, dict[str, float]]:
 
 
 def rival_sentences(seeds: pd.DataFrame, comparisons: pd.DataFrame, experiment: str) -> Iterator[str]:
-    """Each rival whose mean on the hardest test set is above the primary method's, or no more than `MATCH` below: how
-    they stand, whether the comparison shows a difference, and why it might be so. Neither upper bounds nor ISNets are
-    rivals.
+    """Each rival whose mean is above the primary method's, or no more than `MATCH` below, on the test sets of the claim
+    (none: the hardest one): how they stand, whether the comparison shows a difference, and why it might be so. Neither
+    upper bounds nor ISNets are rivals.
     """
     rows, worst = findings.rivals(findings.primary(seeds, experiment)), findings.hardest(seeds, experiment)
-    at = rows[rows["test_set"] == worst].set_index("method")["mean"].dropna()
-    if PRIMARY_METHOD not in at or len(at) < 2:
-        return
-    own, tests = at[PRIMARY_METHOD], findings.main_comparisons(comparisons, experiment)
-    others = [method for method in findings.methods(rows) if method in at and not method.startswith("isnet_")]
+    sets = [name for name in findings.test_sets_of(rows) if not is_home(name)]
+    tests = findings.main_comparisons(comparisons, experiment)
+    for test_set in sets or [worst]:
+        at = rows[rows["test_set"] == test_set].set_index("method")["mean"].dropna()
+        others = [m for m in findings.methods(rows) if m in at and not m.startswith(ISNETS)]
+        if PRIMARY_METHOD in at and others:
+            yield from _level_with(at, others, tests[tests["test_set"] == test_set], test_set, rows["metric"].iloc[0])
+
+
+def _level_with(at: pd.Series, others: list[str], tests: pd.DataFrame, test_set: str, metric: str) -> Iterator[str]:
+    """The sentences of one test set. at: mean by method; tests: its comparisons."""
+    own, name, primary = at[PRIMARY_METHOD], name_of_test_set(test_set), method_name(PRIMARY_METHOD)
     level = [method for method in others if at[method] >= own - MATCH]
-    name, metric = name_of_test_set(worst), metric_name(rows["metric"].iloc[0])
     for method in level:
-        stands = "beats" if at[method] > own else "matches"
-        test = findings.cell(tests, b=method, test_set=worst)
-        shown = test is not None and findings.verdict(test) != findings.NOT_SHOWN
-        told = f"{method_name(method)} {stands} {method_name(PRIMARY_METHOD)} on {name} cases"
-        told += f" ({metric} {findings.number(at[method])} against {findings.number(own)}; "
-        told += "the comparison shows a difference)" if shown else "the comparison shows no difference)"
+        test = findings.cell(tests, b=method)
+        said = findings.NOT_SHOWN if test is None else findings.verdict(test)
+        told = f"{method_name(method)} {_stands(said, at[method] - own)} {primary} on {name} cases"
+        told += f" ({metric_name(metric)} {findings.number(at[method])} against {findings.number(own)}; {SAID[said]})"
         yield f"{told}. Why it might: {WHY[method]}." if method in WHY else f"{told}."
-    if others and not level:
-        told = f"reaches {method_name(PRIMARY_METHOD)} on {name} cases, or comes within {MATCH:g} of it"
-        yield f"No rival {told} ({metric} {findings.number(own)})."
+    if not level:
+        told = f"reaches {primary} on {name} cases, or comes within {MATCH:g} of it"
+        yield f"No rival {told} ({metric_name(metric)} {findings.number(own)})."
+
+
+SAID = {
+    "ahead": f"the comparison shows {method_name(PRIMARY_METHOD)} ahead",
+    "behind": "the comparison shows it",
+    findings.NOT_SHOWN: "the comparison shows no difference",
+}
+
+
+def _stands(said: str, above: float) -> str:
+    """How a rival stands to the primary method: said is the verdict on the latter, above the difference of means."""
+    return "beats" if said == "behind" else "has a higher mean than" if above > 0 else f"comes within {MATCH:g} of"
 
 
 def _mean(frame: pd.DataFrame, **where) -> float:

@@ -4,14 +4,13 @@ Numbers come from the tables, sentences about them from `findings`; the template
 results. Whatever comes from files (names of methods, classes, test sets) is escaped.
 """
 
-import base64
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import pandas as pd
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from isnetlib import cost_findings, findings, names, overview, tables
+from isnetlib import cost_findings, findings, names, overview, pages, selection_findings, tables
 from isnetlib.files import write_atomically
 
 NEEDED = ("metrics", "seeds", "selection", "comparisons", "tests", "runs")
@@ -39,16 +38,25 @@ def build(study: Path) -> str:
     missing = [name for name in NEEDED if name not in frames]
     if missing:
         raise FileNotFoundError(f"{Path(study) / 'tables'}: no {', '.join(missing)}; make them by notebook 40_compare")
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent / "templates"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {"number": findings.number, "signed": findings.signed, "p": findings.p_value}
-    environment.filters |= {"method": names.method_name, "set": names.name_of_test_set, "metric": names.metric_name}
-    return environment.get_template("report.html.j2").render(context(Path(study), frames))
+    return pages.render("report.html.j2", context(Path(study), frames))
+
+
+CONTENTS = (
+    ("short", "In short"),
+    ("question", "The question"),
+    ("method", "How it works"),
+    ("data", "Data"),
+    ("results", "Results"),
+    ("heatmaps", "Heatmaps"),
+    ("training", "Training"),
+    ("comparison", "ISNet against each method"),
+    ("selection", "Which epoch is chosen"),
+    ("cost", "Cost"),
+    ("coverage", "Do the intervals hold?"),
+    ("limits", "Limits"),
+    ("reproduce", "Every number again"),
+    ("licence", "Licence and patents"),
+)
 
 
 def context(study: Path, frames: dict[str, pd.DataFrame]) -> dict:
@@ -57,6 +65,7 @@ def context(study: Path, frames: dict[str, pd.DataFrame]) -> dict:
     sentences = {method: names.METHOD_SENTENCES.get(method, "a method of your own") for method in present}
     return {
         "study": Path(study).name,
+        "contents": CONTENTS,
         "methods": sentences,
         "primary": names.PRIMARY_METHOD,
         "rivals": [method for method in names.RIVALS if method in present],
@@ -64,7 +73,7 @@ def context(study: Path, frames: dict[str, pd.DataFrame]) -> dict:
         "run_count": len(runs),
         "seed_count": runs["seed"].nunique(),
         "experiments": [experiment(study, frames, name) for name in findings.experiments(frames["seeds"])],
-        "summary": _png(study, "summary", summary_alt(frames["comparisons"]), "40_compare"),
+        "summary": _figure(study, "summary", summary_alt(frames["comparisons"]), "40_compare"),
         "coverage": coverage(frames.get("coverage")),
         "cost": cost(study, frames),
         "training": training(runs),
@@ -96,18 +105,21 @@ def experiment(study: Path, frames: dict[str, pd.DataFrame], name: str) -> dict:
     """One experiment: sentences, tables and figures of its results."""
     seeds, comparisons = frames["seeds"], frames["comparisons"]
     primary = findings.primary(seeds, name)
-    selection = findings.selection_table(frames["metrics"], frames["selection"], name)
+    selection = selection_findings.selection_table(frames["metrics"], frames["selection"], name)
     sentences = {
+        "short": list(short_sentences(frames, name)),
         "results": list(findings.result_sentences(seeds, name)),
         "background": list(findings.background_sentences(seeds, name)),
         "goals": list(findings.goal_sentences(seeds, name)),
+        "claims": list(findings.claims(comparisons, name).values()),
         "comparisons": list(findings.comparison_sentences(comparisons, name)),
         "rivals": list(overview.rival_sentences(seeds, comparisons, name)),
-        "selection": list(findings.selection_sentences(frames["metrics"], frames["selection"], seeds, name)),
+        "selection": list(selection_findings.selection_sentences(frames["metrics"], frames["selection"], seeds, name)),
     }
     return {
         "name": name,
         "metric": names.primary_metric(name),
+        "kind": names.data_kind(name),
         "data": names.data_sentence(name),
         "tests": [tested(row) for row in _of(frames["tests"], name).to_dict("records")],
         "sentences": sentences,
@@ -115,13 +127,22 @@ def experiment(study: Path, frames: dict[str, pd.DataFrame], name: str) -> dict:
         "overview": overview.overview(frames, name).to_dict("records"),
         "others": [(metric, others(_of(seeds, name), metric)) for metric in other_metrics(seeds, name)],
         "goals": findings.goals(seeds, name).to_dict("records"),
-        "claims": findings.claims(comparisons, name),
         "omnibus": _of(frames["omnibus"], name).to_dict("records") if "omnibus" in frames else [],
         "two_classes": "roc" in frames and len(_of(frames["roc"], name)) > 0,
         "comparisons": compared(comparisons, name),
         "selection": selection.to_dict("records"),
         "figures": {kind: figure(study, kind, name, frames) for kind in FIGURES},
     }
+
+
+def short_sentences(frames: dict[str, pd.DataFrame], name: str) -> Iterator[str]:
+    """The first things to know of an experiment: from which to which mean the methods reach where it is hardest, what
+    the planned comparisons show, and which rivals do as well.
+    """
+    yield f"{findings.scores_title(frames['seeds'], name)} ({names.metric_name(names.primary_metric(name))})."
+    claims = findings.claims(frames["comparisons"], name)
+    yield from (claims[part] for part in ("planned", "detectable") if part in claims)
+    yield from overview.rival_sentences(frames["seeds"], frames["comparisons"], name)
 
 
 def _of(frame: pd.DataFrame, experiment: str, **where) -> pd.DataFrame:
@@ -179,7 +200,7 @@ def compared(comparisons: pd.DataFrame, name: str) -> list[dict]:
             vote = findings.cell(further, test_set=test_set, b=row["b"])
             told = {"verdict": findings.verdict(row), "span": findings.span(row["low"], row["high"])}
             told |= {"exploratory": findings.exploratory(row), "mcnemar": None if vote is None else vote["p"]}
-            told |= {"matches": pd.notna(row["p_equivalent"]) and row["p_equivalent"] < findings.ALPHA}
+            told |= {"matches": findings.matches(row)}
             found.append(row.to_dict() | told)
     return found
 
@@ -209,10 +230,10 @@ def cost(study: Path, frames: dict[str, pd.DataFrame]) -> dict | None:
         "cost_classes": "Lines: time of a training step in plain steps by number of classes, one line a variant.",
         "cost_run_time": "Bars: time of a prediction in plain predictions, and parameters that it uses, by method.",
     }
-    further = [(_png(study, stem, text, "60_cost"), text) for stem, text in more.items()]
+    further = [(_figure(study, stem, text, "60_cost"), text) for stem, text in more.items()]
     return {
         "rows": rows,
-        "figure": _png(study, "cost", alt, "60_cost"),
+        "figure": _figure(study, "cost", alt, "60_cost"),
         "further": [(picture, text) for picture, text in further if picture["data"]],
         "sentences": list(cost_findings.sentences(frames)),
     }
@@ -233,11 +254,8 @@ def figure(study: Path, kind: str, experiment: str, frames: dict[str, pd.DataFra
         "curves": f"Training loss and validation by epoch, one line a seed, for {shown}.",
         "heatmaps": f"Images in grey and relevance maps, red for and blue against, mask outlined, for {shown}.",
     }
-    return _png(study, f"{kind}_{experiment}", alts[kind], FIGURES[kind])
+    return _figure(study, f"{kind}_{experiment}", alts[kind], FIGURES[kind])
 
 
-def _png(study: Path, stem: str, alt: str, notebook: str) -> dict:
-    path = study / "figures" / f"{stem}.png"
-    data = base64.b64encode(path.read_bytes()).decode() if path.exists() else None
-    width = int.from_bytes(path.read_bytes()[16:20], "big") if data else 0  # the header of a PNG: width in pixels
-    return {"stem": stem, "alt": alt, "data": data, "notebook": notebook, "wide": width > 1300}
+def _figure(study: Path, stem: str, alt: str, notebook: str) -> dict:
+    return pages.picture(study / "figures", stem, alt, f"notebook {notebook}")

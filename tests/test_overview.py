@@ -42,14 +42,26 @@ def test_a_rival_that_beats_or_matches_is_told_with_its_reason(frames):
     means = {"standard": 0.1, "background_random": 0.98, "pipeline": 0.955, "isnet_selective": 0.96, "oracle": 0.99}
     sentences = told(frames, **means)
     assert sentences == [
-        "U-Net, then classifier matches ISNet selective on deceiving cases (accuracy 0.955 against 0.960; the "
-        f"comparison shows no difference). Why it might: {names.WHY['pipeline']}.",
-        "Random backgrounds beats ISNet selective on deceiving cases (accuracy 0.980 against 0.960; the comparison "
-        f"shows no difference). Why it might: {names.WHY['background_random']}.",
+        "U-Net, then classifier comes within 0.01 of ISNet selective on deceiving cases (accuracy 0.955 against "
+        f"0.960; the comparison shows no difference). Why it might: {names.WHY['pipeline']}.",
+        "Random backgrounds has a higher mean than ISNet selective on deceiving cases (accuracy 0.980 against 0.960; "
+        f"the comparison shows no difference). Why it might: {names.WHY['background_random']}.",
     ]
     assert "removes the correlation itself" in sentences[1] and "removes the background" in sentences[0]
     shown = told(frames, p=0.001, difference=-0.02, **means)
-    assert "the comparison shows a difference" in shown[1]
+    assert "Random backgrounds beats ISNet selective" in shown[1] and "the comparison shows it" in shown[1]
+    ahead = told(frames, p=0.001, difference=0.005, **means)
+    assert "comes within 0.01 of" in ahead[0] and "the comparison shows ISNet selective ahead" in ahead[0]
+
+
+def test_every_test_set_of_the_claim_is_looked_at(frames):
+    """The rival that is level on an external source is told, though another test set is harder."""
+    rows = frames["seeds"].query("metric == 'accuracy' and test_set == 'deceiving'").assign(test_set="elsewhere")
+    rows = rows.assign(mean=rows["method"].map({"pipeline": 0.97, "isnet_selective": 0.96}).fillna(0.5))
+    seeds = pd.concat([with_means(frames["seeds"], isnet_selective=0.9, standard=0.1), rows])
+    sentences = list(overview.rival_sentences(seeds, frames["comparisons"], "digits"))
+    assert len(sentences) == 2 and sentences[0].startswith("No rival reaches ISNet selective on deceiving cases")
+    assert sentences[1].startswith("U-Net, then classifier has a higher mean than ISNet selective on elsewhere cases")
 
 
 def test_where_none_comes_near_that_is_told(frames):
