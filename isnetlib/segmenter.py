@@ -23,8 +23,8 @@ from torch import Tensor
 
 from isnetlib import unet
 from isnetlib.data import augment
+from isnetlib.data.checks import without_copies
 from isnetlib.data.folder import read_files, read_index, refuse
-from isnetlib.data.xray import without_copies
 from isnetlib.files import write_atomically
 from isnetlib.provenance import difference, git_state
 from isnetlib.train import check_finite, seeded, steps_an_epoch

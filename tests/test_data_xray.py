@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -9,51 +10,19 @@ import pandas as pd
 import pytest
 import torch
 from PIL import Image
+from stub_films import SIDE, write_predicted, write_sources
 
-from isnetlib import data
-from isnetlib.data import folder, marks, xray
+from isnetlib import data, train
+from isnetlib.baselines import build
+from isnetlib.data import checks, folder, marks, xray
 
 REAL = os.environ.get("ISNET_DATA", "")
-SIDE = 40
 ATTRIBUTES = ["Eyeglasses", "Wearing_Hat", "Wearing_Earrings", "Wearing_Necklace", "Mouth_Open", "Ears_Visible"]
-
-
-def lungs():
-    mask = np.zeros((SIDE, SIDE), np.uint8)
-    mask[8:32, 8:18] = mask[8:32, 22:32] = 255
-    return mask
-
-
-def write_source(root, source, rows, masked=False):
-    """A dataset folder of noise; rows: (label, patient, further columns)."""
-    (root / source / "images").mkdir(parents=True)
-    table = []
-    for i, (label, patient, more) in enumerate(rows):
-        pixels = np.random.default_rng([len(source), i]).integers(0, 200, (SIDE, SIDE), dtype=np.uint8)
-        Image.fromarray(pixels).save(root / source / f"images/{i}.png")
-        cells = {"image": f"images/{i}.png", "mask": f"masks/{i}.png" if masked else "", "label": label}
-        table.append(cells | {"source": f"{source}_hospital", "patient": patient} | more)
-        if masked:
-            (root / source / "masks").mkdir(exist_ok=True)
-            Image.fromarray(lungs()).save(root / source / f"masks/{i}.png")
-    pd.DataFrame(table).to_csv(root / source / "index.csv", index=False)
 
 
 @pytest.fixture
 def root(tmp_path):
-    """The sources of all three experiments; the same patient names occur in several."""
-    box = json.dumps([["ActiveTuberculosis", 10, 20, 30, 40]])
-    write_source(tmp_path, "tbx11k", [("tuberculosis", f"p{i}", {"boxes": box}) for i in range(10)])
-    nih = [(("no_finding", "pneumonia", "other")[i % 3], f"p{i // 4}", {}) for i in range(30)]
-    write_source(tmp_path, "nih", nih)
-    both = [(("normal", "tuberculosis")[i % 2], f"p{i}", {"sex": "F"}) for i in range(12)]
-    write_source(tmp_path, "shenzhen", both, masked=True)
-    covid = [("covid", f"p{i}", {"hannover": str(int(i < 3))}) for i in range(14)]
-    covid += [("pneumonia", f"p{i}", {"hannover": "0"}) for i in (3, 20, 21)]
-    write_source(tmp_path, "ieee8023", covid, masked=True)
-    write_source(tmp_path, "hannover", [("covid", "p1", {})] * 3)
-    write_source(tmp_path, "jsrt", [("normal", "p1", {}), ("nodule", "p2", {})], masked=True)
-    return tmp_path
+    return write_sources(tmp_path)
 
 
 def all_sets(experiment):
@@ -61,7 +30,7 @@ def all_sets(experiment):
 
 
 def test_tuberculosis_is_confounded_by_source_and_tested_elsewhere(root):
-    experiment = data.load("tuberculosis", folder=str(root), size=20)
+    experiment = data.load("tuberculosis", folder=str(root), size=20, masks="")
     sets = all_sets(experiment)
     assert list(sets) == ["train", "validation", "internal", "shenzhen"] and experiment.metric == "auc"
     inside = pd.concat([sets[name].frame for name in ("train", "validation", "internal")])
@@ -80,7 +49,7 @@ def test_films_are_equalised_squares_of_three_equal_channels(root):
     Image.fromarray(pixels).save(root / "shenzhen/images/0.png")
     Image.fromarray(np.ones((40, 60), np.uint8) * 255 * (np.arange(60) < 30)).save(root / "shenzhen/masks/0.png")
     for equalise, span in ((True, 200), (False, 30)):
-        images = data.load("tuberculosis", folder=str(root), size=24, equalise=equalise).tests["shenzhen"]
+        images = data.load("tuberculosis", folder=str(root), size=24, equalise=equalise, masks="").tests["shenzhen"]
         x = images.x[images.frame.id == "shenzhen/images/0.png"][0]
         assert x.shape == (3, 24, 24) and (x == x[0]).all() and (np.ptp(x[0].numpy()) > span) == equalise
     mask = images.mask[images.frame.id == "shenzhen/images/0.png"][0, 0]
@@ -88,7 +57,7 @@ def test_films_are_equalised_squares_of_three_equal_channels(root):
 
 
 def test_covid_leaves_out_what_would_leak(root):
-    experiment = data.load("covid", folder=str(root), size=20)
+    experiment = data.load("covid", folder=str(root), size=20, masks="")
     sets = all_sets(experiment)
     assert list(sets) == ["train", "validation", "internal", "external", "ieee8023_pneumonia"]
     assert experiment.metric == "macro_f1" and sets["train"].classes == ["normal", "pneumonia", "covid"]
@@ -107,33 +76,33 @@ def test_covid_leaves_out_what_would_leak(root):
 
 
 def test_the_split_depends_on_its_seed_alone(root):
-    one, same, other = (data.load("covid", folder=str(root), size=20, split_seed=seed) for seed in (0, 0, 1))
+    one, same, other = (data.load("covid", folder=str(root), size=20, split_seed=seed, masks="") for seed in (0, 0, 1))
     assert one.train.frame.equals(same.train.frame) and one.hashes == same.hashes
     assert set(one.train.frame.id) != set(other.train.frame.id)
 
 
 def test_hashes_follow_labels_and_films(root):
-    before = data.load("tuberculosis", folder=str(root), size=20).hashes
+    before = data.load("tuberculosis", folder=str(root), size=20, masks="").hashes
     assert {"tbx11k/index.csv", "nih/files", "shenzhen/index.csv (shenzhen)"} <= set(before)
     text = (root / "shenzhen/index.csv").read_text()
     (root / "shenzhen/index.csv").write_text(text.replace(",F\n", ",M\n"))
-    after = data.load("tuberculosis", folder=str(root), size=20).hashes
+    after = data.load("tuberculosis", folder=str(root), size=20, masks="").hashes
     assert {name for name in before if before[name] != after[name]} == {"shenzhen/index.csv (shenzhen)"}
 
 
 def test_a_byte_copy_under_another_patient_is_left_out(root):
     (root / "ieee8023/images/7.png").write_bytes((root / "ieee8023/images/5.png").read_bytes())
     assert "another patient: leakage" in folder.verify(root / "ieee8023").problem[0]
-    sets = all_sets(data.load("covid", folder=str(root), size=20))
+    sets = all_sets(data.load("covid", folder=str(root), size=20, masks=""))
     ids = pd.concat([sets[name].frame.id for name in ("train", "validation", "internal")])
     assert "ieee8023/images/5.png" in set(ids) and "ieee8023/images/7.png" not in set(ids)
 
 
 def test_a_person_in_training_and_in_a_test_set_is_an_error(root):
-    read = xray._reader(str(root), 20, True, None)
+    read = xray._reader(("shenzhen",), str(root), 20, True, "")
     parts = [read("shenzhen", {name: name for name in xray.TUBERCULOSIS}, xray.TUBERCULOSIS)]
     with pytest.raises(ValueError, match="patients both in training and in a test set: .'shenzhen/p0'"):
-        xray._experiment(parts, {"again": parts}, xray.FRACTIONS, 0, "auc")
+        xray._experiment(parts, {"again": parts}, xray.FRACTIONS, 0, "auc", False)
 
 
 # --- predicted masks ----------------------------------------------------------------------------------------------
@@ -141,15 +110,9 @@ def test_a_person_in_training_and_in_a_test_set_is_an_error(root):
 
 @pytest.fixture
 def predicted(root):
-    """Predicted masks, a full square of 10 pixels on films of 40, of every film but tbx11k's first."""
-    place = root / "predicted"
-    for source in ("tbx11k", "nih", "ieee8023", "hannover", "shenzhen", "jsrt"):
-        (place / source).mkdir(parents=True)
-        names = pd.read_csv(root / source / "index.csv").image
-        names = names[1:] if source == "tbx11k" else names
-        Image.fromarray(np.full((SIDE, SIDE), 255, np.uint8)).save(place / source / "all.png")
-        pd.DataFrame({"image": names, "mask": "all.png"}).to_csv(place / source / "index.csv", index=False)
-    return str(place)
+    """Predicted masks, full squares, of every film but tbx11k's first."""
+    full = np.full((SIDE, SIDE), 255, np.uint8)
+    return str(write_predicted(root, root / "predicted", full, but=("tbx11k",)))
 
 
 def test_training_takes_predicted_masks_and_tests_human_ones(root, predicted):
@@ -175,6 +138,66 @@ def test_predicted_masks_that_cannot_be_read(root, predicted):
     (Path(predicted) / "nih/index.csv").unlink()
     with pytest.raises(ValueError, match="nih: 1 problem.*\n.*index.csv, row 0: is missing"):
         data.load("covid", folder=str(root), size=20, masks=predicted)
+
+
+# --- augmentation and size ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["tuberculosis", "tuberculosis_planted", "covid"])
+def test_training_films_alone_are_augmented_and_all_can_do_without(root, name):
+    given = {"folder": str(root), "size": 40} | ({} if "planted" in name else {"masks": ""})
+    sets = all_sets(data.load(name, **given))
+    changed = {key: not torch.equal(images[[0, 1]][0], images.x[:2].float() / 255) for key, images in sets.items()}
+    assert changed == {key: key == "train" for key in sets}
+    still = data.load(name, **given, augment=False).train
+    assert torch.equal(still[[0, 1]][0], still.x[:2].float() / 255) and torch.equal(still.x, sets["train"].x)
+
+
+def test_a_mark_moves_with_its_film_and_mask(root):
+    films = data.load("tuberculosis_planted", folder=str(root), size=40).train
+    films.x, side = torch.zeros_like(films.x), marks.mark_side(40)
+    for x, top, left in zip(films.x, films.frame.mark_top, films.frame.mark_left, strict=True):
+        x[:, top : top + side, left : left + side] = 255
+    torch.manual_seed(0)
+    seen = [films[list(range(len(films)))] for _ in range(20)]
+    bright, mask = torch.cat([x[:, :1] > 0.5 for x, *_ in seen]), torch.cat([mask for *_, mask, _ in seen])
+    sizes = bright.flatten(1).sum(1)
+    assert sizes.min() > 0 and len(sizes.unique()) > 3  # always there, and not always the same
+    assert (bright * mask).sum() < 0.01 * bright.sum()  # and off the lungs
+
+
+def test_stopped_and_resumed_training_on_augmented_films_ends_with_the_same_numbers(root, tmp_path):
+    images = data.load("tuberculosis", folder=str(root), size=32, masks="")
+
+    def fit(name, stop=None):
+        def report(line):
+            if stop is not None and line.startswith(f"epoch {stop}/"):
+                raise KeyboardInterrupt
+
+        with train.seeded(0):
+            method = build("standard", "small_resnet", 2)
+        given = {"epochs": 3, "batch_size": 7, "metric": "auc", "report": report}
+        return train.fit(method, images.train, images.validation, tmp_path / name, **given)
+
+    with pytest.raises(KeyboardInterrupt):
+        fit("stopped", stop=2)
+    columns = ["loss", "val_loss", "swapped_loss"]
+    assert np.array_equal(fit("stopped")[columns], fit("whole")[columns])
+
+
+def test_a_source_gives_no_more_films_of_a_class_than_wanted(root):
+    given = {"folder": str(root), "size": 20, "masks": ""}
+    sets = all_sets(data.load("covid", **given, most=8))
+    inside = pd.concat([sets[name].frame for name in ("train", "validation", "internal")])
+    assert inside.label.value_counts().to_dict() == {"covid": 8, "normal": 8, "pneumonia": 8}
+    assert len(sets["external"]) == 10  # tests are not cut
+    again, other = (
+        set(pd.concat([one.frame for one in all_sets(e).values()]).id)
+        for e in (data.load("covid", **given, most=8), data.load("covid", **given, most=8, split_seed=1))
+    )
+    assert set(inside.id) <= again and not set(inside.id) <= other  # who is taken follows the seed
+    with pytest.raises(ValueError, match="most is a number of films, 1 or more"):
+        data.load("covid", **given, most=0)
 
 
 # --- planted marks ------------------------------------------------------------------------------------------------
@@ -232,25 +255,40 @@ def test_sizes_of_marks(size, side):
 # --- mistakes -----------------------------------------------------------------------------------------------------
 
 
-def test_where_the_data_are(root, monkeypatch):
-    monkeypatch.delenv("ISNET_DATA", raising=False)
-    with pytest.raises(ValueError, match="give the option folder, or set ISNET_DATA"):
+def test_where_data_and_masks_are(root, predicted, monkeypatch, tmp_path):
+    for variable in ("ISNET_DATA", "ISNET_MASKS"):
+        monkeypatch.delenv(variable, raising=False)
+    with pytest.raises(FileNotFoundError, match="set ISNET_DATA to the folder that holds ieee8023, nih.*README.md"):
         data.load("covid")
     monkeypatch.setenv("ISNET_DATA", str(root))
-    assert len(data.load("tuberculosis", size=20).tests["shenzhen"]) == 12
-    (root / "nih/index.csv").unlink()
-    with pytest.raises(ValueError, match="nih: 1 problem.*\n.*index.csv, row 0: is missing"):
+    with pytest.raises(FileNotFoundError, match="set ISNET_MASKS to the folder that notebook 08_segment wrote"):
         data.load("tuberculosis", size=20)
+    monkeypatch.setenv("ISNET_MASKS", predicted)
+    assert data.load("tuberculosis", size=20).train.frame.mask_source.eq("predicted").all()
+    assert len(data.load("tuberculosis_planted", size=40).tests["biased"]) == 2  # which has human masks, and takes them
+    monkeypatch.setenv("ISNET_DATA", os.path.relpath(root, Path(__file__).parents[1]))
+    monkeypatch.chdir(tmp_path)  # a relative path is seen from the project
+    assert len(data.load("tuberculosis", size=20).tests["shenzhen"]) == 12
+
+
+@pytest.mark.parametrize(("place", "message"), [("", "has no folder nih"), ("predicted", "has no masks of nih")])
+def test_a_source_that_is_absent_is_told_apart_from_one_that_is_wrong(root, predicted, place, message):
+    (root / place / "nih/index.csv").unlink()
+    with pytest.raises(ValueError, match="nih: 1 problem.*\n.*index.csv, row 0: is missing"):
+        data.load("tuberculosis", folder=str(root), size=20, masks=predicted)
+    shutil.rmtree(root / place / "nih")
+    with pytest.raises(FileNotFoundError, match=message):
+        data.load("tuberculosis", folder=str(root), size=20, masks=predicted)
 
 
 def test_sources_that_lack_something(root):
     table = pd.read_csv(root / "ieee8023/index.csv")
     table.drop(columns="hannover").to_csv(root / "ieee8023/index.csv", index=False)
     with pytest.raises(ValueError, match=r"ieee8023/index.csv has no column .'hannover'.; prepare the source again"):
-        data.load("covid", folder=str(root), size=20)
+        data.load("covid", folder=str(root), size=20, masks="")
     table.assign(hannover=1).to_csv(root / "ieee8023/index.csv", index=False)
     with pytest.raises(ValueError, match=r"ieee8023 holds no film of .'covid'."):
-        data.load("covid", folder=str(root), size=20)
+        data.load("covid", folder=str(root), size=20, masks="")
 
 
 # --- real folders -------------------------------------------------------------------------------------------------
@@ -273,7 +311,7 @@ def test_real_sources_verify_but_for_copies(name):
     problems = folder.verify(Path(REAL) / name)
     assert problems.problem.str.startswith("is a copy of").all()
     table, _ = folder.read_index(Path(REAL) / name, "label", (), None, "patient", None, ())
-    assert len(table) - len(xray.without_copies(Path(REAL) / name, table)) == len(problems)
+    assert len(table) - len(checks.without_copies(Path(REAL) / name, table)) == len(problems)
 
 
 @pytest.mark.parametrize("name", [real("celebamask_hq")])
@@ -286,14 +324,17 @@ def test_real_faces_verify(name):
     [
         pytest.param("tuberculosis", {"shenzhen": [263, 287]}, marks=needs_data),
         pytest.param("covid", {"external": [356, 0, 243], "ieee8023_pneumonia": [0, 84, 0]}, marks=needs_data),
+        pytest.param("tuberculosis_planted", {}, marks=needs_data),
     ],
 )
-def test_real_experiments_load(name, sets):
-    experiment = data.load(name, folder=REAL, size=32)
-    assert {
-        key: experiment.tests[key].y.bincount(minlength=len(counts)).tolist() for key, counts in sets.items()
-    } == sets
-    frame = pd.concat(
-        [images.frame for images in (experiment.train, experiment.validation, *experiment.tests.values())]
-    )
-    assert not frame.id.duplicated().any()
+def test_real_experiments_load_and_no_patient_is_in_two_sets(name, sets):
+    experiment = data.load(name, folder=REAL, size=48, **({} if "planted" in name else {"masks": ""}))
+    for key, counts in sets.items():
+        assert experiment.tests[key].y.bincount(minlength=len(counts)).tolist() == counts
+    of_same_films = {
+        key: images for key, images in all_sets(experiment).items() if key not in ("unbiased", "deceiving")
+    }
+    assert not pd.concat([images.frame for images in of_same_films.values()]).id.duplicated().any()
+    people = [set(images.frame.patient) for images in of_same_films.values()]
+    assert sum(map(len, people)) == len(set().union(*people))
+    assert all(images.y.bincount(minlength=2).min() > 0 for images in list(of_same_films.values())[:3])

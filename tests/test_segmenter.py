@@ -9,7 +9,7 @@ from PIL import Image
 from isnetlib import segmenter
 from isnetlib.data.drawing import to_bytes
 from isnetlib.data.films import draw_patients
-from isnetlib.data.xray import read_listing
+from isnetlib.data.reading import read_listing
 
 SIZE = 64
 TRAINING = {"epochs": 20, "depth": 3, "width": 8, "batch_size": 4, "learning_rate": 1e-2, "report": lambda line: None}
