@@ -2,12 +2,12 @@
 log and heatmaps.
 
 A run without metrics.json is unfinished and is passed over. Only that file's facts (epochs, seconds, memory,
-parameters) are read from it: every metric is computed anew from the predictions.
+parameters, thresholds) are read from it: every metric is computed anew from the predictions.
 """
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -21,13 +21,16 @@ TEXT = {"id": str, "patient": str}
 
 
 class Run(NamedTuple):
-    """A finished run: where it lies and what metrics.json says of it."""
+    """A finished run: where it lies and what metrics.json says of it. fold: the part of the data that it was tested on,
+    by its manifest; None where the data have no folds.
+    """
 
     experiment: str
     method: str
     seed: int
     folder: Path
     facts: dict
+    fold: int | None = None
 
 
 class Cases(NamedTuple):
@@ -35,7 +38,8 @@ class Cases(NamedTuple):
     none is given.
 
     y (n,) int 0..K-1, or (n, K) of 0/1; p (n, K); values: further numbers of a case, by name (background_share,
-    chance_share, ...)."""
+    chance_share, ...); thresholds (n, K): of several labels, the score from which on each is called present.
+    """
 
     ids: np.ndarray
     groups: np.ndarray
@@ -43,6 +47,12 @@ class Cases(NamedTuple):
     p: np.ndarray
     values: dict[str, np.ndarray]
     classes: list[str]
+    thresholds: np.ndarray | None = None
+
+    @property
+    def answers(self) -> np.ndarray:
+        """(n, K): what accuracy and F1 judge. Several labels: 1.0 where it is called present, else 0.0; one: p."""
+        return self.p if self.thresholds is None else (self.p >= self.thresholds).astype(float)
 
     @property
     def clustered(self) -> bool:
@@ -57,10 +67,22 @@ def find_runs(study: Path) -> list[Run]:
         folder = marker.parent
         if not re.fullmatch(r"seed\d+", folder.name):
             raise ValueError(f"{folder}: a run folder is called seed<number>; rename or remove it")
-        facts = json.loads(marker.read_text(encoding="utf-8"))
-        found.append(Run(folder.parts[-3], folder.parts[-2], int(folder.name[4:]), folder, facts))
+        key = folder.parts[-3], folder.parts[-2], int(folder.name[4:])
+        found.append(Run(*key, folder, _json(marker), _fold(folder / "manifest.json")))
     order = {method: k for k, method in enumerate(names.in_order((run.method for run in found), names.METHOD_NAMES))}
     return sorted(found, key=lambda run: (run.experiment, order[run.method], run.seed))
+
+
+def _json(path: Path) -> dict:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path} is not JSON ({error}): remove the run's folder and run it again") from None
+
+
+def _fold(manifest: Path) -> int | None:
+    known = _json(manifest) if manifest.exists() else {}
+    return known.get("parameters", {}).get("data_options", {}).get("fold")
 
 
 def experiments(study: Path) -> list[str]:
@@ -78,9 +100,14 @@ def class_names(study: Path, experiment: str) -> list[str]:
     return read_cases(next(path for run in own for _, path in test_files(run, "swapped"))).classes
 
 
-def read_cases(path: Path) -> Cases:
+def predicted(run: Run, selection: str, path: Path) -> Cases:
+    """`read_cases` of a file of a run, with the thresholds that the run chose on validation under the same rule."""
+    return read_cases(path, run.facts.get("thresholds", {}).get(selection, ()))
+
+
+def read_cases(path: Path, thresholds: Sequence[float] = ()) -> Cases:
     """One predictions file: id, patient, y (a class number from 0) or y_<label> columns, p_<class> columns, further
-    numbers. ValueError names the file.
+    numbers. thresholds: one for each of several labels; none: 0.5. ValueError names the file.
     """
     frame = pd.read_csv(path, dtype=TEXT, keep_default_na=False, na_values=["", "nan", "NaN"])
     scores, labels = ([c for c in frame if c.startswith(start)] for start in ("p_", "y_"))
@@ -99,6 +126,9 @@ def read_cases(path: Path) -> Cases:
         stats.check_scores(y, p)
     except (ValueError, TypeError) as error:
         raise ValueError(f"{path}: {error}") from error
+    if len(thresholds) and (y.ndim == 1 or len(thresholds) != len(classes)):
+        told = f"{len(thresholds)} thresholds for {len(classes) if y.ndim == 2 else 'no'} labels"
+        raise ValueError(f"{path}: the run's metrics.json holds {told}; test the run again (notebook 20_external_test)")
     patient = frame["patient"] if "patient" in frame else pd.Series(np.nan, frame.index)
     groups = ("patient " + patient).where(patient.notna(), "case " + frame["id"])
     further = [
@@ -113,6 +143,7 @@ def read_cases(path: Path) -> Cases:
         p,
         {c: frame[c].to_numpy(float) for c in further},
         classes,
+        np.tile(thresholds or [0.5] * len(classes), (len(p), 1)) if y.ndim == 2 else None,
     )
 
 
@@ -131,11 +162,16 @@ def aligned(cases: dict[tuple[str, int], Cases], where: str) -> dict[tuple[str, 
         if not len(order) or not np.array_equal(one.ids[order], first.ids) or not np.array_equal(one.y[order], first.y):
             two = [f"{method}, seed {seed}," for method, seed in (key, next(iter(cases)))]
             raise ValueError(f"{where}: {two[0]} holds other cases or labels than {two[1]} run one of them again")
-        values = {name: column[order] for name, column in one.values.items()}
-        result[key] = one._replace(
-            ids=one.ids[order], groups=one.groups[order], y=one.y[order], p=one.p[order], values=values
-        )
+        result[key] = taken(one, order)
     return result
+
+
+def taken(cases: Cases, rows: np.ndarray) -> Cases:
+    """The cases of `rows`, in that order."""
+    thresholds = None if cases.thresholds is None else cases.thresholds[rows]
+    values = {name: column[rows] for name, column in cases.values.items()}
+    parts = (part[rows] for part in (cases.ids, cases.groups, cases.y, cases.p))
+    return Cases(*parts, values, cases.classes, thresholds)
 
 
 def read_logs(study: Path) -> pd.DataFrame:

@@ -1,15 +1,18 @@
 """Predictions of a study's runs, scored: every metric of every run, and how it varies with the cases."""
 
+import functools
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import numpy as np
 
-from isnetlib import names, runs, stats
-from isnetlib.names import primary_metric
+from isnetlib import folds, names, runs, stats
+from isnetlib.folds import Folds
+from isnetlib.names import PRIMARY_METHOD, primary_metric
 
 SCORE_INTERVALS = {"accuracy": "score", "macro_f1": "score, jackknife", "auc": "score, DeLong"}
+BOOTSTRAPPED = ("average_precision",)  # no part a case is known
 
 
 class Score(NamedTuple):
@@ -27,13 +30,16 @@ class Score(NamedTuple):
 
 
 class Tested(NamedTuple):
-    """One test set of one experiment: cases and scores[metric] by (method, seed), and the bootstrap's case weights."""
+    """Cases that several methods were tested on, the same for all: cases and scores[metric] by (method, seed), and the
+    bootstrap's case weights. folds: those that were joined; the seed is then None.
+    """
 
     experiment: str
     name: str
-    cases: dict[tuple[str, int], runs.Cases]
-    scores: dict[tuple[str, int], dict[str, Score]]
+    cases: dict[tuple[str, int | None], runs.Cases]
+    scores: dict[tuple[str, int | None], dict[str, Score]]
     weights: np.ndarray
+    folds: Folds = ()
 
     @property
     def any(self) -> runs.Cases:
@@ -61,6 +67,14 @@ class Tested(NamedTuple):
         """The scores (n, K) of each seed."""
         return [cases.p for (m, _), cases in self.cases.items() if m == method]
 
+    def answers(self, method: str) -> list[np.ndarray]:
+        """What accuracy and F1 judge, (n, K) of each seed."""
+        return [cases.answers for (m, _), cases in self.cases.items() if m == method]
+
+    def networks(self, method: str) -> int:
+        """How many networks made the method's predictions."""
+        return len(self.folds) or len(self.predictions(method))
+
     def methods(self) -> list[str]:
         return names.in_order((method for method, _ in self.cases), names.METHOD_NAMES)
 
@@ -68,15 +82,52 @@ class Tested(NamedTuple):
         return names.in_order((m for scores in self.scores.values() for m in scores), names.METRIC_NAMES)
 
 
+class TestedSet(NamedTuple):
+    """One test set of one experiment: `parts`, the cases by the folds joined, with no folds under (); the folds of each
+    method; and `networks`, each network on the cases that it was tested on itself.
+    """
+
+    experiment: str
+    name: str
+    parts: dict[Folds, Tested]
+    folds: dict[str, Folds]
+    networks: list[Tested]
+
+    def methods(self) -> list[str]:
+        return names.in_order(self.folds, names.METHOD_NAMES)
+
+    @property
+    def whole(self) -> Tested:
+        """The part with the most cases."""
+        return next(iter(self.parts.values()))
+
+    def of(self, *methods: str) -> Tested:
+        """The cases that all these methods were tested on. ValueError where they share no fold."""
+        common = tuple(k for k in self.folds[methods[0]] if all(k in self.folds[other] for other in methods))
+        if common not in self.parts:
+            told = " and ".join(f"{method} in {', '.join(map(str, self.folds[method]))}" for method in methods)
+            raise ValueError(
+                f"{self.experiment}, test set {self.name}: {told} share no fold, so they cannot be compared; run a "
+                f"fold of one that the other has"
+            )
+        return self.parts[common]
+
+
 def score(cases: runs.Cases, weights: np.ndarray, metric: str = "") -> dict[str, Score]:
-    """Every metric of the predictions: those of `stats.METRICS`, and the mean of each further number of a case. Values
-    in the bootstrap draws: of every metric where patients have several cases, else of `metric` alone.
+    """Every metric of the predictions: those of `stats.METRICS`, of several labels average precision, and the mean of
+    each further number of a case. Values in the bootstrap draws: of every metric where patients have several cases,
+    else of `metric` and of `BOOTSTRAPPED` alone.
     """
     found = {}
     for name, estimate in stats.ESTIMATES.items():
+        given = cases.p if name == "auc" else cases.answers
         drawn = cases.clustered or name == metric
-        draws = stats.METRICS[name](cases.y, cases.p, weights) if drawn else None
-        found[name] = Score(estimate(cases.y, cases.p), draws, len(cases.ids))
+        draws = stats.METRICS[name](cases.y, given, weights) if drawn else None
+        found[name] = Score(estimate(cases.y, given), draws, len(cases.ids))
+    if cases.y.ndim == 2:
+        value, draws = (stats.average_precision(cases.y, cases.p, drawn) for drawn in (None, weights))
+        estimate = stats.Estimate(value, np.full(len(cases.ids), np.nan))
+        found["average_precision"] = Score(estimate, draws, len(cases.ids))
     for name, values in cases.values.items():
         if n := int(np.isfinite(values).sum()):  # none: the masks of this test set are not known
             draws = stats.mean(values, weights) if cases.clustered or name == metric else None
@@ -89,36 +140,56 @@ def generator(*key: str) -> np.random.Generator:
     return np.random.default_rng(int.from_bytes(hashlib.sha256("\0".join(key).encode()).digest()[:8], "big"))
 
 
-def tested(found: list[runs.Run], selection: str) -> Iterator[Tested]:
-    """Predictions and scores under a selection rule, one test set after the other.
+def tested(found: list[runs.Run], selection: str) -> Iterator[TestedSet]:
+    """Predictions and scores under a selection rule, one test set after the other; those of folds are joined.
 
     Test sets that hold the same cases (the same digit with and without its mark) share their bootstrap draws, so that
     differences between them are paired too. ValueError where runs were tested on different cases.
     """
-    paths: dict[tuple[str, str], dict] = {}
-    for run in found:
-        for name, path in runs.test_files(run, selection):
-            paths.setdefault((run.experiment, name), {})[run.method, run.seed] = path
-    for experiment in sorted({experiment for experiment, _ in paths}):
-        shared = None
-        for name in names.in_order((n for e, n in paths if e == experiment), names.TEST_SET_NAMES):
-            cases = {key: runs.read_cases(path) for key, path in paths[experiment, name].items()}
-            cases = runs.aligned(cases, f"{experiment}, test set {name}")
-            groups = next(iter(cases.values())).groups
-            if shared is None or not np.array_equal(groups, shared[0]):
-                shared = groups, stats.case_weights(groups, generator(experiment, *groups))
-            weights, metric = shared[1], primary_metric(experiment) if selection == "swapped" else ""
-            scores = {key: score(one, weights, metric) for key, one in cases.items()}
-            yield Tested(experiment, name, cases, scores, weights)
+    for experiment in sorted({run.experiment for run in found}):
+        own, weights = [run for run in found if run.experiment == experiment], _weights(experiment)
+        files = {(run.method, run.seed): dict(runs.test_files(run, selection)) for run in own}
+        for name in names.in_order((name for of_run in files.values() for name in of_run), names.TEST_SET_NAMES):
+            where, metric = (experiment, name), primary_metric(experiment) if selection == "swapped" else ""
+            cases = {
+                (run.method, run.seed): runs.predicted(run, selection, path)
+                for run in own
+                if (path := files[run.method, run.seed].get(name))
+            }
+            yield _test_set(where, cases, own, functools.partial(_tested, where, metric, weights))
+
+
+def _test_set(where: tuple[str, str], cases: dict, own: list[runs.Run], scored: Callable) -> TestedSet:
+    place = f"{where[0]}, test set {where[1]}"
+    if not folds.are_seeds(own):
+        part = scored(runs.aligned(cases, place))
+        return TestedSet(*where, {(): part}, {method: () for method, _ in cases}, [part])
+    folds.check_complete(own, cases, place)
+    joined, of = folds.join(cases, PRIMARY_METHOD, place)
+    by_fold = [{key: one for key, one in cases.items() if key[1] == k} for k in sorted({k for _, k in cases})]
+    networks = [scored(runs.aligned(one, place)) for one in by_fold]
+    return TestedSet(*where, {part: scored(one, part) for part, one in joined.items()}, of, networks)
+
+
+def _tested(where: tuple[str, str], metric: str, weights: Callable, cases: dict, joined: Folds = ()) -> Tested:
+    drawn = weights(tuple(next(iter(cases.values())).groups))
+    scores = {key: score(one, drawn, metric) for key, one in cases.items()}
+    return Tested(*where, cases, scores, drawn, joined)
+
+
+def _weights(experiment: str) -> Callable[[tuple[str, ...]], np.ndarray]:
+    """The bootstrap's case weights by the groups of the cases; the same groups have the same weights."""
+    return functools.cache(lambda groups: stats.case_weights(np.array(groups), generator(experiment, *groups)))
 
 
 def interval(test: Tested, metric: str, scores: list[Score]) -> stats.Interval:
     """Over cases, of the mean over seeds: Wilson for a plain accuracy, his way with the jackknife's or DeLong's
-    variance for macro F1 and AUC, t for a mean; where some patients have several cases the bootstrap over patients.
+    variance for macro F1 and AUC, t for a mean; the bootstrap for average precision, and where some patients have
+    several cases.
     """
+    if test.any.clustered or metric in BOOTSTRAPPED:
+        return stats.bootstrap_interval(np.mean([s.draws for s in scores], 0), f"bootstrap over {test.unit}")
     estimate = stats.average([s.estimate for s in scores])
-    if test.any.clustered:
-        return stats.bootstrap_interval(np.mean([s.draws for s in scores], 0), "bootstrap over patients")
     if metric == "accuracy" and test.plain:
         return stats.wilson(estimate.value, scores[0].n)
     if metric in SCORE_INTERVALS:
@@ -127,9 +198,9 @@ def interval(test: Tested, metric: str, scores: list[Score]) -> stats.Interval:
     return stats.mean_interval(estimate, names.BOUNDS.get(metric, (-np.inf, np.inf)))
 
 
-def case_variance(test: Tested, a: list[Score], b: list[Score] = ()) -> float:
+def case_variance(test: Tested, metric: str, a: list[Score], b: list[Score] = ()) -> float:
     """Variance over cases (or patients) of the mean over seeds of a, or of its difference to that of b, paired."""
-    if test.any.clustered:
+    if test.any.clustered or metric in BOOTSTRAPPED:
         draws = np.mean([s.draws for s in a], 0) - (np.mean([s.draws for s in b], 0) if b else 0)
         return stats.variance_over_cases(draws, test.groups)
     parts = stats.average([s.estimate for s in a]).parts
@@ -140,7 +211,7 @@ def compare(test: Tested, metric: str, a: str, b: str) -> stats.Difference:
     """Method a minus method b on one metric, over seeds and cases (`stats.two_level`)."""
     seeds = test.seeds(a, metric), test.seeds(b, metric)
     values = [[s.value for s in own] for own in seeds]
-    variance, difference = case_variance(test, *seeds), float(np.mean(values[0]) - np.mean(values[1]))
+    variance, difference = case_variance(test, metric, *seeds), float(np.mean(values[0]) - np.mean(values[1]))
     if metric == "accuracy":  # always right against never right: no spread in the sample, yet not none
         variance = stats.paired_share_variance(difference, variance, test.groups)
     return stats.two_level(*values, variance, test.groups, limit=1)
@@ -174,5 +245,5 @@ def posteriors(test: Tested) -> dict[str, dict[str, np.ndarray]]:
     drawn: dict[str, list] = {method: [] for method in test.methods()}
     for (method, seed), cases in test.cases.items():
         rng = generator("prior", test.experiment, test.name, method, str(seed))
-        drawn[method].append(stats.posterior(cases.y, cases.p, weights, rng))
+        drawn[method].append(stats.posterior(cases.y, cases.answers, weights, rng))
     return {method: {name: np.mean([d[name] for d in own], 0) for name in own[0]} for method, own in drawn.items()}

@@ -96,7 +96,7 @@ def test_gap_is_biased_minus_deceiving(frames):
 
 
 def test_test_sets_of_the_same_cases_share_their_draws(study):
-    found = {test.name: test for test in scoring.tested(runs.find_runs(study), "swapped")}
+    found = {test.name: test.whole for test in scoring.tested(runs.find_runs(study), "swapped")}
     weights = [test.weights for test in found.values()]
     assert len(weights) == 2 and np.array_equal(*weights)
     values = [test.cases["standard", 0].values["background_share"] for test in found.values()]
@@ -143,7 +143,7 @@ def test_second_looks_are_named_and_exploratory(frames):
 
 
 def test_delong_and_cochran_are_of_one_vote_a_method(study, frames):
-    test = next(t for t in scoring.tested(runs.find_runs(study), "swapped") if t.name == "deceiving")
+    test = next(t.whole for t in scoring.tested(runs.find_runs(study), "swapped") if t.name == "deceiving")
     vote = {method: np.mean([test.cases[method, seed].p for seed in (0, 1, 2)], 0) for method in METHODS}
     a, b = (stats.auc_estimate(test.any.y, vote[method]) for method in ("isnet_selective", "standard"))
     rows = frames["comparisons"].query("test_set == 'deceiving' and b == 'standard'")
@@ -307,7 +307,7 @@ def test_several_labels_and_single_outputs(tmp_path):
     assert cases.y.shape == cases.p.shape == (20, 2) and cases.classes == ["smile", "hat"]
     weights = stats.case_weights(cases.groups, np.random.default_rng(0), draws=10)
     scored = scoring.score(cases, weights, "auc")
-    assert list(scored) == list(stats.METRICS) and scored["auc"].draws.shape == (10,)
+    assert list(scored) == [*stats.METRICS, "average_precision"] and scored["auc"].draws.shape == (10,)
     assert scored["auc"].value == pytest.approx(roc_auc_score(cases.y, cases.p))
     single = several[["id", "patient"]].assign(y=several["y_hat"], p_hat=rng.random(20))
     single.to_csv(tmp_path / "single.csv", index=False)
