@@ -12,6 +12,7 @@ from PIL import Image
 from isnetlib import data
 from isnetlib.data import faces_real, folder
 from isnetlib.data.faces_real import INSIDE, OUTSIDE, cut
+from isnetlib.study import data_hashes
 
 REAL = Path(os.environ.get("ISNET_DATA") or "/nowhere")
 SIDE, ROWS = 40, 60
@@ -141,6 +142,14 @@ def test_patterns_depend_on_their_seed_and_not_on_the_fold(root):
     assert torch.equal(first.tests["biased"].x, second.validation.x)
 
 
+@pytest.mark.parametrize("name", ["faces", "faces_planted", "faces_outside"])
+def test_training_faces_alone_are_augmented(root, name):
+    plain, moved = load(name, root, augment=False), load(name, root)
+    for key, images in all_sets(moved).items():
+        before, after = all_sets(plain)[key][[0, 1]][0], images[[0, 1]][0]
+        assert torch.equal(before, after) == (key != "train")
+
+
 def test_another_attribute_can_be_tied(root):
     frame = load("faces_planted", root, tied="Ears_Visible").train.frame
     assert ((frame.pattern == "stripes") == (frame.Ears_Visible == "1")).all()
@@ -164,8 +173,11 @@ def test_a_byte_copy_is_left_out_and_hashes_follow_the_files(root):
 
 def test_where_the_data_are(root, monkeypatch):
     monkeypatch.delenv("ISNET_DATA", raising=False)
-    with pytest.raises(ValueError, match="give the option folder, or set ISNET_DATA"):
+    with pytest.raises(FileNotFoundError, match="set ISNET_DATA to the folder that holds celebamask_hq"):
         data.load("faces")
+    with pytest.raises(FileNotFoundError, match="has no folder celebamask_hq"):
+        data.load("faces_outside", folder=str(root / "celebamask_hq"))
+    assert data_hashes("faces_planted", {}) == {}  # absent, and no error
     monkeypatch.setenv("ISNET_DATA", str(root))
     assert len(data.load("faces", size=32).tests["internal"]) == 12
     (root / "celebamask_hq/index.csv").unlink()

@@ -1,7 +1,7 @@
 """Experiments on real photographs of faces, CelebAMask-HQ: several attributes an image, the face as mask.
 
 `folder` holds celebamask_hq/index.csv, as `isnet prepare` writes it; without it, the environment variable ISNET_DATA
-names it. An image that is a byte copy of an earlier one is left out.
+names that folder. An image that is a byte copy of an earlier one is left out.
 
 Rare attributes (one face in twenty wears glasses) leave a single test set too few cases, so the faces are cut into
 `folds`: fold k is tested by the network that learnt from neither it nor the next one, which is its validation. A face
@@ -11,19 +11,20 @@ every method alike may score better than on strangers.
 """
 
 import hashlib
-import os
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import torch
 
+from isnetlib.data import augment as augmentation
 from isnetlib.data import checks
 from isnetlib.data.drawing import to_bytes
 from isnetlib.data.faces import PATTERNS, paint_pattern
 from isnetlib.data.faces_sim import swapped
 from isnetlib.data.folder import encode, read_files, read_index, refuse
 from isnetlib.data.images import Experiment, Images
+from isnetlib.data.places import find_sources
 
 SOURCE = "celebamask_hq"
 INSIDE = ("Eyeglasses", "Mouth_Open", "Ears_Visible")
@@ -31,7 +32,14 @@ OUTSIDE = ("Wearing_Hat", "Wearing_Earrings")
 CHUNK = 100  # images painted at once
 
 
-def faces(folder: str | None = None, size: int = 64, fold: int = 0, folds: int = 5, fold_seed: int = 0) -> Experiment:
+def faces(
+    folder: str | None = None,
+    size: int = 64,
+    fold: int = 0,
+    folds: int = 5,
+    fold_seed: int = 0,
+    augment: bool = True,
+) -> Experiment:
     """Attributes inside the face's mask: Eyeglasses, Mouth_Open, Ears_Visible; the photographs as they are.
 
     Tests: `internal`, and `swapped`, the same faces, each with all that is not face (hair, clothes, scene) from another
@@ -44,6 +52,7 @@ def faces(folder: str | None = None, size: int = 64, fold: int = 0, folds: int =
     fold : the one that is tested, 0 to folds - 1; validation is the next, after the last the first
     folds : how many parts, 3 or more, alike in size and in all five attributes of the module as well as may be
     fold_seed : of that cut; the training seed does not change it
+    augment : move and shade training faces a little, each time they are seen (see `isnetlib.data.augment`)
 
     Returns
     -------
@@ -52,15 +61,21 @@ def faces(folder: str | None = None, size: int = 64, fold: int = 0, folds: int =
 
     Raises
     ------
-    ValueError : files are missing or wrong (see `isnetlib.data.folder.verify`), no `folder` and no ISNET_DATA, an
-        option out of its range, a part in which all images agree on an attribute
+    FileNotFoundError : no `folder` and no ISNET_DATA, or neither holds celebamask_hq
+    ValueError : files are missing or wrong (see `isnetlib.data.folder.verify`), an option out of its range, a part in
+        which all images agree on an attribute
     """
     images, fold_of, hashes = read_faces(folder, INSIDE, size, fold, folds, fold_seed)
-    return _as_they_are(images, fold_of, fold, folds, hashes)
+    return _as_they_are(images, split(fold_of, fold, folds), hashes, augment)
 
 
 def faces_outside(
-    folder: str | None = None, size: int = 64, fold: int = 0, folds: int = 5, fold_seed: int = 0
+    folder: str | None = None,
+    size: int = 64,
+    fold: int = 0,
+    folds: int = 5,
+    fold_seed: int = 0,
+    augment: bool = True,
 ) -> Experiment:
     """Attributes outside the face's mask, Wearing_Hat and Wearing_Earrings: a limit. What is worn beside the face is
     background to a method that is told to look at the face alone, so it should do worse than one that is not.
@@ -68,7 +83,7 @@ def faces_outside(
     Tests, parameters and errors as for `faces`; y (N, 2). In `swapped` the label stays with the face, the hat does not.
     """
     images, fold_of, hashes = read_faces(folder, OUTSIDE, size, fold, folds, fold_seed)
-    return _as_they_are(images, fold_of, fold, folds, hashes)
+    return _as_they_are(images, split(fold_of, fold, folds), hashes, augment)
 
 
 def faces_planted(
@@ -79,6 +94,7 @@ def faces_planted(
     folds: int = 5,
     fold_seed: int = 0,
     data_seed: int = 0,
+    augment: bool = True,
 ) -> Experiment:
     """As `faces`, but in training a pattern outside the mask tells one attribute: stripes, present; dots, absent.
 
@@ -98,28 +114,29 @@ def faces_planted(
     tests = {"biased": biased, "unbiased": images, "deceiving": deceiving}
     tests = {kind: one.subset(test) for kind, one in tests.items()}
     tests["swapped"] = swapped(tests["biased"], data_seed)
-    return Experiment(biased.subset(train), biased.subset(validation), tests, "auc", hashes)
+    train = _augmented(biased.subset(train), augment)
+    return Experiment(train, biased.subset(validation), tests, "auc", hashes)
 
 
-def _as_they_are(images, fold_of, fold, folds, hashes):
-    train, validation, test = (images.subset(rows) for rows in split(fold_of, fold, folds))
-    return Experiment(train, validation, {"internal": test, "swapped": swapped(test, 0)}, "auc", hashes)
+def _as_they_are(images, rows, hashes, augment):
+    train, validation, test = (images.subset(part) for part in rows)
+    tests = {"internal": test, "swapped": swapped(test, 0)}
+    return Experiment(_augmented(train, augment), validation, tests, "auc", hashes)
+
+
+def _augmented(train: Images, augment: bool) -> Images:
+    train.augment = augmentation.augment if augment else None
+    return train
 
 
 # --- reading
 
 
 def read_faces(folder, attributes, size, fold, folds, fold_seed) -> tuple[Images, np.ndarray, dict[str, str]]:
-    """All faces with `attributes` as labels, the fold (N,) of each, and the hashes of the index and of the files.
-
-    ValueError as for `faces`.
-    """
+    """All faces with `attributes` as labels, the fold (N,) of each, and the hashes; raises as `faces`."""
     if folds < 3 or not 0 <= fold < folds:
         raise ValueError(f"folds must be 3 or more and fold one of 0 to folds - 1, not {folds} and {fold}")
-    root = folder or os.environ.get("ISNET_DATA")
-    if not root:
-        raise ValueError("no data: give the option folder, or set ISNET_DATA to the folder that holds the sources")
-    place = Path(root) / SOURCE
+    place = find_sources(folder, [SOURCE]) / SOURCE
     table = read_table(place)
     x, mask, digest, problems = read_files(place, table, size=size)
     refuse(place, problems)
