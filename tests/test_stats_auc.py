@@ -132,6 +132,10 @@ def test_average_precision_agrees_with_scikit_learn():
     assert stats.average_precision(np.eye(4, dtype=int)[y], p) == pytest.approx(
         average_precision_score(np.eye(4)[y], p)
     )
+    two = np.random.default_rng(1).random((40, 2)) < [0.2, 0.6]  # two labels are no two classes
+    assert stats.average_precision(two.astype(int), p[:40, :2]) == pytest.approx(
+        average_precision_score(two, p[:40, :2])
+    )
     assert np.isnan(stats.average_precision(np.zeros(3, int), np.eye(2)[[0, 1, 1]]))
 
 

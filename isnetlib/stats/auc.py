@@ -77,9 +77,9 @@ def average_precision(y: np.ndarray, p: np.ndarray, weights: np.ndarray | None =
     over classes against the rest (two classes: of the second). NaN where no case is positive.
     """
     check_scores(y, p)
+    columns = [1] if y.ndim == 1 and p.shape[1] == 2 else range(p.shape[1])
     if y.ndim == 1:
         y = np.eye(p.shape[1])[y.astype(int)]
-    columns = [1] if y.shape[1] == 2 else range(y.shape[1])
     w = np.ones((1, len(p))) if weights is None else weights
     return as_given(mean_of_defined(np.stack([_precision(y[:, k] == 1, p[:, k], w) for k in columns], 1)), weights)
 
