@@ -11,7 +11,7 @@ import pandas as pd
 
 from isnetlib import search
 from isnetlib.provenance import PACKAGE
-from isnetlib.runner import report, run_study
+from isnetlib.runner import report, report_all, run_study
 from isnetlib.study import STATES, StudyError, read_studies, status
 
 
@@ -53,7 +53,8 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--threads", type=_positive, metavar="N", help="cores of a run; default: all, shared by the jobs")
     run.add_argument("--runs-only", action="store_true", help="leave out the study's tables, figures and report")
     of_study(command("status", _status, "Count done, unfinished, missing and stale runs."), required=False)
-    of_study(command("report", _report, "Make tables, figures and report anew from the files of the runs."))
+    text = "Make tables, figures and report anew from the files of the runs; without --study of every published study."
+    of_study(command("report", _report, text), required=False)
     prepare = command("prepare", _prepare, "Turn a public data set, as its publisher ships it, into a data set folder.")
     prepare.add_argument("source", metavar="SOURCE", help="montgomery, nih, ...; a wrong name lists all")
     prepare.add_argument("folder", type=Path, metavar="FOLDER", help="the publisher's files, unpacked; only read")
@@ -100,7 +101,8 @@ def _status(options: argparse.Namespace) -> int:
 
 
 def _report(options: argparse.Namespace) -> int:
-    return 1 if report(options.study, options.notebooks, options.results) else 0
+    place = (options.notebooks, options.results)
+    return 1 if (report(options.study, *place) if options.study else report_all(*place)) else 0
 
 
 def _prepare(options: argparse.Namespace) -> int:

@@ -10,7 +10,7 @@ from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from isnetlib import findings
+from isnetlib import claims, findings
 from isnetlib.figures import METHOD_MARKERS, OTHER_LOOK, STYLE, WIDTH, colour
 from isnetlib.names import LOWER_IS_BETTER, PRIMARY_METHOD, UPPER_BOUNDS, method_name, metric_name, name_of_test_set
 
@@ -126,22 +126,22 @@ def reliability_figure(calibration: pd.DataFrame, intervals: pd.DataFrame, exper
 def summary(frame: pd.DataFrame, ax: Axes) -> Axes:
     """Advantage of the primary method over each other one, a line an experiment and test set, markers side by side.
 
-    frame: rows of comparisons.csv of the main tests; differences of metrics that should be low are turned round.
+    frame: rows of comparisons.csv of the main tests, with the kind of images where a column `kind` has it; differences
+    of metrics that should be low are turned round.
     """
-    places, labels, place = [], [], 0.0
-    for experiment in findings.experiments(frame):
-        own = frame[frame["experiment"] == experiment]
-        for test_set in findings.test_sets_of(own):
-            rows = own[own["test_set"] == test_set]
-            ax.axhspan(place - 0.5, place + 0.5, color="0.96" if len(places) % 2 else "white", zorder=0)
-            for offset, (_, row) in zip(np.linspace(-0.35, 0.35, len(rows)), rows.iterrows(), strict=True):
-                _advantage(ax, place + (offset if len(rows) > 1 else 0), row)
-            places.append(place)
-            labels.append(f"{experiment}, {name_of_test_set(test_set)}\n({metric_name(rows['metric'].iloc[0])})")
-            place += 1
+    parts = [frame[frame["experiment"] == experiment] for experiment in findings.experiments(frame)]
+    lines = [own[own["test_set"] == test_set] for own in parts for test_set in findings.test_sets_of(own)]
+    labels = []
+    for place, rows in enumerate(lines):
+        ax.axhspan(place - 0.5, place + 0.5, color="0.96" if place % 2 else "white", zorder=0)
+        for offset, (_, row) in zip(np.linspace(-0.35, 0.35, len(rows)), rows.iterrows(), strict=True):
+            _advantage(ax, place + (offset if len(rows) > 1 else 0), row)
+        first = rows.iloc[0]
+        where, kind = f"{first['experiment']}, {name_of_test_set(first['test_set'])}", first.get("kind")
+        labels.append(f"{where}\n({f'{kind}; ' if kind else ''}{metric_name(first['metric'])})")
     ax.axvline(0, color="0.4", lw=0.8, zorder=1)
-    ax.set_yticks(places, labels)
-    ax.set_ylim(place - 0.5, -0.5)
+    ax.set_yticks(range(len(lines)), labels)
+    ax.set_ylim(len(lines) - 0.5, -0.5)
     ax.set_xlabel(
         f"advantage of {method_name(PRIMARY_METHOD)} over the other method, 95 % interval\n"
         f"right: {method_name(PRIMARY_METHOD)} is better; filled: p < {findings.ALPHA}"
@@ -164,6 +164,22 @@ def summary_figure(comparisons: pd.DataFrame) -> Figure:
     rows = pd.concat(rows) if rows else comparisons
     if rows.empty:
         raise ValueError(f"no comparison with {method_name(PRIMARY_METHOD)} to draw")
+    return _summary(rows, findings.summary_title(rows))
+
+
+@matplotlib.rc_context(STYLE)
+def claim_figure(rows: pd.DataFrame) -> Figure:
+    """The comparisons of the seed's claim that were made, over all studies. rows: `claims.claim`. ValueError: none."""
+    rows = claims.made(rows)
+    if rows.empty:
+        raise ValueError("no planned comparison was made: there is nothing to draw")
+    several = rows.groupby("experiment")["study"].transform("nunique") > 1
+    names = rows["experiment"].mask(several, rows["study"] + ": " + rows["experiment"])
+    return _summary(rows.assign(experiment=names), claims.title(rows))
+
+
+def _summary(rows: pd.DataFrame, title: str) -> Figure:
+    """`summary` with a legend of the other methods."""
     lines, methods = rows.groupby(["experiment", "test_set"]).ngroups, findings.methods(rows.assign(method=rows["b"]))
     height = 1.3 + lines * max(0.45, 0.09 * len(methods)) + 0.17 * -(-len(methods) // ACROSS)
     fig = Figure(figsize=(WIDTH, height), layout="constrained")
@@ -171,5 +187,5 @@ def summary_figure(comparisons: pd.DataFrame) -> Figure:
     shown = [method for method in methods if method not in UPPER_BOUNDS]
     handles = [Line2D([], [], **_line(method, 1) | {"lw": 0}) for method in shown]
     fig.legend(handles=handles, loc="outside lower center", ncols=ACROSS, frameon=False, fontsize=8)
-    fig.suptitle(findings.summary_title(rows), **BOLD)
+    fig.suptitle(title, **BOLD)
     return fig

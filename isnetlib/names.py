@@ -143,6 +143,9 @@ DATA_SENTENCES = {
     "faces": "Real photographs of faces; masks of the face.",
 }
 
+# Experiments that show a limit, where ISNet should do worse: no part of the claim.
+LIMITS = {"faces_outside": "What is asked for (hat, earrings) lies outside the mask: a limit, where ISNet should lose."}
+
 # The studies in the order of a report, and what each asks.
 STUDY_SENTENCES = {
     "full": "Does ISNet ignore backgrounds that are planted or simulated, and how do all other methods do?",
@@ -201,7 +204,8 @@ def data_sentence(experiment: str) -> str:
     if experiment.endswith("_sim"):
         return "Simulated images, drawn by a seeded generator: nothing in them is real."
     known = DATA_SENTENCES.get(experiment.split("_")[0], "Images, labels and masks of a data set folder.")
-    return known + (" The mark in the background is planted." if experiment.endswith("_planted") else "")
+    planted = " The mark in the background is planted." if experiment.endswith("_planted") else ""
+    return known + planted + (f" {LIMITS[experiment]}" if experiment in LIMITS else "")
 
 
 def method_name(method: str) -> str:

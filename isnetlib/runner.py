@@ -11,10 +11,15 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from functools import partial
 from pathlib import Path
 
+import pandas as pd
+
 from isnetlib import search
+from isnetlib.frozen import freeze
+from isnetlib.names import LOCAL_STUDIES
+from isnetlib.needed import require_data
 from isnetlib.notebooks import execute, relative
 from isnetlib.provenance import PACKAGE, RUN_NOTEBOOKS
-from isnetlib.study import Run, StudyError, data_hashes, own_parameters, read_studies, resolve, run_states
+from isnetlib.study import Run, StudyError, data_hashes, own_parameters, read_studies, resolve, run_states, status
 
 REPORT_NOTEBOOKS = ("30_heatmaps", "40_compare", "50_report")  # made from the runs' files alone
 # What takes minutes is not repeated while the file it leaves is there.
@@ -36,25 +41,29 @@ def run_study(
 
     `jobs`: None = two where there are two cores. `threads`: cores of a run; None = the cores are shared out among the
     jobs. `only`: names of experiments, methods or seeds ("seed0"), or several joined by "/"; no other run is made, and
-    the search only where "search" is among them. `runs_only`: leave the study's own notebooks out. Progress is printed.
+    the search only where "search", or "search/" and an experiment or a method, is among them. `runs_only`: leave the study's own notebooks out. Progress is printed.
 
     Returns how many runs or notebooks failed; each failed notebook is kept with its error. Raises StudyError for a
-    mistake in the study or in `only` before anything is run.
+    mistake in the study or in `only`, for data that are needed and absent, and for a configuration that should be
+    frozen and is in no commit (`isnetlib.frozen`), before anything is run.
     """
     runs, only = resolve(study, notebooks, results), list(only)
-    if not only or "search" in only:
-        failures = run_search(study, notebooks, results, jobs, package)
+    searched = [name for name in only if name.split("/")[0] == "search"]
+    if not only or searched:
+        failures = run_search(study, notebooks, results, jobs, package, searched)
         for failure in failures:
             print(f"FAILED {failure}")
-        if failures or only == ["search"]:  # runs with other options than those chosen would be made in vain
+        if failures or (only and only == searched):  # runs with other options than those chosen would be made in vain
             return len(failures)
-    only = [name for name in only if name != "search"]
+    only = [name for name in only if name not in searched]
     wanted = [run for run in runs if not only or any(is_called(run, name) for name in only)]
     if not wanted:
         raise StudyError(f"no run of study {study} is called {' or '.join(only)}; one is called {runs[0].name}")
     states = run_states(runs, notebooks, results, package, hashes)
     open_runs = [(run, *state) for run, state in states if state[0] != "done"]
     left = [entry for entry in open_runs if entry[0] in wanted]
+    require_data([run for run, *_ in left], notebooks)
+    freeze(study, [run.experiment for run, *_ in left], notebooks, results)
     jobs = jobs or min(2, cores())
     durations = _known_durations(runs, results)
     durations.setdefault(None, [_seconds_of_a_run(study, notebooks, results, jobs)])
@@ -72,16 +81,23 @@ def run_study(
 
 
 def run_search(
-    study: str, notebooks: Path, results: Path, jobs: int | None = None, package: Path = PACKAGE
+    study: str,
+    notebooks: Path,
+    results: Path,
+    jobs: int | None = None,
+    package: Path = PACKAGE,
+    only: Iterable[str] = (),
 ) -> list[str]:
     """Make every trial of the study's search that is not done, `jobs` at a time, then its table. Returns the failures,
     and where study.yaml does not hold what was chosen, in one line each; nothing where the study has no search.
+    `only`: parts of it, as "search/tuberculosis" or "search/covid/rrr". Raises StudyError where no trial is so called.
     """
-    trials = search.trials(study, notebooks, results)
+    trials = search.among(search.trials(study, notebooks, results), only)
     if not trials:
         return []
     states = search.states(trials, notebooks, results, package)
     left, jobs = [(trial, *state) for trial, state in states if state[0] != "done"], jobs or min(2, cores())
+    require_data([trial for trial, *_ in left], notebooks)
     print(f"{study}: search of {len(trials)} trials, {len(trials) - len(left)} done, {len(left)} to make", flush=True)
     durations = {None: [_seconds_of_a_run(study, notebooks, results, jobs) / search.SHARE]}
     make = partial(_try_one, notebooks=notebooks, results=results)
@@ -89,7 +105,7 @@ def run_search(
     if not failures:
         failures = _execute_own(search.TABLE, study, notebooks, results)
     if not failures:
-        failures = search.not_followed(study, notebooks, search.table(Path(results) / study))
+        failures = search.not_followed(study, notebooks, search.table(Path(results) / study, trials))
     return failures
 
 
@@ -127,12 +143,40 @@ def report(study: str, notebooks: Path, results: Path, package: Path = PACKAGE, 
 
     Says how many runs are not done or stale. Raises StudyError where none is finished.
     """
-    states = run_states(resolve(study, notebooks, results), notebooks, results, package, hashes)
-    if not any((run.folder(results) / "metrics.json").exists() for run, _ in states):
+    runs = resolve(study, notebooks, results)
+    if not _any_finished(runs, results):
         raise StudyError(f"study {study} has no finished run in {results}; first: isnet run --study {study}")
-    not_done = [state for _, (state, _) in states if state != "done"]
-    if not_done:
-        counts = ", ".join(f"{not_done.count(state)} {state}" for state in sorted(set(not_done)))
+    return _report(study, notebooks, results, status(study, notebooks, results, package, hashes))
+
+
+def report_all(notebooks: Path, results: Path, package: Path = PACKAGE, hashes: Callable = data_hashes) -> int:
+    """`report` of every published study that has a finished run, then results/report.html, which joins them. Returns
+    the failures; the joint report is made only without any. Raises StudyError where no run is finished.
+    """
+    studies = [study for study in read_studies(notebooks)["studies"] if study not in LOCAL_STUDIES]
+    begun = [study for study in studies if _any_finished(resolve(study, notebooks, results), results)]
+    if not begun:
+        raise StudyError(f"none of the published studies ({', '.join(studies)}) has a finished run in {results}")
+    states = {study: status(study, notebooks, results, package, hashes) for study in studies}
+    failures = sum(_report(study, notebooks, results, states[study]) for study in begun)
+    if failures:
+        print(f"{Path(results) / 'report.html'} is not made, because a part of it failed")
+        return failures
+    from isnetlib import joint  # imports Matplotlib, which nothing else here needs
+
+    print(joint.write(results, pd.concat(states.values(), ignore_index=True)))
+    return 0
+
+
+def _any_finished(runs: list[Run], results: Path) -> bool:
+    return any((run.folder(results) / "metrics.json").exists() for run in runs)
+
+
+def _report(study: str, notebooks: Path, results: Path, states: pd.DataFrame) -> int:
+    """Execute what makes a study's tables, figures and report. Returns the failures. states: `study.status`."""
+    open_ = states.loc[states["state"] != "done", "state"].value_counts().sort_index()
+    if len(open_):
+        counts = ", ".join(f"{number} {state}" for state, number in open_.items())
         print(f"note: of the {len(states)} runs of study {study} {counts}")
     searched = [trial for trial in search.trials(study, notebooks, results) if trial.file(results).exists()]
     failures = _execute_own(search.TABLE, study, notebooks, results) if searched else []

@@ -1,0 +1,174 @@
+"""results/report.html: the published studies together, from their tables and the state of their runs.
+
+It holds the claim of the seed paper as one table, says what each study has of its runs, and shows the way from a number
+to what made it. Everything else is in the studies' own reports, which it links to.
+"""
+
+from pathlib import Path
+
+import pandas as pd
+
+from isnetlib import claims, comparison_figures, figures, findings, names, overview, pages, tables
+from isnetlib.files import write_atomically
+from isnetlib.report import NEEDED, tested
+from isnetlib.study import STATES
+
+FIGURE = "claim"  # results/figures/claim.pdf and .png
+COMMAND = "isnet report"
+CONTENTS = (
+    ("short", "In short"),
+    ("question", "The question"),
+    ("method", "The method and its rivals"),
+    ("data", "What is real, and what is simulated"),
+    ("claim", "The claim, comparison by comparison"),
+    ("scores", "Every method on these test sets"),
+    ("rivals", "Rivals that do as well"),
+    ("others", "What else was asked"),
+    ("studies", "The studies and their runs"),
+    ("limits", "Limits"),
+    ("tour", "From a number to what made it"),
+    ("licence", "Licence and patents"),
+)
+
+
+def write(results: Path, states: pd.DataFrame) -> Path:
+    """Write results/report.html, and its figure where a comparison was made; returns the path. See `build`."""
+    rows = claims.claim(read(results, states))
+    if len(claims.made(rows)):
+        figures.save(comparison_figures.claim_figure(rows), Path(results) / "figures" / FIGURE)
+    path = Path(results) / "report.html"
+    write_atomically(path, build(results, states))
+    return path
+
+
+def build(results: Path, states: pd.DataFrame) -> str:
+    """The joint report as one HTML text.
+
+    states: study, experiment, method, seed, state and reason of every run of the studies to report on, as
+    `study.status` gives them. FileNotFoundError where none of them has tables.
+    """
+    return pages.render("joint.html.j2", context(Path(results), read(results, states), states))
+
+
+def read(results: Path, states: pd.DataFrame) -> dict[str, dict[str, pd.DataFrame]]:
+    """The tables of each study of `states` that has those of a report, in the order of a report."""
+    found = {}
+    for study in _planned(states):
+        if all((Path(results) / study / "tables" / f"{name}.csv").exists() for name in NEEDED):
+            found[study] = tables.read(Path(results) / study)
+    if not found:
+        raise FileNotFoundError(f"{results}: no study has tables; make them by: {COMMAND}")
+    return found
+
+
+def context(results: Path, studies: dict[str, dict[str, pd.DataFrame]], states: pd.DataFrame) -> dict:
+    """Everything the template shows."""
+    rows = claims.claim(studies)
+    judged = {(row.study, row.experiment): studies[row.study] for row in rows.itertuples()}
+    alt = f"Advantage of {names.method_name(names.PRIMARY_METHOD)} with intervals. {claims.title(rows)}."
+    return {
+        "contents": CONTENTS,
+        "primary": names.PRIMARY_METHOD,
+        "methods": {name: names.METHOD_SENTENCES[name] for name in (*names.RIVALS, names.PRIMARY_METHOD)},
+        "sentences": list(claims.claim_sentences(rows)),
+        "absent": claims.absent(rows, states),
+        "claim": [row | {"span": findings.span(row["low"], row["high"])} for row in rows.to_dict("records")],
+        "figure": pages.picture(results / "figures", FIGURE, alt, COMMAND),
+        "scores": scores(rows, studies),
+        "rivals": [level(*key, frames) for key, frames in judged.items()],
+        "others": [other(study, frames, judged) for study, frames in studies.items()],
+        "experiments": [row for study, frames in studies.items() for row in data(study, frames)],
+        "studies": [status(results, study, studies.get(study), states) for study in _planned(states)],
+        "tour": tour(studies, rows),
+    }
+
+
+def _planned(states: pd.DataFrame) -> list[str]:
+    return names.in_order(states["study"], names.STUDY_SENTENCES)
+
+
+def level(study: str, name: str, frames: dict[str, pd.DataFrame]) -> dict:
+    """The rivals of an experiment that do as well as the primary method, in sentences."""
+    told = list(overview.rival_sentences(frames["seeds"], frames["comparisons"], name))
+    return {"study": study, "name": name, "kind": names.data_kind(name), "rivals": told}
+
+
+def other(study: str, frames: dict[str, pd.DataFrame], judged: dict) -> dict:
+    """What a study says of the experiments that hold no planned comparison."""
+    left = [name for name in findings.experiments(frames["seeds"]) if (study, name) not in judged]
+    told = [(name, list(findings.result_sentences(frames["seeds"], name))) for name in left]
+    return {"study": study, "asks": names.STUDY_SENTENCES.get(study, ""), "experiments": told}
+
+
+def scores(rows: pd.DataFrame, studies: dict[str, dict[str, pd.DataFrame]]) -> dict:
+    """Primary metric, mean over seeds, of every method on each test set of the claim: columns (study, experiment, test
+    set, metric) and lines (method, its means).
+    """
+    keys = [tuple(key) for key in rows[[*claims.KEYS, "metric"]].drop_duplicates().to_numpy()]
+    means = {}
+    for study, name, test_set, metric in keys:
+        own = findings.primary(studies[study]["seeds"], name)
+        for row in own[own["test_set"] == test_set].itertuples():
+            means.setdefault(row.method, {})[study, name, test_set, metric] = row.mean
+    order = names.in_order(means, names.METHOD_NAMES)
+    return {"columns": keys, "lines": [(method, [means[method].get(key) for key in keys]) for method in order]}
+
+
+def data(study: str, frames: dict[str, pd.DataFrame]) -> list[dict]:
+    """A row an experiment: what its images are, and its test sets with their cases."""
+    found = []
+    for name in findings.experiments(frames["tests"]):
+        own = [tested(row) for row in frames["tests"].query("experiment == @name").to_dict("records")]
+        sets = [f"{names.name_of_test_set(row['test_set'])} ({row['cases']})" for row in own]
+        about = {"kind": names.data_kind(name), "sentence": names.data_sentence(name), "sets": ", ".join(sets)}
+        found.append({"study": study, "name": name} | about)
+    return found
+
+
+def status(results: Path, study: str, frames: dict[str, pd.DataFrame] | None, states: pd.DataFrame) -> dict:
+    """What a study plans, has and lacks: a line an experiment with the runs in each state and those in the tables, why
+    runs are stale, and its report as seen from results/, where it is there.
+    """
+    own = states[states["study"] == study]
+    there = frames["runs"] if frames else pd.DataFrame({"experiment": []})
+    lines = []
+    for name, runs in own.groupby("experiment", sort=False):
+        counts = {state: int((runs["state"] == state).sum()) for state in STATES}
+        line = {"experiment": name, "kind": names.data_kind(name), "methods": runs["method"].nunique()}
+        lines.append(line | {"runs": len(runs), "tables": int((there["experiment"] == name).sum())} | counts)
+    stale = own[own["state"] == "stale"]["reason"].value_counts(sort=False).sort_index()
+    report = f"{study}/report.html"
+    return {
+        "study": study,
+        "asks": names.STUDY_SENTENCES.get(study, ""),
+        "lines": lines,
+        "stale": list(stale.items()),
+        "report": report if (results / report).exists() else None,
+    }
+
+
+def tour(studies: dict[str, dict[str, pd.DataFrame]], rows: pd.DataFrame) -> dict | None:
+    """One comparison of the claim, followed to its lines in the tables and its run folders; None where none was made.
+
+    Lines of a file are counted from 1, which is the head.
+    """
+    if claims.made(rows).empty:
+        return None
+    row = claims.made(rows).iloc[0].to_dict()
+    frames, where = studies[row["study"]], {name: row[name] for name in ("experiment", "test_set", "metric")}
+    pair, found = [names.PRIMARY_METHOD, row["b"]], {}
+    for name in ("seeds", "metrics"):
+        at = {method: _lines(frames[name], where | {"method": method}) for method in pair}
+        found[name] = [(method, at[method]) for method in pair]
+    runs = frames["runs"]
+    own = runs[(runs["experiment"] == row["experiment"]) & runs["method"].isin(pair)]
+    first = own[own["method"] == names.PRIMARY_METHOD].iloc[0]
+    run = f"{first['experiment']}/{first['method']}/seed{first['seed']}"
+    return row | {"pair": pair, "folders": list(own["folder"]), "run": run} | found
+
+
+def _lines(frame: pd.DataFrame, where: dict) -> list[int]:
+    at = frame
+    for column, value in where.items():
+        at = at[at[column] == value]
+    return [int(k) + 2 for k in at.index]

@@ -1,0 +1,264 @@
+"""The joint report: the claim from known tables, the way from a number to its line, states of runs, the command."""
+
+import re
+import shutil
+from pathlib import Path
+
+import fabricated
+import numpy as np
+import pandas as pd
+import pytest
+from test_report import EVIL, Page
+
+from isnetlib import claims, findings, joint, names, runner, study, tables
+from isnetlib.__main__ import main
+from isnetlib.comparison_figures import claim_figure
+
+RIGHT = {"standard": (0.99, 0.2), "pipeline": (0.95, 0.95), "isnet_selective": (0.96, 0.95), EVIL: (0.9, 0.3)}
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory):
+    """`full`: digits and simulated faces with two rivals of five; `ablations`: none of them."""
+    place, common = tmp_path_factory.mktemp("results"), {"seeds": (0, 1), "cases": 40, "classes": ["a", "b"]}
+    fabricated.study(place, "full", "digits", RIGHT, test_sets=("biased", "deceiving"), **common)
+    one = {method: (right[1],) for method, right in RIGHT.items()}
+    fabricated.study(place, "full", "tuberculosis_sim", one, test_sets=("external",), **common)
+    ablated = {"isnet_selective": (0.9,), "isnet_selective_no_zb": (0.5,)}
+    fabricated.study(place, "ablations", "digits", ablated, test_sets=("deceiving",), **common)
+    for name in ("full", "ablations"):
+        tables.write(place / name)
+    (place / "full" / "report.html").write_text("")
+    return place
+
+
+@pytest.fixture(scope="module")
+def states(results):
+    """Every run done but one, and two that are missing."""
+    runs = [
+        tables.read(results / name)["runs"][["study", "experiment", "method", "seed"]] for name in ("full", "ablations")
+    ]
+    frame = pd.concat(runs, ignore_index=True).assign(state="done", reason="")
+    frame.loc[0, ["state", "reason"]] = ["stale", "the sources <changed>"]
+    more = [("full", "faces", method, 0, "missing", "") for method in ("isnet_selective", "standard")]
+    return pd.concat([frame, pd.DataFrame(more, columns=list(frame))], ignore_index=True)
+
+
+@pytest.fixture(scope="module")
+def page(results, states):
+    return Page(joint.write(results, states).read_text(encoding="utf-8"))
+
+
+@pytest.fixture(scope="module")
+def rows(results):
+    return claims.claim({name: tables.read(results / name) for name in ("full", "ablations")})
+
+
+# ---- the claim ----
+
+
+def test_the_claim_has_a_row_a_rival_where_the_background_misleads_and_nothing_else(rows):
+    keys = rows[["study", "experiment", "test_set"]].drop_duplicates().to_numpy().tolist()
+    assert keys == [["full", "digits", "deceiving"], ["full", "tuberculosis_sim", "external"]]
+    assert set(rows["b"]) == set(names.RIVALS) and len(rows) == 2 * len(names.RIVALS)
+    assert set(rows.loc[rows["verdict"] == claims.NOT_RUN, "b"]) == {"multitask", "attention_gate", "gain_ext"}
+    assert rows.groupby("experiment")["kind"].first().to_dict() == {
+        "digits": "real, bias planted",
+        "tuberculosis_sim": "simulated",
+    }
+
+
+def test_every_row_of_the_claim_is_the_line_that_it_names(results, rows):
+    lines = (results / "full" / "tables" / "comparisons.csv").read_text(encoding="utf-8").splitlines()
+    for row in claims.made(rows).itertuples():
+        cells = dict(zip(lines[0].split(","), lines[int(row.line) - 1].split(","), strict=True))
+        assert (cells["experiment"], cells["test_set"], cells["b"]) == (row.experiment, row.test_set, row.b)
+        assert float(cells["difference"]) == row.difference and float(cells["p_holm"]) == row.p_holm
+        assert cells["test"] in findings.MAIN_TESTS and cells["primary"] == "True"
+
+
+def table(**verdicts):
+    """Rows of the claim with given verdicts."""
+    found = [
+        {"study": "full", "experiment": "covid", "test_set": "external", "kind": "real", "b": b, "verdict": verdict,
+         "difference": -0.01, "detectable": 0.05}
+        for b, verdict in verdicts.items()
+    ]  # fmt: skip
+    return pd.DataFrame(found).reindex(columns=claims.COLUMNS)
+
+
+def test_sentences_count_what_the_table_says():
+    told = list(claims.claim_sentences(table(standard="ahead", pipeline=findings.NOT_SHOWN, multitask="behind",
+                                             gain_ext=claims.NOT_RUN)))  # fmt: skip
+    assert told[0].startswith("Of 3 planned comparisons")
+    assert "1 show ISNet selective ahead, 1 behind, and 1 show no difference" in told[0]
+    assert told[1] == "ISNet selective is ahead in 1 of 3 with real images."
+    assert told[2] == (
+        "It is not ahead of U-Net, then classifier (covid, external: difference -0.010, detectable 0.050); "
+        "Multi-task U-Net (covid, external: behind, difference -0.010, detectable 0.050)."
+    )
+    assert told[3].startswith("1 more are planned")
+    assert len(list(claims.claim_sentences(table(standard="ahead")))) == 2
+    assert list(claims.claim_sentences(table(standard=claims.NOT_RUN))) == [
+        "No planned comparison with ISNet selective was made yet."
+    ]
+
+
+def test_an_experiment_that_shows_a_limit_is_no_part_of_the_claim(results):
+    frames = tables.read(results / "full")
+    limit = frames["comparisons"].replace({"experiment": {"digits": "faces_outside"}})
+    rows = claims.claim({"full": frames | {"comparisons": limit}})
+    assert set(rows["experiment"]) == {"tuberculosis_sim"}
+    planned = pd.DataFrame({"study": "full", "experiment": "faces_outside", "method": ["isnet_selective", "standard"]})
+    assert claims.absent(rows, planned) == []
+
+
+def test_what_is_planned_and_not_there_is_named(rows, states):
+    assert claims.absent(rows, states) == [("full", "faces")]
+
+
+def test_the_figure_draws_the_comparisons_that_were_made(rows):
+    figure = claim_figure(rows)
+    ax = figure.axes[0]
+    points = sorted(line.get_xdata()[0] for line in ax.lines if len(np.atleast_1d(line.get_xdata())) == 1)
+    assert points == pytest.approx(sorted(claims.made(rows)["difference"]))
+    labels = [label.get_text() for label in ax.get_yticklabels()]
+    assert labels == [
+        "digits, deceiving\n(real, bias planted; accuracy)",
+        "tuberculosis_sim, external\n(simulated; AUC)",
+    ]
+    assert f"of {len(points)} planned" in figure.get_suptitle()
+    with pytest.raises(ValueError, match="nothing to draw"):
+        claim_figure(rows[rows["verdict"] == claims.NOT_RUN])
+
+
+# ---- the page ----
+
+
+def test_the_page_shows_every_comparison_with_its_verdict(page, rows):
+    for row in claims.made(rows).itertuples():
+        numbers = f"{findings.signed(row.difference)} {findings.span(row.low, row.high)} {findings.p_value(row.p_holm)}"
+        assert f"{numbers} {findings.number(row.detectable)} {row.words} full, line {row.line:.0f}" in page.text
+    assert page.text.count("not compared: not run") == 6
+    assert "Planned, but without a comparison so far: faces (full)." in page.text
+
+
+def test_the_state_of_the_runs_is_that_of_the_files(page):
+    assert "full digits real, bias planted 4 8 7 1 0 0 8" in page.text  # methods, planned, done, stale, ..., in tables
+    assert "full faces real 2 2 0 0 0 2 0" in page.text
+    assert "Stale: 1 because the sources <changed>." in page.text
+
+
+def test_the_page_is_the_same_twice_and_links_to_files_that_are_there(results, states, page):
+    before = (results / "report.html").read_bytes(), (results / "figures" / "claim.png").read_bytes()
+    joint.write(results, states)
+    assert before == ((results / "report.html").read_bytes(), (results / "figures" / "claim.png").read_bytes())
+    links = [a["href"] for a in page.all("a")]
+    inner = {link for link in links if link.startswith("#")}
+    assert inner == {f"#{section['id']}" for section in page.all("section")} and len(inner) == len(joint.CONTENTS)
+    files = {link for link in links if not link.startswith(("#", "http"))}
+    assert "full/report.html" in files and "ablations/report.html" not in files
+    assert all((results / link).exists() for link in files), files
+
+
+def test_names_are_escaped_and_the_page_needs_no_other_file(results, page):
+    text = (results / "report.html").read_text(encoding="utf-8")
+    assert EVIL in page.text and "<script" not in text
+    assert [image["src"][:22] for image in page.all("img")] == ["data:image/png;base64,"]
+    assert not page.all("link") and "url(" not in text and "prefers-color-scheme: dark" in text
+
+
+def test_the_tour_leads_to_the_lines_of_one_number(results, rows):
+    tour = joint.tour({"full": tables.read(results / "full")}, rows)
+    seeds = pd.read_csv(results / "full" / "tables" / "seeds.csv")
+    means = {method: seeds.loc[lines[0] - 2, "mean"] for method, lines in tour["seeds"]}
+    assert means["isnet_selective"] - means[tour["b"]] == pytest.approx(tour["difference"], abs=2e-6)
+    metrics = pd.read_csv(results / "full" / "tables" / "metrics.csv")
+    for method, lines in tour["metrics"]:
+        own = metrics.loc[[line - 2 for line in lines]]
+        assert own["value"].mean() == pytest.approx(means[method], abs=2e-6) and set(own["method"]) == {method}
+    assert len(tour["folders"]) == 4 and all((results / "full" / folder).is_dir() for folder in tour["folders"])
+    assert tour["run"] == "digits/isnet_selective/seed0"
+
+
+def test_where_nothing_was_compared_the_page_says_so(results, states, tmp_path):
+    shutil.copytree(results / "ablations" / "tables", tmp_path / "ablations" / "tables")
+    text = Page(joint.write(tmp_path, states[states["study"] == "ablations"]).read_text(encoding="utf-8")).text
+    assert "No planned comparison with ISNet selective was made yet." in text and "ISNet selective, no z^B" in text
+    assert "Figure claim is not there; isnet report makes it." in text
+    with pytest.raises(FileNotFoundError, match="no study has tables; make them by: isnet report"):
+        joint.write(tmp_path / "none", states)
+
+
+# ---- the command ----
+
+STUDIES = """
+experiments: {digits: {data: {}, train: {}}}
+methods: {standard: {}, isnet_selective: {}}
+studies:
+  quick: {budget_minutes: 1, runs: {digits: {methods: [standard], seeds: [0]}}}
+  full: {budget_minutes: 1, runs: {digits: {methods: [standard, isnet_selective], seeds: [0]}}}
+  ablations: {budget_minutes: 1, runs: {digits: {methods: [isnet_selective], seeds: [0, 1, 2]}}}
+  backbones: {budget_minutes: 1, runs: {digits: {methods: [standard], seeds: [0]}}}
+"""
+
+
+@pytest.fixture
+def place(results, tmp_path, monkeypatch):
+    """Options of the command; the notebooks that make a study's tables are replaced by a note of their study."""
+    notebooks, real = tmp_path / "notebooks", Path(__file__).parents[1] / "notebooks"
+    notebooks.mkdir()
+    (notebooks / "study.yaml").write_text(STUDIES)
+    for name in ("10_train", "20_external_test"):
+        shutil.copy(real / f"{name}.ipynb", notebooks)
+    copied = shutil.copytree(results, tmp_path / "results", ignore=shutil.ignore_patterns("report.html"))
+    for folder in copied.glob("*/runs/*/*/seed*"):
+        (folder / "manifest.json").write_text('{"parameters": {}, "made_by": "", "data": {}}')
+    asked = []
+    made = lambda study, *rest: asked.append(study) or ["40_compare: no"] * (study == "fails")  # noqa: E731
+    monkeypatch.setattr(runner, "run_study_notebooks", made)
+    return ["--notebooks", str(notebooks), "--results", str(copied)], copied, asked
+
+
+def test_without_a_study_the_command_makes_every_report_and_then_the_joint_one(place, capsys):
+    options, results, asked = place
+    assert main(["report", *options]) == 0
+    assert asked == ["full", "ablations"]  # quick is not published, backbones has no run
+    printed = capsys.readouterr().out
+    assert f"{results / 'report.html'}" in printed and "note: of the 2 runs of study full 2 stale" in printed
+    text = Page((results / "report.html").read_text(encoding="utf-8")).text
+    assert "backbones digits real, bias planted 1 1 0 0 0 1 0" in text and "No report yet." in text
+    assert "quick" not in re.sub(r"isnet run --study quick", "", text)
+
+
+def test_one_study_alone_leaves_the_joint_report(place):
+    options, results, asked = place
+    assert main(["report", "--study", "ablations", *options]) == 0
+    assert asked == ["ablations"] and not (results / "report.html").exists()
+
+
+def test_where_a_study_fails_the_joint_report_is_not_made(place, monkeypatch, capsys):
+    options, results, _ = place
+    monkeypatch.setattr(runner, "run_study_notebooks", lambda study, *rest: ["40_compare: no"] * (study == "full"))
+    assert main(["report", *options]) == 1
+    printed = capsys.readouterr().out
+    assert "FAILED 40_compare: no" in printed and "report.html is not made" in printed
+    assert not (results / "report.html").exists()
+
+
+def test_without_any_run_the_command_says_so_in_one_line(place, capsys):
+    options, results, _ = place
+    shutil.rmtree(results)
+    assert main(["report", *options]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("isnet: none of the published studies (full, ablations, backbones) has a finished run")
+    assert error.count("\n") == 1
+
+
+def test_studies_that_are_not_published_are_those_that_git_ignores():
+    lines = (Path(__file__).parents[1] / ".gitignore").read_text().splitlines()
+    assert {f"results/{name}/" for name in names.LOCAL_STUDIES} == {
+        line for line in lines if re.fullmatch(r"results/\w+/", line)
+    }
+    known = study.read_studies(Path(__file__).parents[1] / "notebooks")["studies"]
+    assert set(known) - {"paper"} <= set(names.STUDY_SENTENCES)
