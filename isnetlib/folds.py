@@ -57,7 +57,7 @@ def _check_apart(by_fold: dict[int, dict], where: str) -> None:
     for fold, cases in by_fold.items():
         for name in next(iter(cases.values())).ids:
             if name in seen:
-                told = f"the case {name!r} is in the folds {seen[name]} and {fold}"
+                told = f"the case '{name}' is in the folds {seen[name]} and {fold}"
                 raise ValueError(f"{where}: {told}; run them again on data cut in one way")
             seen[name] = fold
 

@@ -113,3 +113,48 @@ def study(
             }
             (folder / "metrics.json").write_text(json.dumps(facts), encoding="utf-8")
     return results / name
+
+
+LABELS = ("glasses", "open", "ears")
+SHARES = (0.1, 0.5, 0.7)
+
+
+def labelled(y: np.ndarray, skill: float, rng: np.random.Generator) -> np.ndarray:
+    """Probabilities (n, K) that tell the labels (n, K) the better, the higher the skill."""
+    return 1 / (1 + np.exp(-(skill * (2 * y - 1) + rng.normal(0, 1, y.shape))))
+
+
+def by_folds(
+    results: Path,
+    folds: dict[str, tuple[int, ...]],
+    name="fabricated",
+    experiment="faces",
+    cases=200,
+    test_sets=("internal", "swapped"),
+    labels=LABELS,
+    skills=None,
+    thresholds=0.4,
+):
+    """Write results/<name>/runs of an experiment by five folds and several labels, return results/<name>: of each
+    method the folds that are named; case k is in fold k mod 5. skills: of a method, 1 where it is not named.
+    """
+    y = (np.random.default_rng(0).random((cases, len(labels))) < SHARES[: len(labels)]).astype(int)
+    for method, own in folds.items():
+        for fold in own:
+            folder = results / name / "runs" / experiment / method / f"seed{fold}"
+            options = {"parameters": {"data_options": {"fold": fold, "folds": 5}}}
+            rng, rows = np.random.default_rng([fold, *method.encode()]), np.arange(fold, cases, 5)
+            for test_set in test_sets:
+                p = labelled(y[rows], (skills or {}).get(method, 1.0), rng)
+                frame = pd.DataFrame({"id": [f"{k:04d}" for k in rows], "patient": [f"person {k}" for k in rows]})
+                frame = frame.assign(**{f"y_{label}": y[rows, k] for k, label in enumerate(labels)})
+                frame = frame.assign(**{f"p_{label}": p[:, k] for k, label in enumerate(labels)})
+                frame = frame.assign(background_share=rng.random(len(rows)) / 5, chance_share=0.7)
+                for rule in ("predictions", "predictions_internal_selection"):
+                    (folder / rule).mkdir(parents=True, exist_ok=True)
+                    frame.to_csv(folder / rule / f"{test_set}.csv", index=False)
+            (folder / "manifest.json").write_text(json.dumps(options), encoding="utf-8")
+            chosen = dict.fromkeys(("swapped", "internal"), [thresholds + fold / 20] * len(labels))
+            facts = {"epoch": {"swapped": 3, "internal": 4}, "thresholds": chosen, "seconds": 9.0}
+            (folder / "metrics.json").write_text(json.dumps(facts), encoding="utf-8")
+    return results / name
