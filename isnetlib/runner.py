@@ -41,7 +41,8 @@ def run_study(
 
     `jobs`: None = two where there are two cores. `threads`: cores of a run; None = the cores are shared out among the
     jobs. `only`: names of experiments, methods or seeds ("seed0"), or several joined by "/"; no other run is made, and
-    the search only where "search", or "search/" and an experiment or a method, is among them. `runs_only`: leave the study's own notebooks out. Progress is printed.
+    the search only where "search", or "search/" and a part of it, is among them. `runs_only`: leave out the
+    notebooks that follow the runs. Progress is printed.
 
     Returns how many runs or notebooks failed; each failed notebook is kept with its error. Raises StudyError for a
     mistake in the study or in `only`, for data that are needed and absent, and for a configuration that should be

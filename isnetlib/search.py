@@ -6,6 +6,7 @@ file, results/<study>/search/<experiment>/<method>/<value>.json; all of them tog
 """
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,7 +15,7 @@ import pandas as pd
 from isnetlib.files import write_atomically
 from isnetlib.notebooks import check_parameters, declared
 from isnetlib.provenance import PACKAGE, built, difference, made_by, portable
-from isnetlib.study import StudyError, read_studies, resolve
+from isnetlib.study import StudyError, method_parameters, read_studies, resolve
 
 TRIAL, TABLE = "05_search", "06_search_table"  # notebooks: of one trial, and of the table of all
 SHARE = 4  # a trial has a quarter of the epochs of a run
@@ -60,6 +61,18 @@ def trials(study: str, notebooks: Path, results: Path) -> list[Trial]:
         except (FileNotFoundError, ValueError) as error:
             raise StudyError(str(error)) from None
     return found
+
+
+def among(found: list[Trial], names: Iterable[str]) -> list[Trial]:
+    """The trials that one of the names calls: "search", or "search/" and an experiment, a method or both; without
+    names all. StudyError where there are names and they call none.
+    """
+    names = list(names)
+    called = [t for t in found if any(set(name.split("/")) <= {"search", t.experiment, t.method} for name in names)]
+    if names and not called and any(name != "search" for name in names):
+        there = f"; one is called {found[0].name.rpartition('/')[0]}" if found else ""
+        raise StudyError(f"no part of the search is called {' or '.join(names)}{there}")
+    return called if names else found
 
 
 def states(
@@ -109,15 +122,17 @@ def write_row(file: str | Path, found: dict, manifest: dict) -> None:
     write_atomically(file, json.dumps(found | {"manifest": manifest}, indent=1) + "\n")
 
 
-def table(study: Path) -> pd.DataFrame:
+def table(study: Path, trials: Iterable[Trial] | None = None) -> pd.DataFrame:
     """The finished trials of results/<study> as a table, best value of each method `chosen`: the highest of what the
     rule of selection ranks by, the lower of `swapped` and `internal`; of equals the lowest swapped_loss, then the lower
-    value. A trial whose loss exploded has no scores and a note.
+    value. A trial whose loss exploded has no scores and a note. trials: their experiments and methods alone.
 
     FileNotFoundError where there is none.
     """
-    rows = []
+    rows, wanted = [], None if trials is None else {(trial.experiment, trial.method) for trial in trials}
     for file in sorted(Path(study).glob("search/*/*/*.json")):
+        if wanted is not None and file.parts[-3:-1] not in wanted:
+            continue
         found = json.loads(file.read_text(encoding="utf-8"))
         given = found.pop("manifest")["parameters"]
         rows.append({name: given[name] for name in ("experiment", "method", "option", "value")} | found)
@@ -140,9 +155,11 @@ def not_followed(study: str, notebooks: Path, chosen: pd.DataFrame) -> list[str]
     content, lines = read_studies(notebooks), []
     for found in chosen[chosen["chosen"]].itertuples():
         entry = content["studies"][study]["search"].get(found.experiment, {}).get(found.method)
+        here = content["experiments"][found.experiment]["methods"]
         for method in [found.method, *entry.get("serves", [])] if entry else []:
-            now = content["methods"][method].get(found.option)
+            now = method_parameters(method, content["methods"], here)["method_options"].get(found.option)
             if now != found.value:
-                told = f"study.yaml: methods.{method}.{found.option} is {now}, the search chose {found.value:g}"
+                place = f"experiments.{found.experiment}.methods" if method in here else "methods"
+                told = f"study.yaml: {place}.{method}.{found.option} is {now}, the search chose {found.value:g}"
                 lines.append(told)
     return lines

@@ -22,6 +22,7 @@ from isnetlib.notebooks import check_parameters, declared, relative
 from isnetlib.provenance import PACKAGE, RUN_NOTEBOOKS, built, difference, made_by, portable
 
 SEARCHED = ("option", "values", "serves")  # of a method that is searched
+OF_STUDY = ("budget_minutes", "runs", "data", "train", "notebooks", "search", "freeze")
 MOST_VALUES = 4  # a search is as small for every method
 STATES = ("done", "unfinished", "missing", "stale")
 
@@ -62,14 +63,14 @@ def read_studies(notebooks: Path) -> dict:
     _check_keys(content, "study.yaml", ("experiments", "methods", "studies"), needed=True)
     for name, experiment in content["experiments"].items():
         _check_keys(experiment, f"experiments.{name}")
-        content["experiments"][name] = {"folds": None} | experiment
-        _check_experiment(content["experiments"][name], f"experiments.{name}")
+        content["experiments"][name] = {"folds": None, "methods": {}} | experiment
+        _check_experiment(content["experiments"][name], f"experiments.{name}", content["methods"])
     for name, options in content["methods"].items():
         _check_keys(options, f"methods.{name}")
         _check_base(name, options, content["methods"])
     for name, study in content["studies"].items():
         _check_keys(study, f"studies.{name}")
-        content["studies"][name] = {"data": {}, "train": {}, "notebooks": {}, "search": {}} | study
+        content["studies"][name] = {"data": {}, "train": {}, "notebooks": {}, "search": {}, "freeze": []} | study
         _check_study(content["studies"][name], f"studies.{name}", content["experiments"], content["methods"])
     _check_values(content, "study.yaml")
     return content
@@ -86,9 +87,14 @@ def _check_keys(value, where: str, allowed: Iterable[str] | None = None, needed:
         raise StudyError(f"{where}: missing: {', '.join(sorted(set(allowed) - set(value)))}")
 
 
-def _check_experiment(experiment: dict, where: str) -> None:
-    """`data`, `train` and, where the seeds of its runs are folds, how many `folds` there are."""
-    _check_keys(experiment, where, ("data", "train", "folds"), needed=True)
+def _check_experiment(experiment: dict, where: str, methods: dict) -> None:
+    """`data`, `train`; where the seeds of its runs are folds, how many `folds`; `methods`: its own options of them."""
+    _check_keys(experiment, where, ("data", "train", "folds", "methods"), needed=True)
+    _check_keys(experiment["methods"], f"{where}.methods", methods)
+    for name, options in experiment["methods"].items():
+        _check_keys(options, f"{where}.methods.{name}")
+        if brought := sorted({"base", "backbone"} & set(options)):
+            raise StudyError(f"{where}.methods.{name}: {brought[0]} holds in every experiment: name it in methods")
     folds = experiment["folds"]
     if folds is not None and (type(folds) is not int or folds < 3):
         raise StudyError(f"{where}.folds: a whole number, 3 or more (to train, to validate, to test), not {folds!r}")
@@ -102,17 +108,21 @@ def _check_base(name: str, options: dict, methods: dict) -> None:
         raise StudyError(f"methods.{name}.base: {options['base']} has a base itself; name {name}'s method there")
 
 
-def method_parameters(name: str, methods: dict) -> dict:
+def method_parameters(name: str, methods: dict, here: dict | None = None) -> dict:
     """The parameters `method`, `method_options` and, where the entry of `methods` has them, `base` and `backbone` of a
-    run: the options are those of the base, and over them the entry's own.
+    run: the options are those of the base, and over them the entry's own. here: an experiment's own options of methods,
+    each over those of `methods`.
     """
-    own = dict(methods[name])
+    own, here = dict(methods[name]), here or {}
     brought = {key: own.pop(key) for key in ("base", "backbone") if key in own}
-    return {"method": name, "method_options": methods.get(brought.get("base"), {}) | own} | brought
+    base = brought.get("base")
+    options = methods.get(base, {}) | here.get(base, {}) | own | here.get(name, {})
+    return {"method": name, "method_options": options} | brought
 
 
 def _check_study(study: dict, where: str, experiments: dict, methods: dict) -> None:
-    _check_keys(study, where, ("budget_minutes", "runs", "data", "train", "notebooks", "search"), needed=True)
+    _check_keys(study, where, OF_STUDY, needed=True)
+    _check_keys(dict.fromkeys(_distinct(study["freeze"], str, f"{where}.freeze")), f"{where}.freeze", study["runs"])
     for part in ("runs", "data", "train", "search"):
         _check_keys(study[part], f"{where}.{part}", experiments)
     for part in ("data", "train", "notebooks"):
@@ -181,20 +191,16 @@ def resolve(study: str, notebooks: Path, results: Path) -> list[Run]:
         raise StudyError(f"there is no study '{study}'; study.yaml has: {', '.join(content['studies'])}")
     chosen, runs = content["studies"][study], []
     for experiment, grid in chosen["runs"].items():
-        data, train = (
-            content["experiments"][experiment][part] | chosen[part].get(experiment, {}) for part in ("data", "train")
-        )
+        here = content["experiments"][experiment]
+        data, train = (here[part] | chosen[part].get(experiment, {}) for part in ("data", "train"))
         seeds = grid["seeds"] if isinstance(grid["seeds"], dict) else dict.fromkeys(grid["methods"], grid["seeds"])
-        folds = content["experiments"][experiment]["folds"]
         for seed in sorted({seed for of_method in seeds.values() for seed in of_method}):
             for method in (method for method in grid["methods"] if seed in seeds[method]):
-                own = {"study": study, "experiment": experiment, "seed": seed}
-                own |= {
-                    "results": relative(results, notebooks),
-                    "data_options": _with_fold(data, seed, folds, experiment),
-                }
+                options = _with_fold(data, seed, here["folds"], experiment)
+                own = {"study": study, "experiment": experiment, "seed": seed, "data_options": options}
+                own["results"] = relative(results, notebooks)
                 _check_keys(train, f"training parameters of {experiment}", [key for key in train if key not in own])
-                own |= method_parameters(method, content["methods"])
+                own |= method_parameters(method, content["methods"], here["methods"])
                 runs.append(Run(study, experiment, method, seed, train | own))
     _check_parameters(runs, chosen["notebooks"], notebooks)
     return runs
