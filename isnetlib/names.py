@@ -132,7 +132,12 @@ GOALS = {
         *(("isnet", test_set, "accuracy", "at least", 0.95) for test_set in ("biased", "unbiased", "deceiving")),
         ("isnet", "gap", "accuracy", "at most", 0.01),
         *(("isnet", test_set, "background_share", "at most", 0.05) for test_set in ("biased", "unbiased", "deceiving")),
-    ]
+    ],
+    "faces": [("isnet", "internal", "background_share", "at most", 0.05)],
+    "faces_planted": [
+        ("isnet", "gap", "auc", "at most", 0.03),
+        *(("isnet", test_set, "background_share", "at most", 0.05) for test_set in ("biased", "unbiased", "deceiving")),
+    ],
 }
 
 DATA_SENTENCES = {
