@@ -105,6 +105,44 @@ def test_a_study_that_does_not_hold_what_was_chosen_is_told(tiny):
     assert search.not_followed("small", tiny[0], table) == []
 
 
+def test_what_was_chosen_may_stand_in_the_experiment(tiny):
+    for trial, swapped in zip(search.trials("small", *tiny), (0.6, 0.7), strict=True):
+        leave(trial, tiny[1], metric="accuracy", swapped=swapped, internal=1.0, epoch=0, swapped_loss=0.1)
+    table = search.table(tiny[1] / "small")
+    change(tiny[0], "  digits:\n    data:", "  digits:\n    methods: {rrr: {penalty_weight: 0.1}}\n    data:")
+    assert search.not_followed("small", tiny[0], table)[0] == (
+        "study.yaml: experiments.digits.methods.rrr.penalty_weight is 0.1, the search chose 5"
+    )
+    change(tiny[0], "{penalty_weight: 0.1}", "{penalty_weight: 5.0}, gain: {penalty_weight: 5.0}")
+    assert search.not_followed("small", tiny[0], table) == []  # whatever holds elsewhere
+
+
+def test_a_part_of_the_search(tiny, monkeypatch):
+    entry = "          values:\n          - 0.5\n          - 5.0\n"
+    change(tiny[0], entry, entry + "        standard:\n          option: width\n          values:\n          - 1.0\n")
+    found = search.trials("small", *tiny)
+    parts = {names: [t.name for t in search.among(found, names)] for names in ((), ("search",), ("search/rrr",))}
+    assert len(parts[()]) == len(parts[("search",)]) == 3 and len(parts[("search/rrr",)]) == 2
+    assert (
+        len(search.among(found, ["search/digits"])) == 3 and len(search.among(found, ["search/digits/standard"])) == 1
+    )
+    with pytest.raises(
+        StudyError, match="no part of the search is called search/faces; one is called search/digits/rrr"
+    ):
+        search.among(found, ["search/faces"])
+    made = []
+
+    def try_one(trial, state, threads, stop, notebooks, results):
+        made.append(trial.name)
+        leave(trial, results, metric="accuracy", swapped=trial.parameters["value"], internal=1.0, swapped_loss=0.1)
+        return 1.0, None
+
+    monkeypatch.setattr(runner, "_try_one", try_one)
+    monkeypatch.setattr(runner, "_execute_own", lambda *given: [])
+    assert runner.run_study("small", *tiny, only=["search/digits/standard"]) == 1  # study.yaml does not hold 1.0
+    assert made == ["search/digits/standard/1"] and not (tiny[1] / "small/runs").exists()
+
+
 def test_the_search_runs_skips_what_is_done_and_stops_runs_with_other_options(tiny, capsys):
     notebooks, results = tiny
     assert set(search.status("small", notebooks, results)["state"]) == {"missing"}

@@ -572,6 +572,55 @@ def test_every_method_of_the_real_studies_has_the_options_it_is_given(name):
     assert set(given["method_options"]) <= set(known)
 
 
+# --- options of methods by experiment
+
+
+HERE = STUDY.replace("{epochs: 2, rate: 0.5}}", "{epochs: 2, rate: 0.5}, methods: {other: {weight: 0.2, deep: 3}}}")
+
+
+def test_an_experiment_may_have_its_own_options_of_a_method(place):
+    (place[0] / "study.yaml").write_text(HERE)
+    found = {run.method: run.parameters["method_options"] for run in resolve("mixed", *place[:2])}
+    assert found == {"plain": {}, "other": {"weight": 0.2, "deep": 3}, "bad": {}}
+
+
+def test_own_options_lie_over_the_base_and_under_the_variant():
+    methods = {"a": {"p": 1, "q": 1, "r": 1}, "b": {"base": "a", "q": 2}}
+    assert method_parameters("b", methods, {"a": {"p": 3, "q": 3}})["method_options"] == {"p": 3, "q": 2, "r": 1}
+    assert method_parameters("b", methods, {"b": {"q": 4}}) == {
+        "method": "b", "base": "a", "method_options": {"p": 1, "q": 4, "r": 1},
+    }  # fmt: skip
+    assert methods == {"a": {"p": 1, "q": 1, "r": 1}, "b": {"base": "a", "q": 2}}
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        (
+            "{other: {weight",
+            "{another: {weight",
+            "experiments.toy.methods: unknown key 'another'; allowed: plain, other",
+        ),
+        ("{weight: 0.2, deep: 3}", "0.2", "experiments.toy.methods.other: a mapping is needed, not 0.2"),
+        ("deep: 3", "base: plain", "experiments.toy.methods.other: base holds in every experiment"),
+        ("weight: 0.2", "weight: 2e-1", "experiments.toy.methods.other.weight: '2e-1' is text to YAML; write 0.2"),
+    ],
+)
+def test_a_mistake_in_an_experiments_own_options_is_named(place, old, new, message):
+    assert old in HERE
+    (place[0] / "study.yaml").write_text(HERE.replace(old, new))
+    with pytest.raises(StudyError, match=message):
+        resolve("mixed", *place[:2])
+
+
+@pytest.mark.parametrize("name", list(read_studies(ROOT / "notebooks")["experiments"]))
+def test_the_real_experiments_give_methods_options_that_they_have(name):
+    content = read_studies(ROOT / "notebooks")
+    for method, options in content["experiments"][name]["methods"].items():
+        base = content["methods"][method].get("base", method)
+        assert set(options) <= set(inspect.signature(METHODS[base]).parameters), method
+
+
 # --- a method under another name
 
 
