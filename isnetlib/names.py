@@ -157,7 +157,7 @@ STUDY_SENTENCES = {
     "real": "The same question on real images, tested on sources that training never saw.",
     "ablations": "Which part of ISNet does the work? One thing changed at a time.",
     "backbones": "Does it work in other families of networks, and does anything pass through gates?",
-    "quick": "The digits in twenty minutes.",
+    "quick": "The digits, and simulated films and faces, in half an hour.",
     "smoke": "Every part on tiny data: says nothing about the methods.",
 }
 LOCAL_STUDIES = ("quick", "smoke")  # made anew by everyone, and never published
