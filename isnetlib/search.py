@@ -15,7 +15,7 @@ import pandas as pd
 from isnetlib.files import write_atomically
 from isnetlib.notebooks import check_parameters, declared
 from isnetlib.provenance import PACKAGE, built, difference, made_by, portable
-from isnetlib.study import StudyError, method_parameters, read_studies, resolve
+from isnetlib.study import StudyError, method_parameters, methods_here, read_studies, resolve
 
 TRIAL, TABLE = "05_search", "06_search_table"  # notebooks: of one trial, and of the table of all
 SHARE = 4  # a trial has a quarter of the epochs of a run
@@ -155,7 +155,7 @@ def not_followed(study: str, notebooks: Path, chosen: pd.DataFrame) -> list[str]
     content, lines = read_studies(notebooks), []
     for found in chosen[chosen["chosen"]].itertuples():
         entry = content["studies"][study]["search"].get(found.experiment, {}).get(found.method)
-        here = content["experiments"][found.experiment]["methods"]
+        here = methods_here(content, study, found.experiment)
         for method in [found.method, *entry.get("serves", [])] if entry else []:
             now = method_parameters(method, content["methods"], here)["method_options"].get(found.option)
             if now != found.value:

@@ -584,6 +584,18 @@ def test_an_experiment_may_have_its_own_options_of_a_method(place):
     assert found == {"plain": {}, "other": {"weight": 0.2, "deep": 3}, "bad": {}}
 
 
+def test_a_study_has_the_last_word_on_an_experiments_options(place):
+    over = HERE.replace("    data: {toy: {size: 4}}", "    methods: {toy: {plain: {deep: 1}, other: {deep: 4}}}")
+    over = over.replace("{methods: [plain], seeds: [0]}", "{methods: [plain, other], seeds: [0]}")
+    (place[0] / "study.yaml").write_text(over)
+    found = {run.method: run.parameters["method_options"] for run in resolve("fine", *place[:2])}
+    assert found == {"plain": {"deep": 1}, "other": {"weight": 0.2, "deep": 4}}
+    assert resolve("mixed", *place[:2])[1].parameters["method_options"] == {"weight": 0.2, "deep": 3}
+    (place[0] / "study.yaml").write_text(over.replace("toy: {plain: {deep", "toy: {plane: {deep"))
+    with pytest.raises(StudyError, match="studies.fine.methods.toy: unknown key 'plane'; allowed: plain, other"):
+        read_studies(place[0])
+
+
 def test_own_options_lie_over_the_base_and_under_the_variant():
     methods = {"a": {"p": 1, "q": 1, "r": 1}, "b": {"base": "a", "q": 2}}
     assert method_parameters("b", methods, {"a": {"p": 3, "q": 3}})["method_options"] == {"p": 3, "q": 2, "r": 1}
