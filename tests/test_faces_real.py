@@ -1,5 +1,6 @@
 """Experiments on photographs of faces: from fabricated folders, and, where ISNET_DATA has it, from the real one."""
 
+import inspect
 import os
 from pathlib import Path
 
@@ -9,11 +10,13 @@ import pytest
 import torch
 from PIL import Image
 
-from isnetlib import data
+from isnetlib import data, names
+from isnetlib.baselines import METHODS
 from isnetlib.data import faces_real, folder
 from isnetlib.data.faces_real import INSIDE, OUTSIDE, cut
-from isnetlib.study import data_hashes
+from isnetlib.study import data_hashes, resolve
 
+ROOT = Path(__file__).parent.parent
 REAL = Path(os.environ.get("ISNET_DATA") or "/nowhere")
 SIDE, ROWS = 40, 60
 SHARES = dict(zip(INSIDE + OUTSIDE, (0.25, 0.5, 0.6, 0.25, 0.4), strict=True))
@@ -219,6 +222,26 @@ def test_indexes_that_will_not_do(root, change, told):
 def test_options_out_of_range(root, name, options, told):
     with pytest.raises(ValueError, match=told):
         load(name, root, **options)
+
+
+# --- the study ----------------------------------------------------------------------------------------------------
+
+
+def test_the_study_runs_five_folds_of_the_planned_comparisons_and_one_of_the_rest():
+    own = [run for run in resolve("real", ROOT / "notebooks", ROOT / "results") if run.experiment.startswith("faces")]
+    planned = {names.PRIMARY_METHOD, *names.RIVALS}
+    for experiment in ("faces", "faces_planted"):
+        folds = {method: [] for method in METHODS}
+        for run in own:
+            if run.experiment == experiment:
+                folds[run.method].append(run.seed)
+        assert folds == {method: [0, 1, 2, 3, 4] if method in planned else [0] for method in METHODS}
+    outside = [run for run in own if run.experiment == "faces_outside"]
+    assert {run.method for run in outside} == {"standard", "isnet_selective"} and len(outside) == 10
+    for run in own:
+        assert run.parameters["data_options"]["fold"] == run.seed
+        known = inspect.signature(data.EXPERIMENTS[run.experiment]).parameters
+        assert set(run.parameters["data_options"]) <= set(known)
 
 
 # --- the real folder ----------------------------------------------------------------------------------------------
