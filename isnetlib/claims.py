@@ -4,13 +4,23 @@ the background misleads, or where the images come from sources that training nev
 Frames of all studies in (`tables.read`, by name of the study), one frame and sentences out.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import pandas as pd
 
 from isnetlib import findings
-from isnetlib.names import LIMITS, METHOD_NAMES, PRIMARY_METHOD, RIVALS, data_kind, in_order, is_home, method_name
+from isnetlib.names import (
+    LIMITS,
+    METHOD_NAMES,
+    PRIMARY_METHOD,
+    RIVALS,
+    data_kind,
+    in_order,
+    is_home,
+    method_name,
+    name_of_test_set,
+)
 
 NOT_RUN = "not run"
 KEYS = ["study", "experiment", "test_set"]
@@ -72,8 +82,8 @@ def title(rows: pd.DataFrame) -> str:
 
 
 def claim_sentences(rows: pd.DataFrame) -> Iterator[str]:
-    """What may be said of the claim, in up to four sentences: the count, by kind of images, where the primary method is
-    not ahead, and what is still to be made. rows: `claim`.
+    """What may be said of the claim, in two to five sentences: the count, by kind of images, which rivals are ahead or
+    level and where, and what is still to be made. rows: `claim`.
     """
     own, primary = made(rows), method_name(PRIMARY_METHOD)
     if own.empty:
@@ -88,18 +98,28 @@ def claim_sentences(rows: pd.DataFrame) -> Iterator[str]:
         for kind, part in own.groupby("kind")
     ]
     yield f"{primary} is ahead in {', '.join(parts)}."
-    if len(rest := own[own["verdict"] != "ahead"]):
-        yield f"It is not ahead of {'; '.join(_against(row) for row in rest.to_dict('records'))}."
+    for said, told in (("behind", f"{primary} is behind"), (findings.NOT_SHOWN, "No difference is shown to")):
+        parts = [
+            _against(part, int((own["b"] == rival).sum()))
+            for rival, part in own[own["verdict"] == said].groupby("b", sort=False)
+        ]
+        if parts:
+            yield f"{told} {'; '.join(parts)}."
     if len(rows) > len(own):
-        yield f"{len(rows) - len(own)} more are planned, and not made yet: the rival, or a seed of it, was not run."
+        yield f"{len(rows) - len(own)} more are planned, and not made yet: the rival was not run."
 
 
-def _against(row: dict) -> str:
-    """A rival, where, the difference, and what the comparison could have found."""
-    where = f"{row['experiment']}, {findings.name_of_test_set(row['test_set'])}"
-    told = "behind, " if row["verdict"] == "behind" else ""
-    numbers = f"difference {findings.signed(row['difference'])}, detectable {findings.number(row['detectable'])}"
-    return f"{method_name(row['b'])} ({where}: {told}{numbers})"
+def _against(rows: pd.DataFrame, of: int) -> str:
+    """A rival, in how many of its comparisons and where, by how much, and what they could have found."""
+    where = ", ".join(f"{row.experiment} {name_of_test_set(row.test_set)}" for row in rows.itertuples())
+    differences = _range(rows["difference"], findings.signed)
+    told = f"{where}; difference {differences}, smallest detectable {_range(rows['detectable'], findings.number)}"
+    return f"{method_name(rows['b'].iloc[0])} in {len(rows)} of {of} ({told})"
+
+
+def _range(values: pd.Series, form: Callable[[float], str]) -> str:
+    ends = [form(value) for value in (values.min(), values.max())]
+    return ends[0] if ends[0] == ends[1] else " to ".join(ends)
 
 
 def absent(rows: pd.DataFrame, planned: pd.DataFrame) -> list[tuple[str, str]]:

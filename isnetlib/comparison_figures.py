@@ -88,8 +88,9 @@ def _line(method: str, every: int) -> dict:
 
 
 def _panels(frame: pd.DataFrame, draw, title: str) -> Figure:
-    """One panel a test set, one legend."""
-    sets, methods = findings.test_sets_of(frame), findings.methods(frame)
+    """One panel a test set, one legend; of many methods those of the planned comparisons."""
+    sets, methods = findings.test_sets_of(frame), findings.main_methods(frame)
+    frame = frame[frame["method"].isin(methods)]
     lines = -(-len(sets) // ACROSS)
     size = (WIDTH, 2.5 * lines + 0.5 + 0.2 * -(-len(methods) // ACROSS))
     fig = Figure(figsize=size, layout="constrained")

@@ -13,6 +13,7 @@ from isnetlib.names import (
     LOWER_IS_BETTER,
     METHOD_NAMES,
     PRIMARY_METHOD,
+    RIVALS,
     TEST_SET_NAMES,
     UPPER_BOUNDS,
     in_order,
@@ -25,6 +26,7 @@ ALPHA = 0.05
 MAIN_TESTS = ("two-level t", "paired t over cases")  # one a pair; the others are second looks
 NOT_SHOWN = "no difference shown"
 NOT_DEFINED = "n/a"
+FEW = 7  # more curves than that cannot be told apart
 
 
 def number(value: float) -> str:
@@ -53,6 +55,13 @@ def experiments(frame: pd.DataFrame) -> list[str]:
 
 def methods(frame: pd.DataFrame) -> list[str]:
     return in_order(frame["method"], METHOD_NAMES)
+
+
+def main_methods(frame: pd.DataFrame) -> list[str]:
+    """The methods that curves show: all where they are few, else those of the planned comparisons, if there are any."""
+    found = methods(frame)
+    planned = [method for method in found if method in (PRIMARY_METHOD, *RIVALS)]
+    return planned if len(found) > FEW and len(planned) > 1 else found
 
 
 def test_sets_of(frame: pd.DataFrame) -> list[str]:

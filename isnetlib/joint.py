@@ -10,7 +10,7 @@ import pandas as pd
 
 from isnetlib import claims, comparison_figures, figures, findings, names, overview, pages, tables
 from isnetlib.files import write_atomically
-from isnetlib.report import NEEDED, tested
+from isnetlib.report import NEEDED
 from isnetlib.study import STATES
 
 FIGURE = "claim"  # results/figures/claim.pdf and .png
@@ -72,12 +72,12 @@ def context(results: Path, studies: dict[str, dict[str, pd.DataFrame]], states: 
         "methods": {name: names.METHOD_SENTENCES[name] for name in (*names.RIVALS, names.PRIMARY_METHOD)},
         "sentences": list(claims.claim_sentences(rows)),
         "absent": claims.absent(rows, states),
-        "claim": [row | {"span": findings.span(row["low"], row["high"])} for row in rows.to_dict("records")],
+        "claim": [(key, compared(own)) for key, own in rows.groupby([*claims.KEYS, "kind", "metric"], sort=False)],
         "figure": pages.picture(results / "figures", FIGURE, alt, COMMAND),
         "scores": scores(rows, studies),
         "rivals": [level(*key, frames) for key, frames in judged.items()],
         "others": [other(study, frames, judged) for study, frames in studies.items()],
-        "experiments": [row for study, frames in studies.items() for row in data(study, frames)],
+        "experiments": data(studies),
         "studies": [status(results, study, studies.get(study), states) for study in _planned(states)],
         "tour": tour(studies, rows),
     }
@@ -114,15 +114,22 @@ def scores(rows: pd.DataFrame, studies: dict[str, dict[str, pd.DataFrame]]) -> d
     return {"columns": keys, "lines": [(method, [means[method].get(key) for key in keys]) for method in order]}
 
 
-def data(study: str, frames: dict[str, pd.DataFrame]) -> list[dict]:
-    """A row an experiment: what its images are, and its test sets with their cases."""
-    found = []
-    for name in findings.experiments(frames["tests"]):
-        own = [tested(row) for row in frames["tests"].query("experiment == @name").to_dict("records")]
-        sets = [f"{names.name_of_test_set(row['test_set'])} ({row['cases']})" for row in own]
-        about = {"kind": names.data_kind(name), "sentence": names.data_sentence(name), "sets": ", ".join(sets)}
-        found.append({"study": study, "name": name} | about)
-    return found
+def compared(rows: pd.DataFrame) -> list[dict]:
+    """The comparisons of one test set, with their interval as text."""
+    return [row | {"span": findings.span(row["low"], row["high"])} for row in rows.to_dict("records")]
+
+
+def data(studies: dict[str, dict[str, pd.DataFrame]]) -> list[dict]:
+    """An experiment each: what its images are, and by study its test sets with their cases."""
+    found = {}
+    for study, frames in studies.items():
+        for name in findings.experiments(frames["tests"]):
+            cases = frames["tests"].query("experiment == @name").set_index("test_set")["cases"]
+            sets = findings.test_sets_of(cases.reset_index())
+            told = ", ".join(f"{names.name_of_test_set(test_set)} ({cases[test_set]})" for test_set in sets)
+            about = {"name": name, "kind": names.data_kind(name), "sentence": names.data_sentence(name), "sets": []}
+            found.setdefault(name, about)["sets"].append((study, told))
+    return [found[name] for name in sorted(found)]
 
 
 def status(results: Path, study: str, frames: dict[str, pd.DataFrame] | None, states: pd.DataFrame) -> dict:
@@ -164,7 +171,7 @@ def tour(studies: dict[str, dict[str, pd.DataFrame]], rows: pd.DataFrame) -> dic
     own = runs[(runs["experiment"] == row["experiment"]) & runs["method"].isin(pair)]
     first = own[own["method"] == names.PRIMARY_METHOD].iloc[0]
     run = f"{first['experiment']}/{first['method']}/seed{first['seed']}"
-    return row | {"pair": pair, "folders": list(own["folder"]), "run": run} | found
+    return row | {"line": int(row["line"]), "pair": pair, "folders": list(own["folder"]), "run": run} | found
 
 
 def _lines(frame: pd.DataFrame, where: dict) -> list[int]:

@@ -1,13 +1,21 @@
-"""What every HTML page of this library shares: the templates with escaping on, and pictures inside the page."""
+"""What every HTML page of this library shares: the templates with escaping on, and pictures inside the page.
+
+A tall picture is cut into pieces that fit on a sheet of paper, so that print need not shrink it until nobody can read
+its labels; on a screen the pieces join without a gap.
+"""
 
 import base64
+import io
 from pathlib import Path
 
+import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from PIL import Image
 
 from isnetlib import findings, names
 
 WIDE = 1300  # pixels: a wider picture may use the whole width of a page
+TALL = 1.3  # height by width: what fits on a sheet of A4 between the margins, with a caption
 
 
 def render(template: str, shown: dict) -> str:
@@ -28,10 +36,42 @@ def render(template: str, shown: dict) -> str:
 
 
 def picture(folder: Path, stem: str, alt: str, maker: str) -> dict:
-    """`folder`/`stem`.png for a page: stem, alt, data (base64; None where the file is not there), maker (who makes it),
-    wide.
+    """`folder`/`stem`.png for a page: stem, alt, pieces (base64 of PNGs, from the top down; none where the file is not
+    there), maker (who makes it), wide.
     """
     path = Path(folder) / f"{stem}.png"
-    data = base64.b64encode(path.read_bytes()).decode() if path.exists() else None
-    width = int.from_bytes(path.read_bytes()[16:20], "big") if data else 0  # the header of a PNG: width in pixels
-    return {"stem": stem, "alt": alt, "data": data, "maker": maker, "wide": width > WIDE}
+    data = path.read_bytes() if path.exists() else b""
+    width = int.from_bytes(data[16:20], "big")  # the header of a PNG: width in pixels
+    return {"stem": stem, "alt": alt, "pieces": pieces(data) if data else [], "maker": maker, "wide": width > WIDE}
+
+
+def pieces(png: bytes) -> list[str]:
+    """A PNG in base64, whole if it is at most `TALL` times as high as wide, else cut where the least is drawn."""
+    with Image.open(io.BytesIO(png)) as image:
+        if image.height <= TALL * image.width:
+            return [base64.b64encode(png).decode()]
+        image = image.convert("RGB")
+    ink = (np.asarray(image) < 255).any(2).sum(1)
+    edges = [0, *cuts(ink, int(TALL * image.width)), image.height]
+    return [_encoded(image.crop((0, top, image.width, end))) for top, end in zip(edges[:-1], edges[1:], strict=True)]
+
+
+def cuts(ink: np.ndarray, most: int) -> list[int]:
+    """Rows to cut at, so that no piece is higher than `most` rows: for each the middle of the longest run of the
+    emptiest rows in the lower half of what fits, of equals the lowest. ink (H,): pixels of each row that are not white.
+    """
+    found, top = [], 0
+    while len(ink) - top > most:
+        window = ink[top + most // 2 : top + most]
+        steps = np.diff(np.pad((window == window.min()).astype(int), 1))
+        starts, ends = np.flatnonzero(steps == 1), np.flatnonzero(steps == -1)
+        longest = len(starts) - 1 - int((ends - starts)[::-1].argmax())
+        top += most // 2 + int(starts[longest] + ends[longest] + 1) // 2
+        found.append(top)
+    return found
+
+
+def _encoded(image: Image.Image) -> str:
+    buffer = io.BytesIO()
+    image.save(buffer, "png", compress_level=9)
+    return base64.b64encode(buffer.getvalue()).decode()

@@ -128,6 +128,7 @@ def experiment(study: Path, frames: dict[str, pd.DataFrame], name: str) -> dict:
         "others": [(metric, others(_of(seeds, name), metric)) for metric in other_metrics(seeds, name)],
         "goals": findings.goals(seeds, name).to_dict("records"),
         "omnibus": _of(frames["omnibus"], name).to_dict("records") if "omnibus" in frames else [],
+        "left_out": findings.main_methods(primary) != findings.methods(primary),
         "two_classes": "roc" in frames and len(_of(frames["roc"], name)) > 0,
         "comparisons": compared(comparisons, name),
         "selection": selection.to_dict("records"),
@@ -234,14 +235,17 @@ def cost(study: Path, frames: dict[str, pd.DataFrame]) -> dict | None:
     return {
         "rows": rows,
         "figure": _figure(study, "cost", alt, "60_cost"),
-        "further": [(picture, text) for picture, text in further if picture["data"]],
+        "further": [(picture, text) for picture, text in further if picture["pieces"]],
         "sentences": list(cost_findings.sentences(frames)),
     }
 
 
 def figure(study: Path, kind: str, experiment: str, frames: dict[str, pd.DataFrame]) -> dict:
     """A figure with its alternative text, which says what it shows and, where a table tells, what it finds."""
-    shown = ", ".join(names.method_name(method) for method in findings.methods(_of(frames["seeds"], experiment)))
+    own = _of(frames["seeds"], experiment)
+    shown, few = (
+        ", ".join(names.method_name(method) for method in of(own)) for of in (findings.methods, findings.main_methods)
+    )
     scores = findings.scores_title(frames["seeds"], experiment)
     forest = findings.forest_title(frames["comparisons"], experiment)
     planned = findings.p_title(frames["comparisons"], experiment)
@@ -249,8 +253,8 @@ def figure(study: Path, kind: str, experiment: str, frames: dict[str, pd.DataFra
         "scores": f"Means and intervals over seeds by test set and method. {scores}.",
         "forest": f"Differences with intervals. {forest}.",
         "p_values": f"Matrix of p by other method and test set. {planned}.",
-        "roc": f"ROC curves with bands, one panel a test set, for {shown}.",
-        "reliability": f"Share right by confidence, one panel a test set, for {shown}.",
+        "roc": f"ROC curves with bands, one panel a test set, for {few}.",
+        "reliability": f"Share right by confidence, one panel a test set, for {few}.",
         "curves": f"Training loss and validation by epoch, one line a seed, for {shown}.",
         "heatmaps": f"Images in grey and relevance maps, red for and blue against, mask outlined, for {shown}.",
     }

@@ -93,11 +93,10 @@ def test_sentences_count_what_the_table_says():
     assert told[0].startswith("Of 3 planned comparisons")
     assert "1 show ISNet selective ahead, 1 behind, and 1 show no difference" in told[0]
     assert told[1] == "ISNet selective is ahead in 1 of 3 with real images."
-    assert told[2] == (
-        "It is not ahead of U-Net, then classifier (covid, external: difference -0.010, detectable 0.050); "
-        "Multi-task U-Net (covid, external: behind, difference -0.010, detectable 0.050)."
-    )
-    assert told[3].startswith("1 more are planned")
+    numbers = "(covid external; difference -0.010, smallest detectable 0.050)"
+    assert told[2] == f"ISNet selective is behind Multi-task U-Net in 1 of 1 {numbers}."
+    assert told[3] == f"No difference is shown to U-Net, then classifier in 1 of 1 {numbers}."
+    assert told[4].startswith("1 more are planned") and len(told) == 5
     assert len(list(claims.claim_sentences(table(standard="ahead")))) == 2
     assert list(claims.claim_sentences(table(standard=claims.NOT_RUN))) == [
         "No planned comparison with ISNet selective was made yet."
@@ -138,7 +137,7 @@ def test_the_figure_draws_the_comparisons_that_were_made(rows):
 def test_the_page_shows_every_comparison_with_its_verdict(page, rows):
     for row in claims.made(rows).itertuples():
         numbers = f"{findings.signed(row.difference)} {findings.span(row.low, row.high)} {findings.p_value(row.p_holm)}"
-        assert f"{numbers} {findings.number(row.detectable)} {row.words} full, line {row.line:.0f}" in page.text
+        assert f"{numbers} {findings.number(row.detectable)} {row.words} {row.line:.0f}" in page.text
     assert page.text.count("not compared: not run") == 6
     assert "Planned, but without a comparison so far: faces (full)." in page.text
 

@@ -1,6 +1,5 @@
 """The page of an audit, and its figure."""
 
-import base64
 import io
 
 import numpy as np
@@ -11,8 +10,8 @@ from isnetlib import heatmaps, names, pages
 from isnetlib.data.images import Images
 
 
-def figure(sets: dict[str, Images], R: dict[str, Tensor]) -> str:
-    """A row a case: each treatment's image above its map, maps of a case on one scale. PNG in base64."""
+def figure(sets: dict[str, Images], R: dict[str, Tensor]) -> bytes:
+    """A row a case: each treatment's image above its map, maps of a case on one scale. A PNG."""
     n, k = len(next(iter(sets.values()))), len(sets)
     fig = Figure(figsize=(1.6 * k, 3.3 * n), layout="constrained")
     axes = fig.subplots(2 * n, k, squeeze=False)
@@ -28,7 +27,7 @@ def figure(sets: dict[str, Images], R: dict[str, Tensor]) -> str:
         ax.set(xticks=[], yticks=[])
     buffer = io.BytesIO()
     fig.savefig(buffer, format="png", dpi=90)
-    return base64.b64encode(buffer.getvalue()).decode()
+    return buffer.getvalue()
 
 
 ALT = (
@@ -39,7 +38,7 @@ ALT = (
 
 def page(found: dict, model: str, data: str) -> str:
     """The HTML page of an `audit`; the names of files, classes and labels are escaped."""
-    picture = {"stem": "Heatmaps", "alt": ALT, "data": figure(*found["cases"]), "wide": True}
+    picture = {"stem": "Heatmaps", "alt": ALT, "pieces": pages.pieces(figure(*found["cases"])), "wide": True}
     thresholds = {"drop": names.AUDIT_DROP, "relative_share": names.AUDIT_SHARE, "useful": names.AUDIT_USEFUL}
     told = {"contents": (), "model": model, "data": data, "sentence": names.AUDIT_VERDICTS[found["kind"]]}
     return pages.render("audit.html.j2", found | told | {"figure": picture, "thresholds": thresholds})
