@@ -87,21 +87,25 @@ def save(fig: Figure, stem: str | Path) -> list[Path]:
 
 
 def scores(frame: pd.DataFrame, ax: Axes, points: pd.DataFrame | None = None) -> Axes:
-    """One line a method under each test set: mean over seeds with its interval.
+    """One line a method under each test set: mean over seeds with its interval; of folds, which have none over seeds,
+    the value over all cases with its interval over them.
 
     frame: rows of seeds.csv of one experiment and metric; points: rows of metrics.csv, drawn as one tick a seed.
     """
     rows, places = _ladder(frame, "method")
+    folds = (frame["unit"] == "folds").all()
+    low, high = ("cases_low", "cases_high") if folds else ("low", "high")
     for place, row in zip(places, rows, strict=True):
         if points is not None:
             own = points[(points["method"] == row["method"]) & (points["test_set"] == row["test_set"])]["value"]
             ax.plot(own, [place + 0.36] * len(own), "|", ms=4, mec="0.25", mew=0.9, zorder=2)
-        _estimate(ax, place, row["mean"], row["low"], row["high"], row["method"])
+        _estimate(ax, place, row["mean"], row[low], row[high], row["method"])
     _label_ladder(ax, places, [method_name(row["method"]) for row in rows], findings.test_sets_of(frame))
-    metric, smallest = frame["metric"].iloc[0], frame[["mean", "low"]].min(axis=None)
+    metric, smallest = frame["metric"].iloc[0], frame[["mean", low]].min(axis=None)
     if metric in BOUNDS and pd.notna(smallest):  # from 0 where a method is that low, from a round number otherwise
         ax.set_xlim(0 if smallest < 0.4 else np.floor(10 * smallest - 0.2) / 10, BOUNDS[metric][1] + 0.02)
-    ax.set_xlabel(f"{metric_name(metric)}: mean and 95 % interval over seeds\nticks: single seeds")
+    shown = "all folds joined, 95 % interval over cases" if folds else "mean and 95 % interval over seeds"
+    ax.set_xlabel(f"{metric_name(metric)}: {shown}\nticks: single {'folds' if folds else 'seeds'}")
     return ax
 
 

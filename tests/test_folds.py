@@ -8,9 +8,10 @@ import fabricated
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.figure import Figure
 from sklearn.metrics import average_precision_score, f1_score, roc_auc_score
 
-from isnetlib import names, runs, scoring, stats, tables
+from isnetlib import figures, names, runs, scoring, stats, tables
 
 ALL, ONE = (0, 1, 2, 3, 4), (0,)
 FOLDS = {"standard": ALL, "multitask": (0, 1, 2, 4), "gain": ONE, "isnet_selective": ALL}
@@ -126,6 +127,16 @@ def test_rebuilt_tables_are_the_same_bytes(study, frames, tmp_path):
     again = {path.name: path.read_bytes() for path in (tmp_path / study.name / "tables").glob("*.csv")}
     assert again == before and {"labels.csv", "metrics.csv"} <= set(before)
     assert b"nan" not in b"".join(before.values())
+
+
+def test_the_figure_of_folds_shows_intervals_over_cases(frames):
+    rows, points = (frame.query("experiment == 'faces' and primary") for frame in (frames["seeds"], frames["metrics"]))
+    ax = figures.scores(rows, Figure().subplots(), points)
+    drawn = sorted(
+        tuple(line.get_xdata()) for line in ax.lines if line.get_linestyle() == "-" and len(line.get_xdata()) == 2
+    )
+    assert drawn == sorted(zip(rows["cases_low"], rows["cases_high"], strict=True)) and len(drawn) == 8
+    assert ax.get_xlabel() == "AUC: all folds joined, 95 % interval over cases\nticks: single folds"
 
 
 # --- each label ---------------------------------------------------------------------------------------------------
