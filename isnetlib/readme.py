@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from isnetlib import cost_findings, tables
+from isnetlib import claims, cost_findings, tables
 from isnetlib.files import write_atomically
 from isnetlib.findings import (
     cell,
@@ -19,12 +19,22 @@ from isnetlib.findings import (
     test_sets_of,
     variant_name,
 )
-from isnetlib.names import UPPER_BOUNDS, method_name, metric_name, name_of_test_set
+from isnetlib.names import (
+    LOCAL_STUDIES,
+    STUDY_SENTENCES,
+    UPPER_BOUNDS,
+    data_kind,
+    in_order,
+    method_name,
+    metric_name,
+    name_of_test_set,
+)
 
 
 def readme_table(seeds: pd.DataFrame) -> str:
     """seeds.csv as Markdown, one table an experiment: primary metric by method and test set with the interval over
-    seeds, the gap, and the background share of relevance (chance level beside it) on the hardest test set."""
+    seeds (of folds, joined: over cases), the gap, and the background share of relevance (chance level beside it) on the
+    hardest test set."""
     return "\n\n".join(_table(seeds, experiment) for experiment in experiments(seeds))
 
 
@@ -34,10 +44,14 @@ def _table(seeds: pd.DataFrame, experiment: str) -> str:
     shares = seeds[
         (seeds["experiment"] == experiment) & (seeds["metric"] == "background_share") & (seeds["test_set"] == worst)
     ]
-    head = ["method", "seeds", *(name_of_test_set(name) for name in sets)] + (
+    over = "folds" if (rows["unit"] == "folds").any() else "seeds"
+    head = ["method", over, *(name_of_test_set(name) for name in sets)] + (
         [f"background share ({name_of_test_set(worst)})"] if len(shares) else []
     )
-    lines = [f"{experiment}: {metric_name(rows['metric'].iloc[0])}, mean over seeds [95 % interval over seeds]", ""]
+    what = (
+        "over all folds [95 % interval over cases]" if over == "folds" else "mean over seeds [95 % interval over seeds]"
+    )
+    lines = [f"{experiment} ({data_kind(experiment)}): {metric_name(rows['metric'].iloc[0])}, {what}", ""]
     lines += [_line(head), _line(["---"] + ["---:"] * (len(head) - 1))]
     for method in methods(rows):
         count = int(rows[rows["method"] == method]["n"].max())
@@ -57,7 +71,13 @@ def _table(seeds: pd.DataFrame, experiment: str) -> str:
 def _estimate(row: pd.Series | None) -> str:
     if row is None:
         return ""
-    return number(row["mean"]) + ("" if pd.isna(row["low"]) else f" {span(row['low'], row['high'])}")
+    low, high = (row["cases_low"], row["cases_high"]) if row["unit"] == "folds" else (row["low"], row["high"])
+    return number(row["mean"]) + ("" if pd.isna(low) else f" {span(low, high)}")
+
+
+def conclusion(studies: dict[str, dict[str, pd.DataFrame]]) -> str:
+    """What may be said of the seed paper's claim, as a list in Markdown. studies: `published`."""
+    return "\n".join(f"- {sentence}" for sentence in claims.claim_sentences(claims.claim(studies)))
 
 
 def _line(cells: list[str]) -> str:
@@ -77,12 +97,17 @@ def fill(text: str, name: str, content: str) -> str:
     return pattern.sub(lambda match: f"{match[1]}{content.strip()}\n{match[2]}", text)
 
 
-def update(text: str, study: str, frames: dict[str, pd.DataFrame]) -> str:
+def update(
+    text: str, study: str, frames: dict[str, pd.DataFrame], studies: dict[str, dict[str, pd.DataFrame]] | None = None
+) -> str:
     """README.md's text with its generated parts made anew: the result tables, a figure an experiment, the cost, what
-    explaining takes, and the networks covered. A table that is not there is said to be missing.
+    explaining takes, the networks covered, and, where README.md has a place for it, the conclusion over all `studies`
+    (`published`). A table that is not there is said to be missing.
 
     study: its folder as README.md names it, such as results/full; frames: `tables.read`.
     """
+    if studies and "<!-- generated: conclusion -->" in text:
+        text = fill(text, "conclusion", conclusion(studies))
     seeds = frames["seeds"]
     figures = [
         f"![{scores_title(seeds, experiment)}]({study}/figures/scores_{experiment}.png)"
@@ -144,10 +169,17 @@ def cost_table(cost: pd.DataFrame) -> str:
 
 
 def main() -> None:
-    """python -m isnetlib.readme, called in the project's folder: rewrite README.md from results/full."""
+    """python -m isnetlib.readme, called in the project's folder: rewrite README.md from the results."""
     readme, study = Path("README.md"), Path("results/full")
     text = readme.read_text(encoding="utf-8")
-    write_atomically(readme, update(text, study.as_posix(), tables.read(study)))
+    write_atomically(readme, update(text, study.as_posix(), tables.read(study), published(Path("results"))))
+
+
+def published(results: Path) -> dict[str, dict[str, pd.DataFrame]]:
+    """The tables of every published study that has them."""
+    there = [path.parent.parent.name for path in sorted(results.glob("*/tables/comparisons.csv"))]
+    studies = in_order((name for name in there if name not in LOCAL_STUDIES), STUDY_SENTENCES)
+    return {name: tables.read(results / name) for name in studies}
 
 
 if __name__ == "__main__":

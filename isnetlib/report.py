@@ -125,6 +125,8 @@ def experiment(study: Path, frames: dict[str, pd.DataFrame], name: str) -> dict:
         "sentences": sentences,
         "scores": grid(primary),
         "overview": overview.overview(frames, name).to_dict("records"),
+        "folds": bool((primary["unit"] == "folds").any()),
+        "labels": labels(frames.get("labels"), name),
         "others": [(metric, others(_of(seeds, name), metric)) for metric in other_metrics(seeds, name)],
         "goals": findings.goals(seeds, name).to_dict("records"),
         "omnibus": _of(frames["omnibus"], name).to_dict("records") if "omnibus" in frames else [],
@@ -170,9 +172,29 @@ def grid(rows: pd.DataFrame) -> dict:
 
 
 def estimate(row: pd.Series) -> dict:
-    """Mean and both intervals of a row of seeds.csv, as text."""
-    over_seeds, over_cases = findings.span(row["low"], row["high"]), findings.span(row["cases_low"], row["cases_high"])
+    """Mean and both intervals of a row of seeds.csv, as text; of folds, joined, there is none over seeds."""
+    over_seeds = None if row["unit"] == "folds" else findings.span(row["low"], row["high"])
+    over_cases = findings.span(row["cases_low"], row["cases_high"])
     return {"mean": findings.number(row["mean"]), "seeds": over_seeds, "cases": over_cases}
+
+
+def labels(frame: pd.DataFrame | None, name: str) -> dict:
+    """The AUC of each label by itself, where an experiment has several: columns (test set, label), lines (method, value
+    and interval as text); no lines elsewhere. frame: labels.csv.
+    """
+    if frame is None:
+        return {"columns": [], "lines": []}
+    rows = _of(frame, name, metric="auc")
+    columns = [(test_set, label) for test_set in findings.test_sets_of(rows) for label in rows["label"].unique()]
+    lines = []
+    for method in findings.methods(rows):
+        own = [findings.cell(rows, method=method, test_set=test_set, label=label) for test_set, label in columns]
+        lines.append((method, [None if row is None else _with_interval(row) for row in own]))
+    return {"columns": columns, "lines": lines}
+
+
+def _with_interval(row: pd.Series) -> tuple[str, str]:
+    return findings.number(row["value"]), findings.span(row["low"], row["high"])
 
 
 def other_metrics(seeds: pd.DataFrame, name: str) -> list[str]:

@@ -2,7 +2,6 @@
 
 import re
 import shutil
-import subprocess
 from html.parser import HTMLParser
 
 import fabricated
@@ -14,7 +13,6 @@ from matplotlib.figure import Figure
 from isnetlib import cost_figures, figures, findings, report, tables
 
 EVIL = "<script>alert(1)<"  # "/" cannot be part of a folder's name
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
 
 def make(results, methods, **options):
@@ -193,31 +191,11 @@ def test_a_study_without_isnet_and_with_one_seed_has_a_report(tmp_path):
     assert "there is nothing to compare" in text and "no interval" in text and "data set folder" in text
 
 
-@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here")
-@pytest.mark.parametrize("width", [400, 1400])
-def test_page_fits_its_window(study, tmp_path, width):
-    """In a browser: nothing but the scrolling boxes is wider than the window, and every image is drawn."""
-    measure = """<script>addEventListener("load", () => { const d = document, w = d.documentElement;
-      const wide = [...d.querySelectorAll("body *")].filter(e => !e.closest(".scroll") &&
-        e.getBoundingClientRect().right > innerWidth + 1).length;
-      const broken = [...d.images].filter(i => !i.naturalWidth).length;
-      parent.postMessage([innerWidth, w.scrollWidth, wide, broken].join(" "), "*"); })</script>"""
-    inner, outer = tmp_path / "inner.html", tmp_path / "outer.html"
-    inner.write_text(report.build(study).replace("</body>", measure + "</body>"), encoding="utf-8")
-    # A window cannot be made as narrow as a phone, a frame in it can.
-    outer.write_text(
-        f'<iframe src="inner.html" style="width:{width}px;height:900px;border:0"></iframe><p id="told">nothing</p>'
-        '<script>addEventListener("message", e => document.getElementById("told").textContent = e.data)</script>',
-        encoding="utf-8",
-    )
-    options = "--headless --no-sandbox --disable-gpu --no-first-run --disable-background-networking --disable-sync"
-    command = [
-        CHROMIUM,
-        *options.split(),
-        "--hide-scrollbars",
-        "--disable-component-update",
-        f"--user-data-dir={tmp_path / 'profile'}",
-    ]
-    command += ["--window-size=1500,1000", "--virtual-time-budget=5000", "--dump-dom", outer.as_uri()]
-    page = subprocess.run(command, capture_output=True, text=True, timeout=120).stdout
-    assert re.search(r'id="told">([^<]*)<', page)[1] == f"{width} {width} 0 0"
+def test_folds_are_explained_and_each_label_has_its_numbers(tmp_path):
+    study = fabricated.by_folds(tmp_path, {"standard": (0, 1), "isnet_selective": (0, 1)}, cases=60)
+    frames, text = tables.write(study), Page(report.build(study)).text
+    assert "each part is tested by a network that learnt from the others" in text
+    for row in frames["labels"].query("metric == 'auc'").itertuples():
+        assert f"{findings.number(row.value)} {findings.span(row.low, row.high)}" in text
+    row = frames["seeds"].query("metric == 'auc'").iloc[0]
+    assert f"{row['mean']:.3f} cases {findings.span(row['cases_low'], row['cases_high'])}" in text
