@@ -12,12 +12,15 @@ Simulation (`isnetlib.coverage`) says how often each interval covers and how oft
 
 Conventions for degenerate input:
 - one class absent: accuracy as ever; macro F1 averages over the classes that occur; AUC (of the sample or of a draw) is
-  the mean over what can be compared, NaN where nothing can; measures of an absent class are NaN;
-- a constant score: AUC is 0.5, by ties, without an interval;
+  the mean over what can be compared, NaN where nothing can; ROC curve and sensitivity are NaN; average precision is NaN
+  without a positive case, and 1 where all are; measures of an absent class are NaN, in the posterior too;
+- a constant score: AUC is 0.5, by ties, without an interval; the ROC curve has sensitivity 0 below a rate of 1;
 - all cases right, or all wrong: an interval for shares (accuracy, macro F1, AUC) as if all cases counted alike; none
   (NaN, named "none") for a mean of equal values, because what a sample does not hold cannot be seen in it;
-- n = 1: one case has an interval for shares alone, one seed has no interval over seeds;
-- NaN: an error in labels or scores; in another number of a case (no mask known) that case is left out;
+- n = 1: one case has an interval for shares alone, one seed has no interval over seeds; no case, no seed, no network:
+  an error;
+- NaN: an error in labels, scores, weights or groups; in another number of a case (no mask known) that case is left out;
+  a seed whose metric is not defined leaves no mean, no interval and no p, a p that is NaN stays so in its family;
 - identical predictions: difference 0 and p = 1, with an interval for accuracy only (one more case in favour of each).
 """
 

@@ -14,7 +14,9 @@ def paired_share_variance(difference: float, variance: float, n: int) -> float:
     Educ. Behav. Stat. 37, 479).
 
     variance: of the mean over n cases (sum of squares / n^2); it stays above 0 where one method is always right and
-    the other never."""
+    the other never. ValueError: no case."""
+    if n < 1:
+        raise ValueError("a difference of shares needs at least one case")
     squares = n * (n * variance + difference**2) + 2
     return (squares - (n * difference) ** 2 / (n + 2)) / (n + 2) ** 2
 

@@ -4,7 +4,7 @@ import numpy as np
 from scipy.special import ndtr
 
 from isnetlib.stats.intervals import Difference, Estimate, t_quantile
-from isnetlib.stats.metrics import as_given, check_scores, compared, mean_of_defined, ratio
+from isnetlib.stats.metrics import as_given, case_counts, check_scores, compared, mean_of_defined, ratio
 
 
 def auc_estimate(y: np.ndarray, p: np.ndarray) -> Estimate:
@@ -74,13 +74,13 @@ def delong(a: Estimate, b: Estimate) -> Difference:
 
 def average_precision(y: np.ndarray, p: np.ndarray, weights: np.ndarray | None = None) -> np.ndarray | float:
     """sum over thresholds of (recall_k - recall_(k-1)) precision_k, cases of one score together; mean over labels, or
-    over classes against the rest (two classes: of the second). NaN where no case is positive.
+    over classes against the rest (two classes: of the second). NaN where no case is positive; 1 where all are.
     """
     check_scores(y, p)
     columns = [1] if y.ndim == 1 and p.shape[1] == 2 else range(p.shape[1])
     if y.ndim == 1:
         y = np.eye(p.shape[1])[y.astype(int)]
-    w = np.ones((1, len(p))) if weights is None else weights
+    w = case_counts(weights, len(p))
     return as_given(mean_of_defined(np.stack([_precision(y[:, k] == 1, p[:, k], w) for k in columns], 1)), weights)
 
 

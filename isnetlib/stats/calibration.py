@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from isnetlib.stats.intervals import bootstrap_interval
-from isnetlib.stats.metrics import as_given, check_scores, correct, mean_of_defined, ratio
+from isnetlib.stats.metrics import as_given, case_counts, check_networks, check_scores, correct, mean_of_defined, ratio
 
 BINS = 10
 
@@ -34,7 +34,7 @@ def expected_calibration_error(y, p, weights: np.ndarray | None = None) -> np.nd
     class's probability (Guo et al. 2017, eq. 3). It is hardly ever 0: small samples
     look worse calibrated than they are.
     """
-    w = np.ones((1, len(p))) if weights is None else weights
+    w = case_counts(weights, len(p))
     answers, right, confidence = _sums(y, p, w)
     return as_given(ratio(np.abs(right - confidence).sum(1), answers.sum(1)), weights)
 
@@ -42,7 +42,10 @@ def expected_calibration_error(y, p, weights: np.ndarray | None = None) -> np.nd
 def reliability(y: np.ndarray, scores: Sequence[np.ndarray], weights: np.ndarray) -> pd.DataFrame:
     """The reliability curve of several networks together, a row a bin that holds an answer: bin, confidence, accuracy,
     low, high (bootstrap with `weights` (draws, n), which all networks share), n (answers). scores: (n, K) a network.
+    One case has no interval. ValueError: no network, or scores that are no probabilities.
     """
+    check_networks(scores)
+    weights = case_counts(weights, len(y))
     ones = np.ones((1, len(y)))
     answers, right, confidence = (sum(sums) for sums in zip(*(_sums(y, p, ones) for p in scores), strict=True))
     drawn, hits, _ = (sum(sums) for sums in zip(*(_sums(y, p, weights) for p in scores), strict=True))
@@ -67,7 +70,7 @@ def sensitivity_at_specificity(
         raise ValueError(f"sensitivity at a fixed specificity needs two classes or labels, found {p.shape[1]} classes")
     if not 0 < specificity <= 1:
         raise ValueError(f"specificity must lie between 0 and 1, found {specificity}")
-    w = np.ones((1, len(p))) if weights is None else weights
+    w = case_counts(weights, len(p))
     columns = [(y == 1, p[:, 1])] if y.ndim == 1 else [(y[:, k] == 1, p[:, k]) for k in range(p.shape[1])]
     return as_given(mean_of_defined(np.stack([_sensitivity(*c, w, specificity) for c in columns], 1)), weights)
 

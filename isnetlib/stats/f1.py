@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from isnetlib.stats.intervals import DRAWS, LEVEL, NO_INTERVAL, Estimate, Interval
+from isnetlib.stats.intervals import DRAWS, LEVEL, NO_INTERVAL, Estimate, Interval, numbered
 from isnetlib.stats.metrics import macro_f1, mean_of_defined, ratio, truth_and_answer
 
 
@@ -24,8 +24,8 @@ def bayesian_weights(groups: np.ndarray, rng: np.random.Generator, draws: int = 
     """Weights of the Bayesian bootstrap (Rubin 1981, Ann. Stat. 9, 130): one standard exponential a group (patient).
     groups (n,) -> (draws, n). Methods that share them are compared on the same cases.
     """
-    names, group = np.unique(np.asarray(groups), return_inverse=True)
-    return rng.standard_exponential((draws, len(names)))[:, group]
+    count, group = numbered(groups)
+    return rng.standard_exponential((draws, count))[:, group]
 
 
 def class_measures(y: np.ndarray, p: np.ndarray) -> dict[str, np.ndarray]:
@@ -50,7 +50,8 @@ def posterior(
     Prior: 1/2 in each right cell, and 1/2 shared out among all wrong ones. So it adds half an error to the whole
     table, as Jeffreys' prior does to a binomial; uniform priors (`uniform`: 1 a cell, those of the literature) add
     K (K - 1), which an accurate classifier of many classes cannot outweigh. Several labels: one such table of two
-    classes a label. Classes that do not occur: NaN.
+    classes a label. What `class_measures` does not define (a class that does not occur, the precision of one that is
+    never called) is NaN: only the prior would speak.
     """
     truth, said = truth_and_answer(y, p)
     tables = (truth & said, truth, said)
@@ -58,7 +59,8 @@ def posterior(
     extra = _pseudo_cases(truth.shape[1], len(weights), rng, several=y.ndim == 2, uniform=uniform)
     total = weights.sum(1, keepdims=True) + extra[3]
     drawn = _measures(tp + extra[0], actual + extra[1], called + extra[2], total)
-    drawn = {name: np.where(truth.any(0), values, np.nan) for name, values in drawn.items()}
+    defined = class_measures(y, p)
+    drawn = {name: np.where(np.isnan(defined[name]), np.nan, values) for name, values in drawn.items()}
     return drawn | {"macro_f1": mean_of_defined(drawn["f1"])}
 
 
@@ -92,7 +94,11 @@ def shortest(draws: np.ndarray, name: str = "posterior, shortest") -> Interval:
 
 
 def probability_better(a: np.ndarray, b: np.ndarray) -> float:
-    """Share of posterior draws in which a is higher, ties counting half. a, b: draws that share their case weights."""
+    """Share of posterior draws in which a is higher, ties counting half; NaN where a draw is not defined. a, b: draws
+    that share their case weights.
+    """
     if a.shape != b.shape or not len(a):
         raise ValueError(f"a and b need the same draws, found {a.shape} and {b.shape}")
+    if np.isnan(a).any() or np.isnan(b).any():
+        return np.nan
     return float(((a > b) + 0.5 * (a == b)).mean())

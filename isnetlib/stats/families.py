@@ -5,14 +5,18 @@ from scipy.optimize import brentq
 from scipy.special import nctdtr, stdtr
 from statsmodels.stats.multitest import multipletests
 
-from isnetlib.stats.intervals import t_quantile
+from isnetlib.stats.intervals import LEVEL, t_quantile
 
 POWER = 0.8
 
 
 def holm(p: np.ndarray) -> np.ndarray:
-    """Holm's adjusted p of one family. A NaN counts as 1 in the number of tests and stays NaN."""
+    """Holm's adjusted p of one family. A NaN counts as 1 in the number of tests and stays NaN. ValueError for a p that
+    is none.
+    """
     p = np.asarray(p, float)
+    if ((p < 0) | (p > 1)).any():
+        raise ValueError(f"p lies between 0 and 1, found {p.tolist()}")
     if not len(p):
         return p
     adjusted = multipletests(np.where(np.isnan(p), 1.0, p), method="holm")[1]
@@ -27,16 +31,18 @@ def equivalence(difference: float, se: float, df: float, margin: float) -> float
     """
     if not margin > 0:
         raise ValueError(f"the margin of equivalence must be above 0, found {margin}")
-    if not se > 0 or np.isnan(df):
+    if not se > 0 or not df > 0:
         return np.nan
     return float(max(stdtr(df, -(difference + margin) / se), stdtr(df, (difference - margin) / se)))
 
 
 def detectable(se: float, df: float, power: float = POWER) -> float:
     """Smallest true difference that a two-sided t test at 5 % finds with the given power, with this error (noncentral
-    t). NaN where there is no error to judge by.
+    t). NaN where there is no error to judge by. ValueError for a power that no test has.
     """
-    if not se > 0 or np.isnan(df):
+    if not 1 - LEVEL < power < 1:
+        raise ValueError(f"the power must lie between {1 - LEVEL:.2f}, which chance alone has, and 1, found {power}")
+    if not se > 0 or not df > 0:
         return np.nan
     df = min(df, 1e6)  # the noncentral t has no infinite case
     critical = t_quantile(df)

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
+import pandas as pd
 from scipy.special import stdtrit
 from statsmodels.stats.proportion import proportion_confint
 
@@ -53,15 +54,29 @@ def t_quantile(df: float) -> float:
 
 
 def average(estimates: Sequence[Estimate]) -> Estimate:
-    """Mean of estimates on the same cases, as of several seeds; the parts stay paired case by case."""
+    """Mean of estimates on the same cases, as of several seeds; the parts stay paired case by case. ValueError: no
+    estimate, or different numbers of cases.
+    """
+    if len({len(e.parts) for e in estimates}) != 1:
+        raise ValueError(f"estimates on the same cases are needed, found {[len(e.parts) for e in estimates]} cases")
     return Estimate(float(np.mean([e.value for e in estimates])), np.mean([e.parts for e in estimates], 0))
 
 
 def wilson(share: float, n: int) -> Interval:
     """Wilson's score interval (1927) for a share of n independent cases. A mean share over several networks is taken
-    as that of one network with as many right: exact where the networks agree, too wide otherwise."""
+    as that of one network with as many right: exact where the networks agree, too wide otherwise. No case, or NaN:
+    none. ValueError for a share outside [0, 1].
+    """
+    if not n > 0 or np.isnan(share):
+        return NO_INTERVAL
+    _check_share(share)
     low, high = proportion_confint(share * n, n, alpha=1 - LEVEL, method="wilson")
     return Interval(max(float(low), 0.0), min(float(high), 1.0), "wilson")
+
+
+def _check_share(value: float) -> None:
+    if not -1e-9 <= value <= 1 + 1e-9:  # rounding of a mean
+        raise ValueError(f"a share lies between 0 and 1, found {value}")
 
 
 def score_interval(estimate: Estimate, name: str, df: float = np.inf) -> Interval:
@@ -75,6 +90,7 @@ def score_interval(estimate: Estimate, name: str, df: float = np.inf) -> Interva
     value, variance = estimate.value, estimate.variance
     if np.isnan(value):
         return NO_INTERVAL
+    _check_share(value)
     if min(value, 1 - value) < 1e-12:
         return wilson(round(value), len(estimate.parts))._replace(name=name)
     if not variance > 1e-18:  # rounding of zero
@@ -92,6 +108,8 @@ def degrees(parts: np.ndarray) -> float:
     (Efron & Stein 1981) and does without: with them the interval of macro F1 covers too often.
     """
     squares, fourths = (parts**2).sum(), (parts**4).sum()
+    if np.isnan(squares):
+        return np.nan
     rest = fourths / squares**2 - 1 / len(parts) if squares > 0 else 0.0
     return float(max(2 / rest, 2)) if rest > 1e-12 else np.inf
 
@@ -110,8 +128,19 @@ def case_weights(groups: np.ndarray, rng: np.random.Generator, draws: int = DRAW
     """How often each case is in each bootstrap sample: whole groups (patients) are drawn with replacement. groups
     (n,) -> (draws, n)
     """
-    names, group = np.unique(np.asarray(groups), return_inverse=True)
-    return rng.multinomial(len(names), np.full(len(names), 1 / len(names)), size=draws)[:, group].astype(float)
+    count, group = numbered(groups)
+    return rng.multinomial(count, np.full(count, 1 / count), size=draws)[:, group].astype(float)
+
+
+def numbered(groups: np.ndarray) -> tuple[int, np.ndarray]:
+    """How many groups there are, and the number of each case's (n,). ValueError: no case, or one without a group."""
+    groups = np.asarray(groups)
+    if not len(groups) or pd.isna(groups).any():
+        raise ValueError(
+            "every case needs a group (its patient, or itself), and there must be a case; found none or NaN"
+        )
+    names, group = np.unique(groups, return_inverse=True)
+    return len(names), group
 
 
 def bootstrap_interval(values: np.ndarray, name: str = "bootstrap") -> Interval:

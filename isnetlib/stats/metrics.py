@@ -1,6 +1,6 @@
 """Metrics: (labels, scores, weights) -> one value, or one a draw; and what each case adds to a mean."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import combinations
 
 import numpy as np
@@ -20,6 +20,25 @@ def check_scores(y: np.ndarray, p: np.ndarray) -> None:
     highest = p.shape[1] - 1 if y.ndim == 1 else 1
     if y.min() < 0 or y.max() > highest or (y != np.round(y)).any():
         raise ValueError(f"labels must be whole numbers from 0 to {highest}, found {np.unique(y)[:20].tolist()}")
+
+
+def check_networks(scores: Sequence[np.ndarray]) -> None:
+    """ValueError where there are no scores of any network."""
+    if not len(scores):
+        raise ValueError("scores of at least one network are needed, found none")
+
+
+def case_counts(weights: np.ndarray | None, n: int) -> np.ndarray:
+    """Weights (draws, n) as they are, or one draw that has every case once. ValueError where they do not fit n cases,
+    or are negative or NaN.
+    """
+    if weights is None:
+        return np.ones((1, n))
+    if np.ndim(weights) != 2 or np.shape(weights)[1] != n:
+        raise ValueError(f"weights must be (draws, {n}) for {n} cases, not of shape {np.shape(weights)}")
+    if not (np.asarray(weights) >= 0).all():  # NaN is not, either
+        raise ValueError("weights say how often a case is drawn: they must be numbers of 0 or more, not NaN")
+    return weights
 
 
 def truth_and_answer(y: np.ndarray, p: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -46,7 +65,7 @@ def mean(values: np.ndarray, weights: np.ndarray | None = None) -> np.ndarray | 
     """
     finite = np.isfinite(values)
     grid = np.round(np.ldexp(np.where(finite, values, 0.0), 30)) / 2**30
-    w = np.ones((1, len(values))) if weights is None else weights
+    w = case_counts(weights, len(values))
     return as_given(ratio(w @ grid, w @ finite.astype(float)), weights)
 
 
@@ -69,7 +88,7 @@ def macro_f1(y: np.ndarray, p: np.ndarray, weights: np.ndarray | None = None) ->
     at least 0.5.
     """
     truth, said = truth_and_answer(y, p)
-    w = np.ones((1, len(p))) if weights is None else weights
+    w = case_counts(weights, len(p))
     present = truth.any(0)
     hits, claims = (truth & said)[:, present].astype(float), (truth.astype(float) + said)[:, present]
     f1 = ratio(2 * (w @ hits), w @ claims)
@@ -84,7 +103,7 @@ def auc(y: np.ndarray, p: np.ndarray, weights: np.ndarray | None = None) -> np.n
     Weights are whole numbers, so all sums are exact, whatever their order and the number of threads.
     """
     check_scores(y, p)
-    w = np.ones((1, len(p))) if weights is None else weights
+    w = case_counts(weights, len(p))
     areas = [_area(scores, ones, others, w) for scores, ones, others in compared(y, p)]
     return as_given(mean_of_defined(np.stack(areas, 1)) if areas else np.full(len(w), np.nan), weights)
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from isnetlib.stats.metrics import check_scores, mean_of_defined, ratio
+from isnetlib.stats.metrics import case_counts, check_networks, check_scores, mean_of_defined, ratio
 
 RATES = np.linspace(0, 1, 41)  # false positive rates of the table
 
@@ -14,8 +14,11 @@ def roc_curve(y: np.ndarray, scores: Sequence[np.ndarray], weights: np.ndarray) 
     """Sensitivity at each false positive rate of `RATES`, mean over networks, a row a rate: false_positive_rate,
     sensitivity, low, high (percentiles of the bootstrap with `weights` (draws, n)). NaN where a side is empty.
 
-    Two classes: of the second; several labels: mean over labels. scores: (n, K) a network. ValueError for more classes.
+    Two classes: of the second; several labels: mean over labels. scores: (n, K) a network. Points are not joined: a
+    constant score has sensitivity 0 below a rate of 1. ValueError for more classes, and where there is no network.
     """
+    check_networks(scores)
+    weights = case_counts(weights, len(y))
     ones = np.ones((1, len(y)))
     value, drawn = (np.mean([_sensitivities(y, p, w) for p in scores], 0) for w in (ones, weights))
     drawn = drawn[np.isfinite(drawn).all(1)]

@@ -9,9 +9,12 @@ from isnetlib.stats.intervals import NO_INTERVAL, Difference, Interval, t_quanti
 def seed_interval(values: np.ndarray, bounds: tuple[float, float] = (-np.inf, np.inf)) -> tuple[float, float, Interval]:
     """Mean, standard deviation and t interval of the mean over seeds, cut at the metric's bounds.
 
-    One seed has no spread and no interval; seeds that all agree have no interval.
+    One seed has no spread and no interval; seeds that all agree have no interval; a seed whose metric is not defined
+    leaves neither mean nor interval. ValueError: no seed.
     """
-    values = np.asarray(values, float)
+    values = _values(values)
+    if np.isnan(values).any():
+        return np.nan, np.nan, NO_INTERVAL
     if len(values) < 2:
         return float(values.mean()), np.nan, NO_INTERVAL
     sd = float(values.std(ddof=1))
@@ -20,6 +23,13 @@ def seed_interval(values: np.ndarray, bounds: tuple[float, float] = (-np.inf, np
     half = t_quantile(len(values) - 1) * sd / len(values) ** 0.5
     low, high = np.clip([values.mean() - half, values.mean() + half], *bounds)
     return float(values.mean()), sd, Interval(float(low), float(high), "t over seeds")
+
+
+def _values(values: np.ndarray) -> np.ndarray:
+    values = np.asarray(values, float)
+    if values.ndim != 1 or not len(values):
+        raise ValueError(f"the metric of at least one seed is needed, found {values.tolist()}")
+    return values
 
 
 def paired_over_seeds(a: np.ndarray, b: np.ndarray) -> Difference:
@@ -49,9 +59,10 @@ def two_level(a: np.ndarray, b: np.ndarray, case_variance: float, groups: int, l
     the means over seeds (paired); groups: number of independent cases or patients. Networks of different methods are
     independent, even where their seeds carry the same number. Noise between seed and case enters both terms, so the
     interval errs on the wide side (Owen & Eckles 2012). A percentile bootstrap over 3 to 5 seeds would be far too
-    narrow. Where a method has one seed, only the cases vary and `unit` says so.
+    narrow. Where a method has one seed, only the cases vary and `unit` says so. NaN of a seed: no interval and no p.
+    ValueError: no seed.
     """
-    a, b = np.asarray(a, float), np.asarray(b, float)
+    a, b = _values(a), _values(b)
     difference, seeds = float(a.mean() - b.mean()), min(len(a), len(b)) > 1
     parts = [(case_variance, groups - 1)]
     parts += [(x.var(ddof=1) / len(x), len(x) - 1) for x in (a, b)] if seeds else []
@@ -82,12 +93,13 @@ def two_level_bootstrap(
     values (S,): the metric of each seed; draws (S, D): the same over D bootstrap samples of the cases, shared by all
     seeds; groups: independent cases or patients. Cases within seeds: for each sample of the cases S seeds are drawn
     with replacement. Each bootstrap lacks the factor n / (n - 1), which is put back; the noise between seed and case
-    enters once. One seed: the seeds' error is NaN and both together is that of the cases.
+    enters once. One seed: the seeds' error is NaN and both together is that of the cases. One group, no draw in which
+    all seeds have a value, or a seed without one: all three are NaN. ValueError: no seed.
     """
-    values, draws = np.asarray(values, float), np.asarray(draws, float)
+    values, draws = _values(values), np.asarray(draws, float)
     draws = draws[:, np.isfinite(draws).all(0)]
     count = len(values)
-    if groups < 2 or not draws.shape[1]:
+    if groups < 2 or not draws.shape[1] or np.isnan(values).any():
         return np.nan, np.nan, np.nan
     scale = groups / (groups - 1)
     cases = draws.mean(0).var() * scale
