@@ -65,6 +65,7 @@ def context(results: Path, studies: dict[str, dict[str, pd.DataFrame]], states: 
     """Everything the template shows."""
     rows = claims.claim(studies)
     judged = {(row.study, row.experiment): studies[row.study] for row in rows.itertuples()}
+    rivals = [level(*key, frames) for key, frames in judged.items()]
     alt = f"Advantage of {names.method_name(names.PRIMARY_METHOD)} with intervals. {claims.title(rows)}."
     return {
         "contents": CONTENTS,
@@ -75,7 +76,8 @@ def context(results: Path, studies: dict[str, dict[str, pd.DataFrame]], states: 
         "claim": [(key, compared(own)) for key, own in rows.groupby([*claims.KEYS, "kind", "metric"], sort=False)],
         "figure": pages.picture(results / "figures", FIGURE, alt, COMMAND),
         "scores": scores(rows, studies),
-        "rivals": [level(*key, frames) for key, frames in judged.items()],
+        "rivals": rivals,
+        "reasons": {name: names.WHY[name] for name in names.WHY if any(name in one["methods"] for one in rivals)},
         "others": [other(study, frames, judged) for study, frames in studies.items()],
         "experiments": data(studies),
         "studies": [status(results, study, studies.get(study), states) for study in _planned(states)],
@@ -88,9 +90,10 @@ def _planned(states: pd.DataFrame) -> list[str]:
 
 
 def level(study: str, name: str, frames: dict[str, pd.DataFrame]) -> dict:
-    """The rivals of an experiment that do as well as the primary method, in sentences."""
-    told = list(overview.rival_sentences(frames["seeds"], frames["comparisons"], name))
-    return {"study": study, "name": name, "kind": names.data_kind(name), "rivals": told}
+    """The rivals of an experiment that do as well as the primary method: their names, and sentences."""
+    found = list(overview.level_rivals(frames["seeds"], frames["comparisons"], name))
+    told = {"methods": {method for method, _ in found} - {None}, "sentences": [sentence for _, sentence in found]}
+    return {"study": study, "name": name, "kind": names.data_kind(name)} | told
 
 
 def other(study: str, frames: dict[str, pd.DataFrame], judged: dict) -> dict:

@@ -61,10 +61,18 @@ def own_cost(cost: pd.DataFrame | None) -> dict[str, dict[str, float]]:
     return found
 
 
-def rival_sentences(seeds: pd.DataFrame, comparisons: pd.DataFrame, experiment: str) -> Iterator[str]:
+def rival_sentences(
+    seeds: pd.DataFrame, comparisons: pd.DataFrame, experiment: str, reasons: bool = True
+) -> Iterator[str]:
+    """What `level_rivals` finds in sentences, each with the reason why it might be so, where that is wanted."""
+    for method, sentence in level_rivals(seeds, comparisons, experiment):
+        yield f"{sentence} Why it might: {WHY[method]}." if reasons and method in WHY else sentence
+
+
+def level_rivals(seeds: pd.DataFrame, comparisons: pd.DataFrame, experiment: str) -> Iterator[tuple[str | None, str]]:
     """Each rival whose mean is above the primary method's, or no more than `MATCH` below, on the test sets of the claim
-    (none: the hardest one): how they stand, whether the comparison shows a difference, and why it might be so. Neither
-    upper bounds nor ISNets are rivals.
+    (none: the hardest one), with a sentence: how they stand, and whether the comparison shows a difference. Where there
+    is no such rival, None and a sentence that says so. Neither upper bounds nor ISNets are rivals.
     """
     rows, worst = findings.rivals(findings.primary(seeds, experiment)), findings.hardest(seeds, experiment)
     sets = [name for name in findings.test_sets_of(rows) if not is_home(name)]
@@ -76,19 +84,19 @@ def rival_sentences(seeds: pd.DataFrame, comparisons: pd.DataFrame, experiment: 
             yield from _level_with(at, others, tests[tests["test_set"] == test_set], test_set, rows["metric"].iloc[0])
 
 
-def _level_with(at: pd.Series, others: list[str], tests: pd.DataFrame, test_set: str, metric: str) -> Iterator[str]:
-    """The sentences of one test set. at: mean by method; tests: its comparisons."""
+def _level_with(at: pd.Series, others: list[str], tests: pd.DataFrame, test_set: str, metric: str) -> Iterator[tuple]:
+    """`level_rivals` of one test set. at: mean by method; tests: its comparisons."""
     own, name, primary = at[PRIMARY_METHOD], name_of_test_set(test_set), method_name(PRIMARY_METHOD)
     level = [method for method in others if at[method] >= own - MATCH]
     for method in level:
         test = findings.cell(tests, b=method)
         said = findings.NOT_SHOWN if test is None else findings.verdict(test)
         told = f"{method_name(method)} {_stands(said, at[method] - own)} {primary} on {name} cases"
-        told += f" ({metric_name(metric)} {findings.number(at[method])} against {findings.number(own)}; {SAID[said]})"
-        yield f"{told}. Why it might: {WHY[method]}." if method in WHY else f"{told}."
+        numbers = f"{metric_name(metric)} {findings.number(at[method])} against {findings.number(own)}"
+        yield method, f"{told} ({numbers}; {SAID[said]})."
     if not level:
         told = f"reaches {primary} on {name} cases, or comes within {MATCH:g} of it"
-        yield f"No rival {told} ({metric_name(metric)} {findings.number(own)})."
+        yield None, f"No rival {told} ({metric_name(metric)} {findings.number(own)})."
 
 
 SAID = {

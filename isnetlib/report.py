@@ -145,7 +145,7 @@ def short_sentences(frames: dict[str, pd.DataFrame], name: str) -> Iterator[str]
     yield f"{findings.scores_title(frames['seeds'], name)} ({names.metric_name(names.primary_metric(name))})."
     claims = findings.claims(frames["comparisons"], name)
     yield from (claims[part] for part in ("planned", "detectable") if part in claims)
-    yield from overview.rival_sentences(frames["seeds"], frames["comparisons"], name)
+    yield from overview.rival_sentences(frames["seeds"], frames["comparisons"], name, reasons=False)
 
 
 def _of(frame: pd.DataFrame, experiment: str, **where) -> pd.DataFrame:

@@ -142,6 +142,11 @@ def test_the_page_shows_every_comparison_with_its_verdict(page, rows):
     assert "Planned, but without a comparison so far: faces (full)." in page.text
 
 
+def test_a_rival_that_does_as_well_is_told_with_its_reason(page):
+    assert re.search(r"U-Net, then classifier (has a higher mean than|comes within 0.01 of) ISNet selective", page.text)
+    assert names.WHY["pipeline"] in page.text and names.WHY["standard"] not in page.text
+
+
 def test_the_state_of_the_runs_is_that_of_the_files(page):
     assert "full digits real, bias planted 4 8 7 1 0 0 8" in page.text  # methods, planned, done, stale, ..., in tables
     assert "full faces real 2 2 0 0 0 2 0" in page.text
