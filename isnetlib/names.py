@@ -166,10 +166,11 @@ STUDY_SENTENCES = {
     "real": "The same question on real images, tested on sources that training never saw.",
     "ablations": "Which part of ISNet does the work? One thing changed at a time.",
     "backbones": "Does it work in other families of networks, and does anything pass through gates?",
+    "paper": "The papers' own size of images and network, for whoever has a GPU.",
     "quick": "The digits, and simulated films and faces, in half an hour.",
     "smoke": "Every part on tiny data: says nothing about the methods.",
 }
-LOCAL_STUDIES = ("quick", "smoke")  # made anew by everyone, and never published
+LOCAL_STUDIES = ("quick", "smoke", "paper")  # for everyone to run; not published here
 
 # The audit of a trained classifier: thresholds, named before any model was looked at.
 AUDIT_DROP = (

@@ -261,8 +261,7 @@ def test_without_any_run_the_command_says_so_in_one_line(place, capsys):
 
 def test_studies_that_are_not_published_are_those_that_git_ignores():
     lines = (Path(__file__).parents[1] / ".gitignore").read_text().splitlines()
-    assert {f"results/{name}/" for name in names.LOCAL_STUDIES} == {
-        line for line in lines if re.fullmatch(r"results/\w+/", line)
-    }
+    ignored = {line.split("/")[1] for line in lines if re.fullmatch(r"results/\w+/", line)}
+    assert ignored == {"quick", "smoke"} < set(names.LOCAL_STUDIES)
     known = study.read_studies(Path(__file__).parents[1] / "notebooks")["studies"]
-    assert set(known) - {"paper"} <= set(names.STUDY_SENTENCES)
+    assert set(known) == set(names.STUDY_SENTENCES)  # each is explained in the report
