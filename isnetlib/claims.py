@@ -91,8 +91,8 @@ def claim_sentences(rows: pd.DataFrame) -> Iterator[str]:
         return
     ahead, behind, neither = (int((own["verdict"] == said).sum()) for said in ("ahead", "behind", findings.NOT_SHOWN))
     where = "on test sets where the background misleads or the source is new"
-    told = f"{ahead} show {primary} ahead, {behind} behind, and {neither} show no difference"
-    yield f"Of {len(own)} planned comparisons {where}, {told}."
+    told = f"{primary} is ahead in {ahead}, behind in {behind}, and in {neither} no difference is shown"
+    yield f"Of {len(own)} planned comparisons {where}: {told}."
     parts = [
         f"{int((part['verdict'] == 'ahead').sum())} of {len(part)} {KIND_WORDS.get(kind, f'({kind})')}"
         for kind, part in own.groupby("kind")

@@ -144,7 +144,7 @@ def status(results: Path, study: str, frames: dict[str, pd.DataFrame] | None, st
     lines = []
     for name, runs in own.groupby("experiment", sort=False):
         counts = {state: int((runs["state"] == state).sum()) for state in STATES}
-        line = {"experiment": name, "kind": names.data_kind(name), "methods": runs["method"].nunique()}
+        line = {"experiment": name, "methods": runs["method"].nunique()}
         lines.append(line | {"runs": len(runs), "tables": int((there["experiment"] == name).sum())} | counts)
     stale = own[own["state"] == "stale"]["reason"].value_counts(sort=False).sort_index()
     report = f"{study}/report.html"
