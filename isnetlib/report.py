@@ -5,12 +5,12 @@ results. Whatever comes from files (names of methods, classes, test sets) is esc
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pandas as pd
 
-from isnetlib import cost_findings, findings, names, overview, pages, selection_findings, tables
+from isnetlib import findings, names, overview, pages, report_parts, selection_findings, tables
 from isnetlib.files import write_atomically
 
 NEEDED = ("metrics", "seeds", "selection", "comparisons", "tests", "runs")
@@ -73,10 +73,10 @@ def context(study: Path, frames: dict[str, pd.DataFrame]) -> dict:
         "run_count": len(runs),
         "seed_count": runs["seed"].nunique(),
         "experiments": [experiment(study, frames, name) for name in findings.experiments(frames["seeds"])],
-        "summary": _figure(study, "summary", summary_alt(frames["comparisons"]), "40_compare"),
-        "coverage": coverage(frames.get("coverage")),
-        "cost": cost(study, frames),
-        "training": training(runs),
+        "summary": report_parts.figure_of(study, "summary", summary_alt(frames["comparisons"]), "40_compare"),
+        "coverage": report_parts.coverage(frames.get("coverage")),
+        "cost": report_parts.cost(study, frames),
+        "training": report_parts.training(runs),
         "architectures": frames["architectures"].to_dict("records") if "architectures" in frames else [],
     }
 
@@ -88,43 +88,21 @@ def summary_alt(comparisons: pd.DataFrame) -> str:
     return f"Advantage of the primary method with intervals, by experiment and test set. {told}."
 
 
-def coverage(frame: pd.DataFrame | None) -> list[dict]:
-    """coverage.csv in brief, a row an interval or test: what, measure, name, cells, lowest, highest, holding."""
-    if frame is None:
-        return []
-    keys, share = ["what", "measure", "name"], {"lowest": ("share", "min"), "highest": ("share", "max")}
-    return (
-        frame.groupby(keys, sort=False)
-        .agg(cells=("share", "size"), **share, holding=("holds", "sum"))
-        .reset_index()
-        .to_dict("records")
-    )
-
-
 def experiment(study: Path, frames: dict[str, pd.DataFrame], name: str) -> dict:
     """One experiment: sentences, tables and figures of its results."""
     seeds, comparisons = frames["seeds"], frames["comparisons"]
     primary = findings.primary(seeds, name)
     selection = selection_findings.selection_table(frames["metrics"], frames["selection"], name)
-    sentences = {
-        "short": list(short_sentences(frames, name)),
-        "results": list(findings.result_sentences(seeds, name)),
-        "background": list(findings.background_sentences(seeds, name)),
-        "goals": list(findings.goal_sentences(seeds, name)),
-        "claims": list(findings.claims(comparisons, name).values()),
-        "comparisons": list(findings.comparison_sentences(comparisons, name)),
-        "rivals": list(overview.rival_sentences(seeds, comparisons, name)),
-        "selection": list(selection_findings.selection_sentences(frames["metrics"], frames["selection"], seeds, name)),
-    }
     return {
         "name": name,
         "metric": names.primary_metric(name),
         "kind": names.data_kind(name),
         "data": names.data_sentence(name),
         "tests": [tested(row) for row in _of(frames["tests"], name).to_dict("records")],
-        "sentences": sentences,
+        "sentences": {kind: list(told) for kind, told in sentences(frames, name).items()},
         "scores": grid(primary),
         "overview": overview.overview(frames, name).to_dict("records"),
+        "level": level(seeds, comparisons, name),
         "folds": bool((primary["unit"] == "folds").any()),
         "labels": labels(frames.get("labels"), name),
         "others": [(metric, others(_of(seeds, name), metric)) for metric in other_metrics(seeds, name)],
@@ -136,6 +114,29 @@ def experiment(study: Path, frames: dict[str, pd.DataFrame], name: str) -> dict:
         "selection": selection.to_dict("records"),
         "figures": {kind: figure(study, kind, name, frames) for kind in FIGURES},
     }
+
+
+def sentences(frames: dict[str, pd.DataFrame], name: str) -> dict[str, Iterable[str]]:
+    """What is said of an experiment, by the part of the report that says it."""
+    seeds, comparisons = frames["seeds"], frames["comparisons"]
+    return {
+        "short": short_sentences(frames, name),
+        "results": findings.result_sentences(seeds, name),
+        "background": findings.background_sentences(seeds, name),
+        "goals": findings.goal_sentences(seeds, name),
+        "claims": findings.claims(comparisons, name).values(),
+        "comparisons": findings.comparison_sentences(comparisons, name),
+        "rivals": overview.rival_sentences(seeds, comparisons, name),
+        "selection": selection_findings.selection_sentences(frames["metrics"], frames["selection"], seeds, name),
+    }
+
+
+def level(seeds: pd.DataFrame, comparisons: pd.DataFrame, name: str) -> str:
+    """For a caption: the rivals that do as well as the primary method, or that there is none; "" without rivals."""
+    found = [method for method, _ in overview.level_rivals(seeds, comparisons, name)]
+    rivals = names.in_order((method for method in found if method), names.METHOD_NAMES)
+    told = ", ".join(names.method_name(method) for method in rivals) or "none"
+    return f" Rivals whose mean comes near that of the primary method, or is higher: {told}." if found else ""
 
 
 def short_sentences(frames: dict[str, pd.DataFrame], name: str) -> Iterator[str]:
@@ -228,40 +229,6 @@ def compared(comparisons: pd.DataFrame, name: str) -> list[dict]:
     return found
 
 
-def training(runs: pd.DataFrame) -> list[dict]:
-    """Mean seconds, peak memory and parameters of a run, by experiment and method."""
-    numbers = ["seconds", "peak_mib", "parameters"]
-    means = runs.groupby(["experiment", "method"], as_index=False)[numbers].mean()
-    order = {method: k for k, method in enumerate(findings.methods(runs))}
-    means = means.sort_values(["experiment", "method"], key=lambda column: column.map(lambda v: order.get(v, v)))
-    return [{k: None if pd.isna(v) else v for k, v in row.items()} for row in means.to_dict("records")]
-
-
-def cost(study: Path, frames: dict[str, pd.DataFrame]) -> dict | None:
-    """cost.csv, its figures, those of them that are there, and what it says; None where the cost was not measured."""
-    frame = frames.get("cost")
-    if frame is None:
-        return None
-    rows = []
-    for row in frame.to_dict("records"):
-        step = row["ratio_to_plain_step"]
-        ratio = row.get("ratio_to_plain_inference") if pd.isna(step) else step
-        name = findings.variant_name(row["variant"], row["maps"])
-        rows.append({"phase": "training"} | row | {"name": name, "ratio": ratio})
-    alt = "Bars: time of a training step in plain steps, by network and variant; the numbers are in the table below."
-    more = {
-        "cost_classes": "Lines: time of a training step in plain steps by number of classes, one line a variant.",
-        "cost_run_time": "Bars: time of a prediction in plain predictions, and parameters that it uses, by method.",
-    }
-    further = [(_figure(study, stem, text, "60_cost"), text) for stem, text in more.items()]
-    return {
-        "rows": rows,
-        "figure": _figure(study, "cost", alt, "60_cost"),
-        "further": [(picture, text) for picture, text in further if picture["pieces"]],
-        "sentences": list(cost_findings.sentences(frames)),
-    }
-
-
 def figure(study: Path, kind: str, experiment: str, frames: dict[str, pd.DataFrame]) -> dict:
     """A figure with its alternative text, which says what it shows and, where a table tells, what it finds."""
     own = _of(frames["seeds"], experiment)
@@ -280,8 +247,4 @@ def figure(study: Path, kind: str, experiment: str, frames: dict[str, pd.DataFra
         "curves": f"Training loss and validation by epoch, one line a seed, for {shown}.",
         "heatmaps": f"Images in grey and relevance maps, red for and blue against, mask outlined, for {shown}.",
     }
-    return _figure(study, f"{kind}_{experiment}", alts[kind], FIGURES[kind])
-
-
-def _figure(study: Path, stem: str, alt: str, notebook: str) -> dict:
-    return pages.picture(study / "figures", stem, alt, f"notebook {notebook}")
+    return report_parts.figure_of(study, f"{kind}_{experiment}", alts[kind], FIGURES[kind])

@@ -122,6 +122,15 @@ def test_verdicts(metric, difference, p, p_holm, family, verdict):
     assert findings.verdict(pd.Series(row)) == verdict
 
 
+def test_captions_name_the_rivals_that_do_as_well(copy):
+    told = "Rivals whose mean comes near that of the primary method, or is higher:"
+    assert Page(report.build(copy)).text.count(f"{told} none.") == 2  # of the scores, and of the differences
+    seeds = pd.read_csv(copy / "tables" / "seeds.csv", keep_default_na=False)
+    at = (seeds["method"] == "standard") & (seeds["test_set"] == "deceiving") & (seeds["metric"] == "accuracy")
+    change(copy, "seeds", mean=seeds["mean"].where(~at, 0.999))
+    assert Page(report.build(copy)).text.count(f"{told} Standard classifier.") == 2
+
+
 def test_no_difference_is_not_called_one(copy):
     change(copy, "comparisons", p=0.2, p_holm=0.3)
     text = Page(report.build(copy)).text
