@@ -1,4 +1,4 @@
-"""The claim of the seed paper, comparison by comparison: is the primary method ahead of each of the five rivals where
+"""The claim of the papers, comparison by comparison: is the primary method ahead of each of the five rivals where
 the background misleads, or where the images come from sources that training never saw?
 
 Frames of all studies in (`tables.read`, by name of the study), one frame and sentences out.

@@ -170,7 +170,7 @@ def summary_figure(comparisons: pd.DataFrame) -> Figure:
 
 @matplotlib.rc_context(STYLE)
 def claim_figure(rows: pd.DataFrame) -> Figure:
-    """The comparisons of the seed's claim that were made, over all studies. rows: `claims.claim`. ValueError: none."""
+    """The comparisons of the papers' claim that were made, over all studies. rows: `claims.claim`. ValueError: none."""
     rows = claims.made(rows)
     if rows.empty:
         raise ValueError("no planned comparison was made: there is nothing to draw")

@@ -1,6 +1,6 @@
 """results/report.html: the published studies together, from their tables and the state of their runs.
 
-It holds the claim of the seed paper as one table, says what each study has of its runs, and shows the way from a number
+It holds the claim of the papers as one table, says what each study has of its runs, and shows the way from a number
 to what made it. Everything else is in the studies' own reports, which it links to.
 """
 

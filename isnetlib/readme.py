@@ -76,7 +76,7 @@ def _estimate(row: pd.Series | None) -> str:
 
 
 def conclusion(studies: dict[str, dict[str, pd.DataFrame]]) -> str:
-    """What may be said of the seed paper's claim, as a list in Markdown. studies: `published`."""
+    """What may be said of the papers' claim, as a list in Markdown. studies: `published`."""
     return "\n".join(f"- {sentence}" for sentence in claims.claim_sentences(claims.claim(studies)))
 
 
