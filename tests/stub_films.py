@@ -31,19 +31,20 @@ def write_source(root, source, rows, masked=False):
     pd.DataFrame(table).to_csv(root / source / "index.csv", index=False)
 
 
-def write_sources(root):
-    """The sources of all three experiments, in `root`; the same patient names occur in several."""
+def write_sources(root, times=1):
+    """The sources of all three experiments, in `root`; the same patients' names in several. times: as many films."""
     box = json.dumps([["ActiveTuberculosis", 10, 20, 30, 40]])
-    write_source(root, "tbx11k", [("tuberculosis", f"p{i}", {"boxes": box}) for i in range(10)])
-    nih = [(("no_finding", "pneumonia", "other")[i % 3], f"p{i // 4}", {}) for i in range(30)]
+    write_source(root, "tbx11k", [("tuberculosis", f"p{i}", {"boxes": box}) for i in range(10 * times)])
+    nih = [(("no_finding", "pneumonia", "other")[i % 3], f"p{i // 4}", {}) for i in range(30 * times)]
     write_source(root, "nih", nih)
-    both = [(("normal", "tuberculosis")[i % 2], f"p{i}", {"sex": "F"}) for i in range(12)]
+    both = [(("normal", "tuberculosis")[i % 2], f"p{i}", {"sex": "F"}) for i in range(12 * times)]
     write_source(root, "shenzhen", both, masked=True)
-    covid = [("covid", f"p{i}", {"hannover": str(int(i < 3))}) for i in range(14)]
-    covid += [("pneumonia", f"p{i}", {"hannover": "0"}) for i in (3, 20, 21)]
+    covid = [("covid", f"p{i}", {"hannover": str(int(i < 3))}) for i in range(14 * times)]
+    covid += [("pneumonia", f"p{i}", {"hannover": "0"}) for i in (3, 1000, 1001)]
     write_source(root, "ieee8023", covid, masked=True)
-    write_source(root, "hannover", [("covid", "p1", {})] * 3)
-    write_source(root, "jsrt", [("normal", "p1", {}), ("nodule", "p2", {})], masked=True)
+    write_source(root, "hannover", [("covid", f"p{i // 3}", {}) for i in range(3 * times)])
+    jsrt = [(("normal", "nodule")[i % 2], f"p{i + 1}", {}) for i in range(2 * times)]
+    write_source(root, "jsrt", jsrt, masked=True)
     return root
 
 
