@@ -1,10 +1,15 @@
-"""A tiny tree of the same shape as the prepared sources of chest films: noise, two upright boxes for lungs."""
+"""A tiny tree of the same shape as the prepared sources of chest films: noise, two upright boxes for lungs. And notebooks
+run without a kernel, to see them work on it.
+"""
 
+import contextlib
 import json
 
 import numpy as np
 import pandas as pd
 from PIL import Image
+
+from isnetlib.notebooks import code_cells, declared
 
 SIDE = 40
 SOURCES = ("tbx11k", "nih", "shenzhen", "ieee8023", "hannover", "jsrt")
@@ -59,3 +64,13 @@ def write_predicted(root, place, mask=None, but=()):
         table = pd.DataFrame({"image": names[1:] if source in but else names, "mask": "all.png"})
         table.to_csv(place / source / "index.csv", index=False)
     return place
+
+
+def run_cells(notebook, parameters):
+    """Execute a notebook's cells in this process, in the notebook's folder; the names that they leave."""
+    names = declared(notebook) | parameters
+    with contextlib.chdir(notebook.parent):
+        for source, tags in code_cells(notebook):
+            if "parameters" not in tags:
+                exec(compile(source, notebook.name, "exec"), names)
+    return names

@@ -1,6 +1,5 @@
 """The study of the papers' size on a stub of the data: its notebooks, its network, its options, a few pixels."""
 
-import contextlib
 import json
 from pathlib import Path
 
@@ -8,9 +7,8 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
-from stub_films import write_predicted, write_sources
+from stub_films import run_cells, write_predicted, write_sources
 
-from isnetlib.notebooks import code_cells, declared
 from isnetlib.study import own_parameters, read_studies, resolve
 
 NOTEBOOKS = Path(__file__).parents[1] / "notebooks"
@@ -43,15 +41,6 @@ def stub_study(notebooks):
     (notebooks / "study.yaml").write_text(yaml.safe_dump(content))
 
 
-def execute(notebook, parameters):
-    """The notebook's cells, in this process."""
-    names = declared(notebook) | parameters
-    with contextlib.chdir(notebook.parent):
-        for source, tags in code_cells(notebook):
-            if "parameters" not in tags:
-                exec(compile(source, notebook.name, "exec"), names)
-
-
 @pytest.fixture(scope="module")
 def results(tmp_path_factory):
     root = tmp_path_factory.mktemp("paper")
@@ -66,9 +55,9 @@ def results(tmp_path_factory):
         patch.setenv("ISNET_MASKS", str(write_predicted(films, root / "masks")))
         for run in resolve("paper", notebooks, root / "results"):
             for name in ("10_train", "20_external_test"):
-                execute(notebooks / f"{name}.ipynb", own_parameters(notebooks / f"{name}.ipynb", run.parameters))
+                run_cells(notebooks / f"{name}.ipynb", own_parameters(notebooks / f"{name}.ipynb", run.parameters))
         for name in read_studies(notebooks)["studies"]["paper"]["notebooks"]:
-            execute(notebooks / f"{name}.ipynb", {"study": "paper", "results": "../results"})
+            run_cells(notebooks / f"{name}.ipynb", {"study": "paper", "results": "../results"})
     return root / "results/paper"
 
 

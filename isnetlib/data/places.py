@@ -52,3 +52,17 @@ def find_masks(masks: str | Path | None, sources: Sequence[str]) -> Path | None:
             f"{root} (option masks or {MASKS}) has no masks of {', '.join(missing)}; notebook 08_segment makes them"
         )
     return root
+
+
+def outside(masks: str | Path | None) -> Path:
+    """The folder (None: of ISNET_MASKS) to write masks of films to. ValueError where it lies in the project's folder,
+    from where they might be published, and FileNotFoundError where none is named.
+    """
+    root = Path(masks) if masks else named(MASKS)
+    if root is None:
+        raise FileNotFoundError(f"no place for masks: set {MASKS} to a folder outside {PROJECT.name}; {TOLD}")
+    if root.resolve().is_relative_to(PROJECT):
+        raise ValueError(
+            f"{root} lies inside {PROJECT.name}: masks of films are not to be published; name another folder"
+        )
+    return root
