@@ -1,4 +1,4 @@
-"""A tiny tree of the same shape as the prepared sources of chest films: noise, two upright boxes for lungs. And notebooks
+"""A tiny tree of the same shape as the prepared sources of chest films: noise, bright boxes for lungs. And notebooks
 run without a kernel, to see them work on it.
 """
 
@@ -26,8 +26,8 @@ def write_source(root, source, rows, masked=False):
     (root / source / "images").mkdir(parents=True)
     table = []
     for i, (label, patient, more) in enumerate(rows):
-        pixels = np.random.default_rng([len(source), i]).integers(0, 200, (SIDE, SIDE), dtype=np.uint8)
-        Image.fromarray(pixels).save(root / source / f"images/{i}.png")
+        noise = np.random.default_rng([len(source), i]).integers(0, 120, (SIDE, SIDE), dtype=np.uint8)
+        Image.fromarray(noise + lungs() // 2).save(root / source / f"images/{i}.png")
         cells = {"image": f"images/{i}.png", "mask": f"masks/{i}.png" if masked else "", "label": label}
         table.append(cells | {"source": f"{source}_hospital", "patient": patient} | more)
         if masked:

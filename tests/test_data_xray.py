@@ -72,7 +72,7 @@ def test_covid_leaves_out_what_would_leak(root):
         ("jsrt", "normal"): 1,
         ("shenzhen", "normal"): 6,
     }
-    assert set(sets["ieee8023_pneumonia"].frame.patient) == {"ieee8023/p1000", "ieee8023/p1001"}  # p3 is among the covid
+    assert set(sets["ieee8023_pneumonia"].frame.patient) == {"ieee8023/p1000", "ieee8023/p1001"}  # p3: covid
 
 
 def test_the_split_depends_on_its_seed_alone(root):
