@@ -565,6 +565,25 @@ def test_the_real_studies_are_in_order():
     assert set(Counter(run.method for run in resolve("ablations", notebooks, results)).values()) == {3}
 
 
+FILMS = ("tuberculosis", "tuberculosis_planted", "covid")
+PLANNED = {"standard", "multitask", "attention_gate", "gain_ext", "pipeline", "isnet_selective"}
+
+
+@pytest.mark.parametrize("experiment", FILMS)
+def test_every_method_meets_real_films_prepared_alike_and_frozen_before(experiment):
+    runs = [run for run in resolve("real", ROOT / "notebooks", ROOT / "results") if run.experiment == experiment]
+    seeds = Counter(run.method for run in runs)
+    assert {method for method, number in seeds.items() if number == 3} == PLANNED
+    assert set(METHODS) - set(seeds) == (set() if experiment == "tuberculosis_planted" else {"oracle"})
+    alike = ("data_options", "backbone", "batch_size", "learning_rate", "epochs")
+    assert len({json.dumps([run.parameters[name] for name in alike]) for run in runs}) == 1
+    assert runs[0].parameters["data_options"]["augment"] and runs[0].parameters["data_options"]["equalise"]
+    study = read_studies(ROOT / "notebooks")["studies"]["real"]
+    assert experiment in study["freeze"] and {
+        len(entry["values"]) for entry in study["search"][experiment].values()
+    } == {4}
+
+
 @pytest.mark.parametrize("name", list(read_studies(ROOT / "notebooks")["methods"]))
 def test_every_method_of_the_real_studies_has_the_options_it_is_given(name):
     given = method_parameters(name, read_studies(ROOT / "notebooks")["methods"])
