@@ -27,7 +27,7 @@ from isnetlib.files import write_atomically
 from isnetlib.memory import peak_mib
 
 RULES = ("swapped", "internal")
-WORKS = 0.6  # of the best plain score: above chance (0.5 for AUC), and far below what honest training loses
+WORKS = 0.6  # of the best plain score: a network at chance (AUC 0.5) stays below it once another epoch nears 1
 EXPLODED = 1e6  # no loss of ours comes near it while training works: the heatmap terms start below 1e3
 
 
