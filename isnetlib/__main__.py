@@ -11,7 +11,8 @@ import pandas as pd
 
 from isnetlib import search
 from isnetlib.provenance import PACKAGE
-from isnetlib.runner import report, report_all, run_study
+from isnetlib.rebuild import report, report_all
+from isnetlib.runner import run_study
 from isnetlib.study import STATES, StudyError, read_studies, status
 
 

@@ -15,22 +15,25 @@ from isnetlib.names import (
     METHOD_NAMES,
     PRIMARY_METHOD,
     RIVALS,
+    UPPER_BOUNDS,
     data_kind,
     in_order,
     is_home,
     method_name,
     name_of_test_set,
 )
+from isnetlib.overview import ISNETS
 
 NOT_RUN = "not run"
 KEYS = ["study", "experiment", "test_set"]
 OF_CSV = "metric difference low high p p_holm detectable margin p_equivalent family".split()
 COLUMNS = [*KEYS, "kind", "b", *OF_CSV, "verdict", "words", "line"]
 KIND_WORDS = {
-    "simulated": "with simulated images",
-    "real, bias planted": "with real images and a planted bias",
-    "real": "with real images",
+    "simulated": "simulated images",
+    "real, bias planted": "real images with a planted bias",
+    "real": "real images",
 }
+DIGITS = "handwritten digits with a planted mark"  # real images, too, but nobody should take them for films
 
 
 def claim(studies: dict[str, dict[str, pd.DataFrame]]) -> pd.DataFrame:
@@ -43,7 +46,7 @@ def claim(studies: dict[str, dict[str, pd.DataFrame]]) -> pd.DataFrame:
     """
     found = []
     for study, frames in studies.items():
-        rows = _planned(frames["comparisons"])
+        rows = _planned(frames)
         for (experiment, test_set), own in rows.groupby(["experiment", "test_set"], sort=False):
             key = {"study": study, "experiment": experiment, "test_set": test_set, "kind": data_kind(experiment)}
             found += [key | _row(own, rival) for rival in in_order(RIVALS, METHOD_NAMES)]
@@ -53,11 +56,17 @@ def claim(studies: dict[str, dict[str, pd.DataFrame]]) -> pd.DataFrame:
     return frame.iloc[np.lexsort(places[::-1])].reset_index(drop=True) if len(frame) else frame
 
 
-def _planned(comparisons: pd.DataFrame) -> pd.DataFrame:
-    """The planned comparisons of the primary metric on the test sets of the claim, with their line in the file."""
-    rows = comparisons.assign(line=np.arange(len(comparisons)) + 2)  # the head is line 1
+def _main(frames: dict[str, pd.DataFrame]) -> pd.DataFrame:
+    """The comparisons of the primary metric, with their line in the file; none of experiments that show a limit."""
+    rows = frames["comparisons"]
+    rows = rows.assign(line=np.arange(len(rows)) + 2)  # the head is line 1
     rows = rows[rows["primary"].astype(bool) & rows["test"].isin(findings.MAIN_TESTS)]
-    rows = rows[~rows["experiment"].isin(LIMITS)]
+    return rows[~rows["experiment"].isin(LIMITS)]
+
+
+def _planned(frames: dict[str, pd.DataFrame]) -> pd.DataFrame:
+    """Those that were planned, on the test sets of the claim."""
+    rows = _main(frames)
     return rows[rows["family"].fillna("").ne("") & ~rows["test_set"].map(is_home).astype(bool)]
 
 
@@ -81,9 +90,16 @@ def title(rows: pd.DataFrame) -> str:
     return f"{method_name(PRIMARY_METHOD)}: {counts} planned comparisons"
 
 
+def conclusion(studies: dict[str, dict[str, pd.DataFrame]]) -> Iterator[str]:
+    """All that may be said: the claim itself, its rivals on the other test sets, and the methods outside the five."""
+    yield from claim_sentences(claim(studies))
+    yield from home_sentences(studies)
+    yield from outside_sentences(studies)
+
+
 def claim_sentences(rows: pd.DataFrame) -> Iterator[str]:
-    """What may be said of the claim, in two to five sentences: the count, by kind of images, which rivals are ahead or
-    level and where, and what is still to be made. rows: `claim`.
+    """What may be said of the claim, in one to five sentences: the count, by kind of images where there are several,
+    which rivals are ahead or level and where, and what is still to be made. rows: `claim`.
     """
     own, primary = made(rows), method_name(PRIMARY_METHOD)
     if own.empty:
@@ -92,12 +108,12 @@ def claim_sentences(rows: pd.DataFrame) -> Iterator[str]:
     ahead, behind, neither = (int((own["verdict"] == said).sum()) for said in ("ahead", "behind", findings.NOT_SHOWN))
     where = "on test sets where the background misleads or the source is new"
     told = f"{primary} is ahead in {ahead}, behind in {behind}, and in {neither} no difference is shown"
-    yield f"Of {len(own)} planned comparisons {where}: {told}."
-    parts = [
-        f"{int((part['verdict'] == 'ahead').sum())} of {len(part)} {KIND_WORDS.get(kind, f'({kind})')}"
-        for kind, part in own.groupby("kind")
-    ]
-    yield f"{primary} is ahead in {', '.join(parts)}."
+    parts = list(own.groupby(own["experiment"].map(images_words), sort=False))
+    alone = f", all on {parts[0][0]}" if len(parts) == 1 else ""
+    yield f"Of {len(own)} planned comparisons {where}{alone}: {told}."
+    if not alone:
+        counts = [f"{int((part['verdict'] == 'ahead').sum())} of {len(part)} on {words}" for words, part in parts]
+        yield f"{primary} is ahead in {findings.listed(counts)}."
     for said, told in (("behind", f"{primary} is behind"), (findings.NOT_SHOWN, "No difference is shown to")):
         parts = [
             _against(part, int((own["b"] == rival).sum()))
@@ -120,6 +136,61 @@ def _against(rows: pd.DataFrame, of: int) -> str:
 def _range(values: pd.Series, form: Callable[[float], str]) -> str:
     ends = [form(value) for value in (values.min(), values.max())]
     return ends[0] if ends[0] == ends[1] else " to ".join(ends)
+
+
+def images_words(experiment: str) -> str:
+    """What the images of an experiment are, in a few words that follow "on"."""
+    kind = data_kind(experiment)
+    return DIGITS if experiment == "digits" else KIND_WORDS.get(kind, kind)
+
+
+def home_sentences(studies: dict[str, dict[str, pd.DataFrame]]) -> Iterator[str]:
+    """What the planned comparisons on the other test sets gave, which are no part of the claim, and whom the primary
+    method is behind there.
+    """
+    rows = pd.concat([_main(frames).assign(study=study) for study, frames in studies.items()])
+    rows = rows[rows["family"].fillna("").ne("") & rows["test_set"].map(is_home).astype(bool)]
+    if rows.empty:
+        return
+    verdicts = rows.apply(findings.verdict, axis=1)
+    behind = [
+        f"{method_name(row.b)}, {row.experiment} {name_of_test_set(row.test_set)}"
+        for row in rows[verdicts == "behind"].itertuples()
+    ]
+    against = f" ({'; '.join(behind)})" if behind else ""
+    sets = ", ".join(name_of_test_set(name) for name in findings.test_sets_of(rows))
+    ahead, level = ((verdicts == said).sum() for said in ("ahead", findings.NOT_SHOWN))
+    counts = f"ahead in {ahead}, behind in {len(behind)}{against}, and in {level} no difference is shown"
+    told = f"of {len(rows)} more planned comparisons {method_name(PRIMARY_METHOD)} is {counts}"
+    yield f"On the other test sets ({sets}), which are no part of the claim: {told}."
+
+
+def outside_sentences(studies: dict[str, dict[str, pd.DataFrame]]) -> Iterator[str]:
+    """By study and experiment, the methods outside the five rivals that comparisons on the test sets of the claim show
+    to be ahead of the primary method or to match it. Neither other ISNets nor upper bounds are such methods.
+    """
+    for study, frames in studies.items():
+        rows = _main(frames)
+        rows = rows[~rows["b"].isin([*RIVALS, *UPPER_BOUNDS]) & ~rows["b"].str.startswith(ISNETS)]
+        rows = rows[~rows["test_set"].map(is_home).astype(bool)]
+        for experiment, own in rows.groupby("experiment", sort=False):
+            parts = [part for name in findings.test_sets_of(own) for part in _outside(own[own["test_set"] == name])]
+            if parts:
+                yield f"Outside the five, so not planned, on {experiment} ({study}): {'; '.join(parts)}."
+
+
+def _outside(rows: pd.DataFrame) -> Iterator[str]:
+    """`outside_sentences` of one test set: who is ahead, and who is not but matches."""
+    where, primary = f"on {name_of_test_set(rows['test_set'].iloc[0])} cases", method_name(PRIMARY_METHOD)
+    said = rows.apply(findings.verdict, axis=1)
+    ahead, level = said == "behind", (said != "behind") & rows.apply(findings.matches, axis=1)
+    for found, one, several, end in (
+        (rows[ahead], "is", "are", f"ahead of {primary} {where}"),
+        (rows[level], "matches", "match", f"{primary} to within {rows['margin'].iloc[0]:g} {where}"),
+    ):
+        names = [method_name(method) for method in in_order(found["b"], METHOD_NAMES)]
+        if names:
+            yield f"{findings.listed(names)} {several if len(names) > 1 else one} {end}"
 
 
 def absent(rows: pd.DataFrame, planned: pd.DataFrame) -> list[tuple[str, str]]:

@@ -7,6 +7,7 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
 from isnetlib import cost_findings, figures
+from isnetlib.findings import number
 from isnetlib.names import METHOD_NAMES, in_order, method_name
 
 
@@ -36,14 +37,14 @@ def classes_figure(frame: pd.DataFrame) -> Figure:
     return fig
 
 
-def bars(rows: pd.DataFrame, column: str, scale: float, form: str, ax: Axes) -> Axes:
-    """One bar a method, of `column` divided by `scale`, its value beside it in the format `form`."""
+def bars(rows: pd.DataFrame, column: str, scale: float, decimals: int, ax: Axes) -> Axes:
+    """One bar a method, of `column` divided by `scale`, its value beside it with so many decimals."""
     order = in_order(rows["variant"], METHOD_NAMES)[::-1]
     values = rows.set_index("variant").loc[order, column] / scale
     for place, (variant, value) in enumerate(values.items()):
         face, hatch = (*to_rgb(figures.colour(variant)), 0.75), figures.METHOD_HATCHES.get(variant, "")
         ax.barh(place, value, color=[face], hatch=hatch, ec="black", lw=0.6)
-        ax.text(value, place, f" {value:{form}}", va="center")
+        ax.text(value, place, f" {number(value, decimals)}", va="center")
     ax.set_yticks(range(len(order)), [method_name(variant) for variant in order])
     ax.set_xlim(0, 1.25 * values.max())
     return ax
@@ -62,8 +63,8 @@ def run_time_figure(cost: pd.DataFrame) -> Figure:
     fig = Figure(figsize=(figures.WIDTH, sum(heights) + 0.6), layout="constrained")
     axes = fig.subplots(len(panels), 2, squeeze=False, height_ratios=heights, sharey="row")
     for rows, (time, size) in zip(panels, axes, strict=True):
-        bars(rows, "ratio_to_plain_inference", 1, ".2f", time).set_xlabel("prediction / plain prediction")
-        bars(rows, "parameters", 1e6, ".1f", size).set_xlabel("parameters used, millions")
+        bars(rows, "ratio_to_plain_inference", 1, 2, time).set_xlabel("prediction / plain prediction")
+        bars(rows, "parameters", 1e6, 1, size).set_xlabel("parameters used, millions")
         time.set_title(cost_findings.setting_name(rows))
     first = next(cost_findings.run_time_sentences(cost), "")
     _title(fig, first.removesuffix(".").replace(", by ", ",\nby ").replace(": ", ":\n"))

@@ -1,11 +1,14 @@
-"""Sentences that follow from the cost tables: cost.csv, classes.csv, explain.csv."""
+"""Sentences that follow from the cost tables, and their lines for people: cost.csv, classes.csv, explain.csv,
+architectures.csv. Ratios have two decimals.
+"""
 
+import re
 from collections.abc import Iterator
 
 import pandas as pd
 
-from isnetlib.findings import cell, variant_name
-from isnetlib.names import PRIMARY_METHOD, method_name
+from isnetlib.findings import cell, number, variant_name
+from isnetlib.names import PRIMARY_METHOD, UPPER_BOUNDS, method_name
 
 
 def sentences(frames: dict[str, pd.DataFrame]) -> Iterator[str]:
@@ -14,6 +17,7 @@ def sentences(frames: dict[str, pd.DataFrame]) -> Iterator[str]:
         yield from classes_sentences(frames["classes"])
     if "cost" in frames:
         yield from run_time_sentences(frames["cost"])
+        yield from error_sentences(frames["cost"])
         yield from bf16_sentences(frames["cost"])
 
 
@@ -27,6 +31,11 @@ def setting_name(rows: pd.DataFrame) -> str:
     return f"{first['network']}, {first['size']} px, batch {first['batch']}"
 
 
+def ratio(value: float) -> str:
+    """Two decimals; a missing value is empty."""
+    return "" if pd.isna(value) else number(value, 2)
+
+
 def classes_title(rows: pd.DataFrame) -> str:
     """Each ISNet at its fewest and most classes, in plain steps. rows: classes.csv of one setting."""
     told = []
@@ -34,23 +43,34 @@ def classes_title(rows: pd.DataFrame) -> str:
         own = own.sort_values("class_count")
         few, many = own.iloc[0], own.iloc[-1]
         told.append(
-            f"{method_name(variant)} {few['ratio_to_plain_step']:.2f} plain steps at {few['class_count']} classes, "
-            f"{many['ratio_to_plain_step']:.2f} at {many['class_count']}"
+            f"{method_name(variant)} {ratio(few['ratio_to_plain_step'])} plain steps at {few['class_count']} classes, "
+            f"{ratio(many['ratio_to_plain_step'])} at {many['class_count']}"
         )
     return "; ".join(told)
 
 
 def classes_sentences(frame: pd.DataFrame) -> Iterator[str]:
-    """Cost against the number of classes, by setting; and what the most cost one map against the fewest."""
+    """Seconds of a step with the fewest classes and with the most, by setting: of each ISNet, and of the plain step."""
     for rows in settings(frame):
-        yield f"{setting_name(rows)}: {classes_title(rows)}."
-        own = rows[rows["variant"] == PRIMARY_METHOD].sort_values("class_count")
-        if len(own) > 1:
-            few, many = own.iloc[0], own.iloc[-1]
-            yield (
-                f"There a step of {method_name(PRIMARY_METHOD)} with {many['class_count']} classes takes "
-                f"{many['ratio_to_fewest_classes']:.2f} times one with {few['class_count']}."
-            )
+        told = [
+            f"{method_name(variant)} {_change(own)}"
+            for variant, own in rows[rows["maps"] > 0].groupby("variant", sort=False)
+        ]
+        plain = rows[rows["variant"] == "standard"]
+        beside = f"; beside it, the plain step {_change(plain)}" if len(plain) else ""
+        if told:
+            yield f"{setting_name(rows)}, seconds of a step: {'; '.join(told)}{beside}."
+
+
+def _change(rows: pd.DataFrame) -> str:
+    """From the fewest to the most classes of a variant: seconds, and the second as a multiple of the first."""
+    own = rows.sort_values("class_count")
+    few, many = own.iloc[0], own.iloc[-1]
+    told = f"{number(few['seconds'])} with {few['class_count']} classes"
+    if len(own) == 1:
+        return told
+    times = ratio(many["seconds"] / few["seconds"])
+    return f"{told}, {number(many['seconds'])} with {many['class_count']} ({times} times as long)"
 
 
 def run_time(cost: pd.DataFrame) -> pd.DataFrame:
@@ -69,9 +89,29 @@ def run_time_sentences(cost: pd.DataFrame) -> Iterator[str]:
             continue
         yield (
             f"{setting_name(rows)}: a prediction by {method_name(PRIMARY_METHOD)} takes "
-            f"{ours['ratio_to_plain_inference']:.2f} plain ones with {ours['parameters'] / 1e6:.1f} million parameters"
-            f", by {method_name('pipeline')} {other['ratio_to_plain_inference']:.2f} with "
+            f"{ratio(ours['ratio_to_plain_inference'])} plain ones with {ours['parameters'] / 1e6:.1f} million "
+            f"parameters, by {method_name('pipeline')} {ratio(other['ratio_to_plain_inference'])} with "
             f"{other['parameters'] / 1e6:.1f} million."
+        )
+
+
+def error_sentences(cost: pd.DataFrame) -> Iterator[str]:
+    """By how much the times of the same network differ: predictions of methods that use the plain classifier alone, as
+    many parameters tell, in plain predictions.
+    """
+    if "parameters" not in cost:
+        return
+    rows, found = cost.dropna(subset="ratio_to_plain_inference"), []
+    for own in settings(rows[~rows["variant"].isin(UPPER_BOUNDS)]):  # which mask the image as well
+        plain = cell(own, variant="standard")
+        if plain is not None:
+            same = own[(own["parameters"] == plain["parameters"]) & (own["variant"] != "standard")]
+            found += list(same["ratio_to_plain_inference"])
+    if found:
+        yield (
+            f"Predictions by the same network, under the names of different methods, take from {ratio(min(found))} to "
+            f"{ratio(max(found))} plain ones: these times have an error of that size, and smaller differences mean "
+            "nothing."
         )
 
 
@@ -84,6 +124,33 @@ def bf16_sentences(cost: pd.DataFrame) -> Iterator[str]:
         fp32 = cell(same, variant=row["variant"].removesuffix("+bf16"), phase="training")
         yield (
             f"{row['network']}, {row['size']} px: {variant_name(row['variant'], row['maps'])} takes "
-            f"{row['seconds'] / fp32['seconds']:.2f} of the time of fp32; smallest cosine of a heatmap to fp32 "
+            f"{ratio(row['seconds'] / fp32['seconds'])} of the time of fp32; smallest cosine of a heatmap to fp32 "
             f"{row['cosine_to_fp32']:.4f}."
         )
+
+
+def explain_lines(frame: pd.DataFrame) -> list[tuple[str, str, str, str]]:
+    """explain.csv for people: network, tool, time in forward passes, and why a tool has no number: "fails (its error)",
+    or what the table says.
+    """
+    found = []
+    for row in frame.to_dict("records"):
+        note = "" if pd.isna(row["note"]) else FAILED.sub(r"fails (\1)", row["note"])
+        found.append((f"{row['network']}, {row['size']} px", row["tool"], ratio(row["ratio_to_forward"]), note))
+    return found
+
+
+FAILED = re.compile(r"^(\w+): .*$", re.DOTALL)  # name and message of an exception
+
+
+def architecture_lines(frame: pd.DataFrame) -> list[tuple[str, ...]]:
+    """architectures.csv for people, by `ARCHITECTURE_COLUMNS`."""
+    found = []
+    for row in frame.to_dict("records"):
+        errors = ["" if pd.isna(row[name]) else f"{row[name]:.0e}" for name in ("identity_error", "conservation")]
+        supported = "yes" if row["supported"] else f"no: {row['reason']}"
+        found.append((row["network"], supported, *errors, ratio(row["ratio_one_map"])))
+    return found
+
+
+ARCHITECTURE_COLUMNS = ("network", "supported", "identity error", "conservation error", "one map / plain step")

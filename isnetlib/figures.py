@@ -5,6 +5,7 @@ Functions that end in `_figure` put axes together to a `matplotlib.figure.Figure
 the same bytes every time.
 """
 
+import textwrap
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
@@ -66,6 +67,7 @@ STYLE = {
     "svg.hashsalt": "isnetlib",
 }
 WIDTH = 5.2  # inches: about 370 points, so that text of 9 points can be read on a phone
+TITLE = 62  # letters of a bold title in a line of that width
 FIXED = {"pdf": {"CreationDate": None, "Creator": None, "Producer": None}, "png": {"Software": None}}
 
 
@@ -78,8 +80,14 @@ def save(fig: Figure, stem: str | Path) -> list[Path]:
     paths = [Path(f"{stem}.{kind}") for kind in FIXED]
     paths[0].parent.mkdir(parents=True, exist_ok=True)
     with matplotlib.rc_context(STYLE):
+        layout = fig.get_layout_engine()
+        if layout is not None:  # once for both formats: it is half of the time
+            layout.execute(fig)
+            fig.set_layout_engine("none")
         for path, fixed in zip(paths, FIXED.values(), strict=True):
             fig.savefig(path, metadata=fixed, bbox_inches="tight", facecolor="white")
+        if layout is not None:
+            fig.set_layout_engine(layout)
     return paths
 
 
@@ -165,7 +173,7 @@ def _estimate(ax: Axes, place: float, value: float, low: float, high: float, met
 def _ladder_figure(frame: pd.DataFrame, draw: Callable[..., Axes], title: str, **options) -> Figure:
     fig = Figure(figsize=(WIDTH, 0.9 + 0.19 * len(frame) + 0.26 * frame["test_set"].nunique()), layout="constrained")
     draw(frame, fig.add_subplot(), **options)
-    fig.suptitle(title, x=0.01, ha="left", fontsize=10, weight="bold")
+    fig.suptitle(textwrap.fill(title, TITLE), x=0.01, ha="left", fontsize=10, weight="bold")
     return fig
 
 
@@ -253,7 +261,8 @@ def cost(frame: pd.DataFrame, ax: Axes) -> Axes:
         method, ratio = row.variant.split("+")[0], row.ratio_to_plain_step
         face, hatch = (*to_rgb(colour(method)), 0.75), METHOD_HATCHES.get(method, OTHER_LOOK[2])
         ax.barh(place, ratio, color=[face], hatch=hatch, ec="black", lw=0.6)
-        ax.text(max(ratio, floor := 1 + row.maps if row.maps > 0 else 0), place, f" {ratio:.2f}", va="center")
+        floor, told = 1 + row.maps if row.maps > 0 else 0, f" {findings.number(ratio, 2)}"
+        ax.text(max(ratio, floor), place, told, va="center")
         if floor:
             ax.plot([floor, floor], [place - 0.45, place + 0.45], "-", color="black", lw=2, zorder=3)
     ax.axvline(1, color="0.4", lw=0.8, ls=":")
@@ -262,7 +271,8 @@ def cost(frame: pd.DataFrame, ax: Axes) -> Axes:
     ax.set(xlabel="time of a training step / plain step", xlim=(0, 1.15 * max(1, most, 1 + rows["maps"].max())))
     if (rows["maps"] > 0).any():
         ax.set_xlabel(f"{ax.get_xlabel()}\nblack lines: 1 + K for K maps, the floor that counting fp32 passes gives")
-    ax.set_title(f"{first['network']}, {first['size']} px, batch {first['batch']}: up to {most:.2f} plain steps")
+    setting = f"{first['network']}, {first['size']} px, batch {first['batch']}"
+    ax.set_title(f"{setting}: up to {findings.number(most, 2)} plain steps")
     return ax
 
 

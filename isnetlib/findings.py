@@ -3,13 +3,12 @@ the numbers does not bear out.
 """
 
 from collections.abc import Iterator
+from decimal import ROUND_HALF_UP, Decimal
 
 import numpy as np
 import pandas as pd
 
 from isnetlib.names import (
-    ABLATIONS,
-    GOALS,
     LOWER_IS_BETTER,
     METHOD_NAMES,
     PRIMARY_METHOD,
@@ -29,14 +28,26 @@ NOT_DEFINED = "n/a"
 FEW = 7  # more curves than that cannot be told apart
 
 
-def number(value: float) -> str:
-    """Three decimals; a missing value is "n/a"."""
-    return NOT_DEFINED if pd.isna(value) else f"{round(float(value), 3) + 0.0:.3f}"
+def rounded(value: float, decimals: int = 3) -> Decimal:
+    """Of the six decimals that a table holds, so that noise of floats decides nothing; a half goes away from zero."""
+    held = Decimal(f"{float(value):.6f}")
+    return held.quantize(Decimal(1).scaleb(-decimals), ROUND_HALF_UP) + 0  # + 0: no negative zero
+
+
+def number(value: float, decimals: int = 3) -> str:
+    """With so many decimals; a missing value is "n/a"."""
+    return NOT_DEFINED if pd.isna(value) else f"{rounded(value, decimals)}"
 
 
 def signed(value: float) -> str:
     """Three decimals with a sign; a missing value is "n/a"."""
-    return NOT_DEFINED if pd.isna(value) else f"{round(float(value), 3) + 0.0:+.3f}"
+    return NOT_DEFINED if pd.isna(value) else f"{rounded(value):+}"
+
+
+def listed(items: list[str]) -> str:
+    """a; a and b; a, b and c. An item that holds a comma itself is told apart by semicolons."""
+    between = "; " if any(", " in item for item in items) and len(items) > 2 else ", "
+    return " and ".join(part for part in (between.join(items[:-1]), *items[-1:]) if part)
 
 
 def span(low: float, high: float) -> str:
@@ -105,8 +116,10 @@ def scores_title(seeds: pd.DataFrame, experiment: str) -> str:
     return f"{name_of_test_set(test_set).capitalize()}: " + (f"from {low} to {high}" if len(rows) > 1 else low)
 
 
-def result_sentences(seeds: pd.DataFrame, experiment: str) -> Iterator[str]:
-    """Each method on the easiest and the hardest test set, then who does best on the hardest and who does not."""
+def result_sentences(seeds: pd.DataFrame, comparisons: pd.DataFrame, experiment: str) -> Iterator[str]:
+    """Each method on the easiest and the hardest test set, then whose mean on the hardest is above the primary one's,
+    and whether the comparisons show it.
+    """
     rows, worst = primary(seeds, experiment), hardest(seeds, experiment)
     if worst is None:
         return
@@ -121,51 +134,25 @@ def result_sentences(seeds: pd.DataFrame, experiment: str) -> Iterator[str]:
         elif method in at:
             yield f"{method_name(method)}: {metric} {number(at[method])} on {name} cases."
     if PRIMARY_METHOD in at and len(at) > 1:
-        better = [m for m in at.index if at[m] > at[PRIMARY_METHOD] and m not in UPPER_BOUNDS]
-        better = [method_name(method) for method in better]
-        does = "do" if len(better) > 1 else "does"
-        told = f"{' and '.join(better) or 'No other method'} {does} better than {method_name(PRIMARY_METHOD)}"
-        yield f"{told} on {name} cases, by the mean over seeds."
+        tests = main_comparisons(comparisons, experiment)
+        yield from _above(at.drop(list(UPPER_BOUNDS), errors="ignore"), tests[tests["test_set"] == worst], name)
 
 
-def background_sentences(seeds: pd.DataFrame, experiment: str) -> Iterator[str]:
-    """What part of the relevance lies outside the mask (hardest test set), beside the background's area."""
-    worst = hardest(seeds, experiment)
-    for method in methods(seeds[seeds["experiment"] == experiment]):
-        where = {"experiment": experiment, "test_set": worst, "method": method}
-        share, chance = (cell(seeds, metric=metric, **where) for metric in ("background_share", "chance_share"))
-        if share is not None and chance is not None:
-            side = "less" if share["mean"] < chance["mean"] else "no less"
-            told = f"{number(share['mean'])} of the absolute relevance lies in the background"
-            yield f"{method_name(method)}: {told}, {side} than its share of the area, {number(chance['mean'])}."
-
-
-def goals(seeds: pd.DataFrame, experiment: str) -> pd.DataFrame:
-    """Goals named before the runs: method, test_set, metric, goal, mean (over seeds), met, margin (below 0: missed)."""
-    found, own = [], seeds[seeds["experiment"] == experiment]
-    for start, test_set, metric, side, value in GOALS.get(experiment, []):
-        rows = own[(own["test_set"] == test_set) & (own["metric"] == metric)]
-        for method in methods(rows[rows["method"].str.startswith(start) & ~rows["method"].isin(ABLATIONS)]):
-            mean = cell(rows, method=method)["mean"]
-            margin = mean - value if side == "at least" else value - mean
-            found.append((method, test_set, metric, f"{side} {value:g}", mean, bool(margin >= 0), margin))
-    return pd.DataFrame(found, columns=["method", "test_set", "metric", "goal", "mean", "met", "margin"])
-
-
-def goal_sentences(seeds: pd.DataFrame, experiment: str) -> Iterator[str]:
-    """How many goals are met; for each method those that it misses, with the goal, the mean and by how much."""
-    frame = goals(seeds, experiment)
-    if frame.empty:
-        return
-    yield f"{int(frame['met'].sum())} of {len(frame)} goals that were named before the runs are met."
-    missed = frame[~frame["met"]]
-    for method in methods(missed):
-        told = []
-        for row in missed[missed["method"] == method].itertuples():
-            where = "" if row.test_set == "gap" else f"{metric_name(row.metric)} on "
-            measure = f"{where}{name_of_test_set(row.test_set)}{'' if row.test_set == 'gap' else ' cases'}"
-            told.append(f"{measure} {number(row.mean)} ({row.goal} asked, missed by {number(-row.margin)})")
-        yield f"{method_name(method)} misses: {'; '.join(told)}."
+def _above(at: pd.Series, tests: pd.DataFrame, name: str) -> Iterator[str]:
+    """The methods whose mean is above the primary one's: those that a comparison shows, and the others. at: mean by
+    method; tests: comparisons on the same test set, called `name`.
+    """
+    primary, shown, others = method_name(PRIMARY_METHOD), [], []
+    for method in at.index[at > at[PRIMARY_METHOD]]:
+        test = cell(tests, b=method)
+        (shown if test is not None and verdict(test) == "behind" else others).append(method_name(method))
+    if shown:
+        yield f"{listed(shown)} {'do' if len(shown) > 1 else 'does'} better than {primary} on {name} cases."
+    if others:
+        have = "have" if len(others) > 1 else "has"
+        yield f"{listed(others)} {have} a higher mean than {primary} on {name} cases; no difference is shown."
+    if not (shown or others):
+        yield f"No other method has a higher mean than {primary} on {name} cases."
 
 
 def exploratory(row: pd.Series) -> bool:
@@ -256,22 +243,27 @@ def calibration_title(intervals: pd.DataFrame, experiment: str) -> str:
 
 
 def claims(comparisons: pd.DataFrame, experiment: str) -> dict[str, str]:
-    """What may be concluded, in three sentences: planned (the family), equivalence, detectable."""
+    """What may be concluded, in three sentences: planned (the family), equivalence, detectable (of the planned
+    comparisons, where there are any).
+    """
     rows = main_comparisons(comparisons, experiment)
     planned = rows[~rows.apply(exploratory, axis=1).astype(bool)] if len(rows) else rows
     found = {}
     if len(planned):
         verdicts = [verdict(row) for _, row in planned.iterrows()]
-        told = f"{verdicts.count('ahead')} show {method_name(PRIMARY_METHOD)} ahead, {verdicts.count('behind')} behind"
-        found["planned"] = f"Of {len(planned)} planned comparisons {told}, {verdicts.count(NOT_SHOWN)} show nothing."
+        ahead, behind, open_ = (verdicts.count(said) for said in ("ahead", "behind", NOT_SHOWN))
+        told = f"{ahead} show {method_name(PRIMARY_METHOD)} ahead, {behind} behind, and {open_} show no difference"
+        found["planned"] = f"Of {len(planned)} planned comparisons {told}."
     if len(rows):
         same, margin = rows[rows["p_equivalent"] < ALPHA], rows["margin"].iloc[0]
         pairs = [f"{method_name(row.b)} ({name_of_test_set(row.test_set)})" for row in same.itertuples()]
         names = ", ".join(pairs) or "no method"
         found["equivalence"] = f"Shown to match to within {margin:g}, each taken alone (TOST, p < {ALPHA}): {names}."
-    if rows["detectable"].notna().any():
-        low, high = (number(rows["detectable"].agg(end)) for end in ("min", "max"))
-        found["detectable"] = f"The smallest detectable difference (power 80 %) lies from {low} to {high}."
+    could = (planned if len(planned) else rows)["detectable"].dropna()
+    if len(could):
+        whose = "of the planned comparisons" if len(planned) else "of the comparisons"
+        told = f"The smallest detectable difference {whose}, one that is found in four of five such studies,"
+        found["detectable"] = f"{told} lies from {number(could.min())} to {number(could.max())}."
     return found
 
 

@@ -17,6 +17,7 @@ from isnetlib.figures import STYLE
 from isnetlib.findings import number
 from isnetlib.names import METHOD_NAMES, TEST_SET_NAMES, UPPER_BOUNDS, in_order, method_name, name_of_test_set
 
+SAID = 20  # letters below a panel
 PER_LINE = 7  # panels side by side: as many as a page can show
 LIMIT = 0.995  # quantile of |share| in a row at which colours saturate: single pixels would make everything else white
 
@@ -131,7 +132,7 @@ def _case(fig: Figure, block: np.ndarray, maps: dict, test_set: str, k: int, cla
     for share, arrays in zip(relevance, maps.values(), strict=True):
         ax = next(free)
         image = heatmap(share, mask, ax, limit)
-        said = _says(arrays[f"p_{test_set}"][k], classes, several=np.ndim(y) > 0)
+        said = textwrap.fill(_says(arrays[f"p_{test_set}"][k], classes, several=np.ndim(y) > 0), SAID)
         ax.set_xlabel(f"{said}\n{number(outside(share, mask))} outside", fontsize=8)
         if _attends(arrays):
             picture(arrays[f"attention_{test_set}"][k], mask, next(free))

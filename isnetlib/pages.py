@@ -12,7 +12,7 @@ import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from PIL import Image
 
-from isnetlib import findings, names
+from isnetlib import cost_findings, findings, names
 
 WIDE = 1300  # pixels: a wider picture may use the whole width of a page
 TALL = 1.3  # height by width: what fits on a sheet of A4 between the margins, with a caption
@@ -29,7 +29,12 @@ def render(template: str, shown: dict) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"number": findings.number, "signed": findings.signed, "p": findings.p_value}
+    environment.filters |= {
+        "number": findings.number,
+        "signed": findings.signed,
+        "p": findings.p_value,
+        "ratio": cost_findings.ratio,
+    }
     environment.filters |= {"method": names.method_name, "set": names.name_of_test_set, "metric": names.metric_name}
     environment.filters |= {"background": names.AUDIT_NAMES.get}
     return environment.get_template(template).render(shown)

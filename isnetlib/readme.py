@@ -1,6 +1,7 @@
 """Generated parts of a text: result tables as Markdown, put between markers, so that no number is typed by hand."""
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -22,6 +23,7 @@ from isnetlib.findings import (
 from isnetlib.names import (
     LOCAL_STUDIES,
     STUDY_SENTENCES,
+    UPPER_BOUND_SENTENCES,
     UPPER_BOUNDS,
     data_kind,
     in_order,
@@ -64,7 +66,7 @@ def _table(seeds: pd.DataFrame, experiment: str) -> str:
         cells += [_estimate(share) + (beside if share is not None else "")] if len(shares) else []
         lines.append(_line([method_name(method), *cells]))
     if set(rows["method"]) & set(UPPER_BOUNDS):
-        lines += ["", "The upper bound is given the true masks at test time; it is compared with none."]
+        lines += ["", UPPER_BOUND_SENTENCES]
     return "\n".join(lines)
 
 
@@ -77,10 +79,10 @@ def _estimate(row: pd.Series | None) -> str:
 
 def conclusion(studies: dict[str, dict[str, pd.DataFrame]]) -> str:
     """What may be said of the papers' claim, as a list in Markdown. studies: `published`."""
-    return "\n".join(f"- {sentence}" for sentence in claims.claim_sentences(claims.claim(studies)))
+    return "\n".join(f"- {sentence}" for sentence in claims.conclusion(studies))
 
 
-def _line(cells: list[str]) -> str:
+def _line(cells: Sequence[str]) -> str:
     """One row; what would end a cell or be read as HTML is escaped."""
     escaped = [cell.replace("&", "&amp;").replace("<", "&lt;").replace("|", "\\|").replace("\n", " ") for cell in cells]
     return f"| {' | '.join(escaped)} |"
@@ -107,18 +109,31 @@ def update(
     study: its folder as README.md names it, such as results/full; frames: `tables.read`.
     """
     if studies and "<!-- generated: conclusion -->" in text:
-        text = fill(text, "conclusion", conclusion(studies))
+        files = [(Path(study).parent / name / "tables/comparisons.csv").as_posix() for name in studies]
+        text = fill(text, "conclusion", conclusion(studies) + linked(*files))
     seeds = frames["seeds"]
     figures = [
         f"![{scores_title(seeds, experiment)}]({study}/figures/scores_{experiment}.png)"
         for experiment in experiments(seeds)
     ]
-    text = fill(text, "results", readme_table(seeds))
+    text = fill(text, "results", readme_table(seeds) + linked(f"{study}/tables/seeds.csv"))
     text = fill(text, "figure", "\n\n".join(figures))
     for name, make in (("cost", cost_table), ("explain", explain_table), ("architectures", architectures_table)):
-        text = fill(text, name, make(frames[name]) if name in frames else MISSING.format(name=name))
-    told = [f"- {sentence}" for sentence in cost_findings.sentences(frames)]
-    return fill(text, "cost findings", "\n".join(told))
+        there = name in frames
+        made = make(frames[name]) + linked(f"{study}/tables/{name}.csv") if there else MISSING.format(name=name)
+        text = fill(text, name, made)
+    told = "\n".join(f"- {sentence}" for sentence in cost_findings.sentences(frames))
+    there = [f"{study}/tables/{name}.csv" for name in ("cost", "classes") if name in frames]
+    return fill(text, "cost findings", told + (linked(*there) if told else ""))
+
+
+def linked(*files: str) -> str:
+    """A last line of Markdown that links to the files that hold the numbers, by their names, or by their paths where
+    two have one name.
+    """
+    apart = len({Path(file).name for file in files}) == len(files)
+    names = [Path(file).name if apart else file for file in files]
+    return f"\n\nNumbers: {', '.join(f'[{name}]({file})' for name, file in zip(names, files, strict=True))}"
 
 
 MISSING = "Not measured yet; notebook 60_cost makes the table `{name}.csv`."
@@ -126,27 +141,14 @@ MISSING = "Not measured yet; notebook 60_cost makes the table `{name}.csv`."
 
 def architectures_table(frame: pd.DataFrame) -> str:
     """architectures.csv as Markdown."""
-    lines = [_line(["network", "supported", "identity error", "conservation error", "one map / plain step"])]
-    lines.append(_line(["---"] * 2 + ["---:"] * 3))
-    for row in frame.to_dict("records"):
-        numbers = [_or_blank(row[name], ".0e") for name in ("identity_error", "conservation")]
-        supported = "yes" if row["supported"] else f"no: {row['reason']}"
-        lines.append(_line([row["network"], supported, *numbers, _or_blank(row["ratio_one_map"], ".2f")]))
-    return "\n".join(lines)
+    lines = [cost_findings.ARCHITECTURE_COLUMNS, ["---"] * 2 + ["---:"] * 3, *cost_findings.architecture_lines(frame)]
+    return "\n".join(_line(cells) for cells in lines)
 
 
 def explain_table(frame: pd.DataFrame) -> str:
     """explain.csv as Markdown: one image, in forward passes; why a tool has no number."""
-    lines = [_line(["network", "tool", "time / forward pass", ""]), _line(["---", "---", "---:", "---"])]
-    for row in frame.to_dict("records"):
-        note = "" if pd.isna(row["note"]) else row["note"]
-        name = f"{row['network']}, {row['size']} px"
-        lines.append(_line([name, row["tool"], _or_blank(row["ratio_to_forward"], ".2f"), note]))
-    return "\n".join(lines)
-
-
-def _or_blank(value: float | None, form: str) -> str:
-    return "" if pd.isna(value) else f"{value:{form}}"
+    lines = [["network", "tool", "time / forward pass", ""], ["---", "---", "---:", "---"]]
+    return "\n".join(_line(cells) for cells in [*lines, *cost_findings.explain_lines(frame)])
 
 
 def cost_table(cost: pd.DataFrame) -> str:
@@ -161,7 +163,7 @@ def cost_table(cost: pd.DataFrame) -> str:
     lines = [_line(head), _line(["---"] * 2 + ["---:"] * 3)]
     for (network, size, batch, variant), rows in cost.groupby(["network", "size", "batch", "variant"], sort=False):
         first = rows[["ratio_to_plain_step", "ratio_to_plain_inference", "peak_mib"]].bfill().iloc[0]
-        ratios = [_or_blank(first[name], ".2f") for name in ("ratio_to_plain_step", "ratio_to_plain_inference")]
+        ratios = [cost_findings.ratio(first[name]) for name in ("ratio_to_plain_step", "ratio_to_plain_inference")]
         peak = "" if pd.isna(first["peak_mib"]) else f"{first['peak_mib']:.0f} MiB"
         name = f"{network}, {size} px, batch {batch}"
         lines.append(_line([name, variant_name(variant, rows["maps"].iloc[0]), *ratios, peak]))

@@ -10,7 +10,20 @@ from pathlib import Path
 
 import pandas as pd
 
-from isnetlib import findings, names, overview, pages, report_parts, selection_findings, tables
+from isnetlib import (
+    findings,
+    frozen,
+    goal_findings,
+    names,
+    overview,
+    pages,
+    relevance_findings,
+    report_parts,
+    search_findings,
+    selection_findings,
+    tables,
+    train,
+)
 from isnetlib.files import write_atomically
 
 NEEDED = ("metrics", "seeds", "selection", "comparisons", "tests", "runs")
@@ -46,11 +59,12 @@ CONTENTS = (
     ("question", "The question"),
     ("method", "How it works"),
     ("data", "Data"),
+    ("reading", "How to read this"),
     ("results", "Results"),
     ("heatmaps", "Heatmaps"),
     ("training", "Training"),
     ("comparison", "ISNet against each method"),
-    ("selection", "Which epoch is chosen"),
+    ("selection", "What was chosen on validation images"),
     ("cost", "Cost"),
     ("coverage", "Do the intervals hold?"),
     ("limits", "Limits"),
@@ -62,7 +76,7 @@ CONTENTS = (
 def context(study: Path, frames: dict[str, pd.DataFrame]) -> dict:
     """Everything the template shows."""
     runs, present = frames["runs"], findings.methods(frames["runs"])
-    sentences = {method: names.METHOD_SENTENCES.get(method, "a method of your own") for method in present}
+    sentences = {method: names.method_sentence(method) for method in present}
     return {
         "study": Path(study).name,
         "contents": CONTENTS,
@@ -71,13 +85,18 @@ def context(study: Path, frames: dict[str, pd.DataFrame]) -> dict:
         "rivals": [method for method in names.RIVALS if method in present],
         "runs": runs.to_dict("records"),
         "run_count": len(runs),
-        "seed_count": runs["seed"].nunique(),
+        "seeds_each": report_parts.seeds_each(frames["seeds"]),
         "experiments": [experiment(study, frames, name) for name in findings.experiments(frames["seeds"])],
         "summary": report_parts.figure_of(study, "summary", summary_alt(frames["comparisons"]), "40_compare"),
         "coverage": report_parts.coverage(frames.get("coverage")),
+        "coverage_sentences": report_parts.coverage_sentences(frames),
+        "search_ends": list(search_findings.edge_sentences(frames["search"])) if "search" in frames else [],
         "cost": report_parts.cost(study, frames),
         "training": report_parts.training(runs),
-        "architectures": frames["architectures"].to_dict("records") if "architectures" in frames else [],
+        "networks": report_parts.networks(frames),
+        "works": train.WORKS,
+        "upper_bound": names.UPPER_BOUND_SENTENCES,
+        "about": names.METRIC_SENTENCES,
     }
 
 
@@ -98,6 +117,9 @@ def experiment(study: Path, frames: dict[str, pd.DataFrame], name: str) -> dict:
         "metric": names.primary_metric(name),
         "kind": names.data_kind(name),
         "data": names.data_sentence(name),
+        "recipe": report_parts.recipe(frames["runs"], name),
+        "search": report_parts.search(study, frames.get("search"), name),
+        "frozen": _of(frozen.rows(study), name).to_dict("records"),
         "tests": [tested(row) for row in _of(frames["tests"], name).to_dict("records")],
         "sentences": {kind: list(told) for kind, told in sentences(frames, name).items()},
         "scores": grid(primary),
@@ -106,12 +128,13 @@ def experiment(study: Path, frames: dict[str, pd.DataFrame], name: str) -> dict:
         "folds": bool((primary["unit"] == "folds").any()),
         "labels": labels(frames.get("labels"), name),
         "others": [(metric, others(_of(seeds, name), metric)) for metric in other_metrics(seeds, name)],
-        "goals": findings.goals(seeds, name).to_dict("records"),
+        "goals": goal_findings.goals(seeds, name).to_dict("records"),
         "omnibus": _of(frames["omnibus"], name).to_dict("records") if "omnibus" in frames else [],
         "left_out": findings.main_methods(primary) != findings.methods(primary),
         "two_classes": "roc" in frames and len(_of(frames["roc"], name)) > 0,
         "comparisons": compared(comparisons, name),
         "selection": selection.to_dict("records"),
+        "unmarked": relevance_findings.unmarked_sentence(seeds, name),
         "figures": {kind: figure(study, kind, name, frames) for kind in FIGURES},
     }
 
@@ -119,15 +142,17 @@ def experiment(study: Path, frames: dict[str, pd.DataFrame], name: str) -> dict:
 def sentences(frames: dict[str, pd.DataFrame], name: str) -> dict[str, Iterable[str]]:
     """What is said of an experiment, by the part of the report that says it."""
     seeds, comparisons = frames["seeds"], frames["comparisons"]
+    rules = frames["metrics"], frames["selection"], seeds, name
     return {
         "short": short_sentences(frames, name),
-        "results": findings.result_sentences(seeds, name),
-        "background": findings.background_sentences(seeds, name),
-        "goals": findings.goal_sentences(seeds, name),
+        "results": findings.result_sentences(seeds, comparisons, name),
+        "background": relevance_findings.background_sentences(seeds, name),
+        "goals": goal_findings.goal_sentences(seeds, name),
         "claims": findings.claims(comparisons, name).values(),
         "comparisons": findings.comparison_sentences(comparisons, name),
         "rivals": overview.rival_sentences(seeds, comparisons, name),
-        "selection": selection_findings.selection_sentences(frames["metrics"], frames["selection"], seeds, name),
+        "selection": selection_findings.selection_sentences(*rules),
+        "first_epoch": selection_findings.first_epoch_sentences(frames["runs"], *rules),
     }
 
 
@@ -159,17 +184,22 @@ def tested(row: dict) -> dict:
     """A row of tests.csv with what the test set is and its classes as (name, cases)."""
     about = names.TEST_SET_SENTENCES.get(row["test_set"], "")
     patients = None if pd.isna(row["patients"]) else int(row["patients"])
-    return row | {"about": about, "patients": patients, "classes": list(json.loads(row["classes"]).items())}
+    told = {"about": about, "patients": patients or names.patients_words(row["experiment"])}
+    return row | told | {"classes": list(json.loads(row["classes"]).items())}
 
 
 def grid(rows: pd.DataFrame) -> dict:
-    """Rows of seeds.csv of one metric as a table: test sets across, methods down, each cell with both intervals."""
+    """Rows of seeds.csv of one metric as a table: test sets across, methods down with their number of networks (unit:
+    seeds, folds), each cell with both intervals.
+    """
     sets = findings.test_sets_of(rows) + (["gap"] if (rows["test_set"] == "gap").any() else [])
     lines = []
     for method in findings.methods(rows):
         found = [findings.cell(rows, method=method, test_set=name) for name in sets]
-        lines.append((method, [None if row is None else estimate(row) for row in found]))
-    return {"sets": sets, "lines": lines, "chance": []}
+        count = int(rows[rows["method"] == method]["n"].max())
+        lines.append((method, count, [None if row is None else estimate(row) for row in found]))
+    unit = "Folds" if (rows["unit"] == "folds").any() else "Seeds"
+    return {"sets": sets, "unit": unit, "lines": lines, "chance": []}
 
 
 def estimate(row: pd.Series) -> dict:

@@ -1,10 +1,69 @@
-"""Parts of a report that are about all experiments together: what training and predicting cost, and coverage."""
+"""Parts of a report: seeds and recipe of the runs, the search for loss weights, cost, and coverage."""
 
 from pathlib import Path
 
 import pandas as pd
 
-from isnetlib import cost_findings, findings, pages
+from isnetlib import cost_findings, coverage_findings, findings, names, pages, search_findings
+
+
+def seeds_each(seeds: pd.DataFrame) -> str:
+    """With how many seeds, or folds, the methods were trained: "5 seeds", "3 to 5 seeds", "1 to 5 seeds or folds"."""
+    rows = seeds[seeds["primary"].astype(bool)].groupby(["experiment", "method"])["n"].max()
+    low, high = int(rows.min()), int(rows.max())
+    units = " or ".join(sorted(set(seeds["unit"]), reverse=True))
+    if high == 1:
+        return f"1 {units.replace('s or', ' or').removesuffix('s')}"
+    return f"{low} {units}" if low == high else f"{low} to {high} {units}"
+
+
+def recipe(runs: pd.DataFrame, experiment: str) -> str:
+    """How the networks of an experiment were trained, by runs.csv; "" where it does not tell. Methods that differ from
+    most are named.
+    """
+    rows = runs[runs["experiment"] == experiment]
+    if "backbone" not in rows or rows[list(RECIPE)].isna().any(axis=None):
+        return ""
+    return f"Trained: {', '.join(words.format(_usual(rows, column)) for column, words in RECIPE.items())}."
+
+
+RECIPE = {
+    "backbone": "backbone {}",
+    "epochs": "{} epochs",
+    "batch_size": "{} images a step",
+    "learning_rate": "peak learning rate {}",
+}
+
+
+def _usual(rows: pd.DataFrame, column: str) -> str:
+    """What most runs have, and in brackets what the methods have that differ."""
+    usual = rows[column].mode().iloc[0]
+    other = rows[rows[column] != usual].drop_duplicates(["method", column])
+    form = "{}" if isinstance(usual, str) else "{:g}"
+    told = [f"{names.method_name(row['method'])}: {form.format(row[column])}" for _, row in other.iterrows()]
+    return form.format(usual) + (f" ({'; '.join(told)})" if told else "")
+
+
+def search(study: Path, frame: pd.DataFrame | None, experiment: str) -> dict | None:
+    """The search for loss weights of an experiment: rows of search.csv, its figure, and where the best lies at an end;
+    None where there was none.
+    """
+    rows = None if frame is None else frame[frame["experiment"] == experiment]
+    if rows is None or rows.empty:
+        return None
+    alt = "Validation by value of each loss weight: swapped backgrounds solid, as it is dashed, a ring: chosen."
+    return {
+        "rows": [row | {"note": "" if pd.isna(row["note"]) else row["note"]} for row in rows.to_dict("records")],
+        "figure": figure_of(study, f"search_{experiment}", alt, "06_search_table"),
+        "sentences": list(search_findings.edge_sentences(rows)),
+    }
+
+
+def coverage_sentences(frames: dict[str, pd.DataFrame]) -> list[str]:
+    """What coverage.csv says of the intervals in use; nothing where coverage was not simulated."""
+    if "coverage" not in frames:
+        return []
+    return list(coverage_findings.coverage_sentences(frames["coverage"], frames["seeds"], frames.get("intervals")))
 
 
 def coverage(frame: pd.DataFrame | None) -> list[dict]:
@@ -51,6 +110,14 @@ def cost(study: Path, frames: dict[str, pd.DataFrame]) -> dict | None:
         "figure": figure_of(study, "cost", alt, "60_cost"),
         "further": [(picture, text) for picture, text in further if picture["pieces"]],
         "sentences": list(cost_findings.sentences(frames)),
+    }
+
+
+def networks(frames: dict[str, pd.DataFrame]) -> dict:
+    """explain.csv and architectures.csv for people, each a list of lines; an empty one where it was not measured."""
+    lines = {"explain": cost_findings.explain_lines, "architectures": cost_findings.architecture_lines}
+    return {name: make(frames[name]) if name in frames else [] for name, make in lines.items()} | {
+        "columns": cost_findings.ARCHITECTURE_COLUMNS
     }
 
 

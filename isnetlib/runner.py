@@ -11,15 +11,12 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from functools import partial
 from pathlib import Path
 
-import pandas as pd
-
 from isnetlib import search
 from isnetlib.frozen import freeze
-from isnetlib.names import LOCAL_STUDIES
 from isnetlib.needed import require_data
 from isnetlib.notebooks import execute, relative
 from isnetlib.provenance import PACKAGE, RUN_NOTEBOOKS
-from isnetlib.study import Run, StudyError, data_hashes, own_parameters, read_studies, resolve, run_states, status
+from isnetlib.study import Run, StudyError, data_hashes, own_parameters, read_studies, resolve, run_states
 
 REPORT_NOTEBOOKS = ("30_heatmaps", "40_compare", "50_report")  # made from the runs' files alone
 # What takes minutes is not repeated while the file it leaves is there.
@@ -51,7 +48,7 @@ def run_study(
     runs, only = resolve(study, notebooks, results), list(only)
     searched = [name for name in only if name.split("/")[0] == "search"]
     if not only or searched:
-        failures = run_search(study, notebooks, results, jobs, package, searched)
+        failures = run_search(study, notebooks, results, jobs, package, searched, threads)
         for failure in failures:
             print(f"FAILED {failure}")
         if failures or (only and only == searched):  # runs with other options than those chosen would be made in vain
@@ -88,10 +85,12 @@ def run_search(
     jobs: int | None = None,
     package: Path = PACKAGE,
     only: Iterable[str] = (),
+    threads: int | None = None,
 ) -> list[str]:
     """Make every trial of the study's search that is not done, `jobs` at a time, then its table. Returns the failures,
     and where study.yaml does not hold what was chosen, in one line each; nothing where the study has no search.
-    `only`: parts of it, as "search/tuberculosis" or "search/covid/rrr". Raises StudyError where no trial is so called.
+    `only`: parts of it, as "search/tuberculosis" or "search/covid/rrr"; `threads` as
+    in `run_study`. Raises StudyError where no trial is so called.
     """
     trials = search.among(search.trials(study, notebooks, results), only)
     if not trials:
@@ -102,89 +101,51 @@ def run_search(
     print(f"{study}: search of {len(trials)} trials, {len(trials) - len(left)} done, {len(left)} to make", flush=True)
     durations = {None: [_seconds_of_a_run(study, notebooks, results, jobs) / search.SHARE]}
     make = partial(_try_one, notebooks=notebooks, results=results)
-    failures = _run_all(left, make, jobs, max(1, cores() // jobs), durations)
+    failures = _run_all(left, make, jobs, threads or max(1, cores() // jobs), durations)
     if not failures:
-        failures = _execute_own(search.TABLE, study, notebooks, results)
+        failures = execute_own(search.TABLE, study, notebooks, results)
     if not failures:
         failures = search.not_followed(study, notebooks, search.table(Path(results) / study, trials))
     return failures
 
 
-def run_study_notebooks(study: str, notebooks: Path, results: Path, among: Iterable[str] | None = None) -> list[str]:
+def run_study_notebooks(
+    study: str,
+    notebooks: Path,
+    results: Path,
+    among: Iterable[str] | None = None,
+    stop: threading.Event | None = None,
+) -> list[str]:
     """Execute the study's own notebooks one by one, in the order of study.yaml, and stop at the first that fails.
 
-    `among`: only these. Returns the failure in one line, or nothing. Copies are kept in results/<study>/notebooks.
+    `among`: only these. `stop`: when set, the notebook is ended early. Returns the failure in one line, or nothing.
+    Copies are kept in results/<study>/notebooks.
     """
     home = Path(results) / study
     for name, parameters in read_studies(notebooks)["studies"][study]["notebooks"].items():
         if among is not None and name not in among:
             continue
         if name in MEASURED and (home / MEASURED[name]).exists():
-            print(f"{name}  skipped: {home / MEASURED[name]} is there; remove it to measure again")
+            print(f"{study}/{name}  skipped: {home / MEASURED[name]} is there; remove it to measure again")
             continue
-        failures = _execute_own(name, study, notebooks, results, **parameters)
+        failures = execute_own(name, study, notebooks, results, stop, **parameters)
         if failures:  # the next one may read what this one should have written
             return failures
     return []
 
 
-def _execute_own(name: str, study: str, notebooks: Path, results: Path, **parameters) -> list[str]:
+def execute_own(
+    name: str, study: str, notebooks: Path, results: Path, stop: threading.Event | None = None, **parameters
+) -> list[str]:
     """Execute one of the study's own notebooks. Returns the failure in one line, or nothing."""
     start, output = time.monotonic(), Path(results) / study / "notebooks" / f"{name}.ipynb"
     given = {"study": study, "results": relative(results, notebooks), **parameters}
-    error = execute(Path(notebooks) / f"{name}.ipynb", output, given, cores())
+    threads = 1 if name in REPORT_NOTEBOOKS else cores()  # one: sums in one order give the same bytes everywhere
+    error = execute(Path(notebooks) / f"{name}.ipynb", output, given, threads, stop)
     if error:
-        return [f"{name}: {error} (see {output})"]
-    print(f"{name}  {in_words(time.monotonic() - start)}", flush=True)
+        return [f"{study}/{name}: {error} (see {output})"]
+    print(f"{study}/{name}  {in_words(time.monotonic() - start)}", flush=True)
     return []
-
-
-def report(study: str, notebooks: Path, results: Path, package: Path = PACKAGE, hashes: Callable = data_hashes) -> int:
-    """Make tables, figures and report anew from the files of the runs; nothing is trained. Returns the failures.
-
-    Says how many runs are not done or stale. Raises StudyError where none is finished.
-    """
-    runs = resolve(study, notebooks, results)
-    if not _any_finished(runs, results):
-        raise StudyError(f"study {study} has no finished run in {results}; first: isnet run --study {study}")
-    return _report(study, notebooks, results, status(study, notebooks, results, package, hashes))
-
-
-def report_all(notebooks: Path, results: Path, package: Path = PACKAGE, hashes: Callable = data_hashes) -> int:
-    """`report` of every published study that has a finished run, then results/report.html, which joins them. Returns
-    the failures; the joint report is made only without any. Raises StudyError where no run is finished.
-    """
-    studies = [study for study in read_studies(notebooks)["studies"] if study not in LOCAL_STUDIES]
-    begun = [study for study in studies if _any_finished(resolve(study, notebooks, results), results)]
-    if not begun:
-        raise StudyError(f"none of the published studies ({', '.join(studies)}) has a finished run in {results}")
-    states = {study: status(study, notebooks, results, package, hashes) for study in studies}
-    failures = sum(_report(study, notebooks, results, states[study]) for study in begun)
-    if failures:
-        print(f"{Path(results) / 'report.html'} is not made, because a part of it failed")
-        return failures
-    from isnetlib import joint  # imports Matplotlib, which nothing else here needs
-
-    print(joint.write(results, pd.concat(states.values(), ignore_index=True)))
-    return 0
-
-
-def _any_finished(runs: list[Run], results: Path) -> bool:
-    return any((run.folder(results) / "metrics.json").exists() for run in runs)
-
-
-def _report(study: str, notebooks: Path, results: Path, states: pd.DataFrame) -> int:
-    """Execute what makes a study's tables, figures and report. Returns the failures. states: `study.status`."""
-    open_ = states.loc[states["state"] != "done", "state"].value_counts().sort_index()
-    if len(open_):
-        counts = ", ".join(f"{number} {state}" for state, number in open_.items())
-        print(f"note: of the {len(states)} runs of study {study} {counts}")
-    searched = [trial for trial in search.trials(study, notebooks, results) if trial.file(results).exists()]
-    failures = _execute_own(search.TABLE, study, notebooks, results) if searched else []
-    failures += run_study_notebooks(study, notebooks, results, REPORT_NOTEBOOKS)
-    for failure in failures:
-        print(f"FAILED {failure}")
-    return len(failures)
 
 
 def cores() -> int:

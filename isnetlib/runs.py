@@ -21,16 +21,19 @@ TEXT = {"id": str, "patient": str}
 
 
 class Run(NamedTuple):
-    """A finished run: where it lies and what metrics.json says of it. fold: the part of the data that it was tested on,
-    by its manifest; None where the data have no folds.
-    """
+    """A finished run: where it lies, what metrics.json says of it, and its parameters by its manifest."""
 
     experiment: str
     method: str
     seed: int
     folder: Path
     facts: dict
-    fold: int | None = None
+    parameters: dict = {}
+
+    @property
+    def fold(self) -> int | None:
+        """The part of the data that it was tested on; None where the data have no folds."""
+        return self.parameters.get("data_options", {}).get("fold")
 
 
 class Cases(NamedTuple):
@@ -57,7 +60,7 @@ class Cases(NamedTuple):
     @property
     def clustered(self) -> bool:
         """Whether some patient has several cases."""
-        return len(np.unique(self.groups)) < len(self.groups)
+        return len(set(self.groups.tolist())) < len(self.groups)  # asked often, and faster than np.unique
 
 
 def find_runs(study: Path) -> list[Run]:
@@ -68,7 +71,7 @@ def find_runs(study: Path) -> list[Run]:
         if not re.fullmatch(r"seed\d+", folder.name):
             raise ValueError(f"{folder}: a run folder is called seed<number>; rename or remove it")
         key = folder.parts[-3], folder.parts[-2], int(folder.name[4:])
-        found.append(Run(*key, folder, _json(marker), _fold(folder / "manifest.json")))
+        found.append(Run(*key, folder, _json(marker), _parameters(folder / "manifest.json")))
     order = {method: k for k, method in enumerate(names.in_order((run.method for run in found), names.METHOD_NAMES))}
     return sorted(found, key=lambda run: (run.experiment, order[run.method], run.seed))
 
@@ -80,9 +83,8 @@ def _json(path: Path) -> dict:
         raise ValueError(f"{path} is not JSON ({error}): remove the run's folder and run it again") from None
 
 
-def _fold(manifest: Path) -> int | None:
-    known = _json(manifest) if manifest.exists() else {}
-    return known.get("parameters", {}).get("data_options", {}).get("fold")
+def _parameters(manifest: Path) -> dict:
+    return _json(manifest).get("parameters", {}) if manifest.exists() else {}
 
 
 def experiments(study: Path) -> list[str]:

@@ -28,3 +28,33 @@ def selection_sentences(
         change = f"changes it by {findings.signed(row.difference)}" if changed else "makes no difference"
         told = f"{findings.number(row.internal)} by in-distribution selection; the named rule {change}"
         yield f"{method_name(row.method)}, on {name_of_test_set(worst)} cases: {told}."
+
+
+def first_epoch_sentences(
+    runs: pd.DataFrame, metrics: pd.DataFrame, selection: pd.DataFrame, seeds: pd.DataFrame, experiment: str
+) -> Iterator[str]:
+    """The methods of which the named rule kept the first epoch that counts in every run, if runs.csv tells which that
+    is, with their scores by either rule.
+    """
+    rows = runs[runs["experiment"] == experiment]
+    if "epoch_first" not in rows:
+        return
+    first = (rows["epoch_swapped"] == rows["epoch_first"]).groupby(rows["method"]).all()
+    table, worst = selection_table(metrics, selection, experiment), findings.hardest(seeds, experiment)
+    told = []
+    for method in (method for method in findings.methods(rows) if first[method]):
+        own = table[table["method"] == method].set_index("test_set")
+        if worst in own.index:
+            told.append(f"{method_name(method)}, {_by_either(own, worst)}")
+    if told:
+        yield f"The rule kept the first epoch that counts in every run of these methods: {'; '.join(told)}."
+
+
+def _by_either(own: pd.DataFrame, worst: str) -> str:
+    """Scores of a method by the rule and by in-distribution selection, on the hardest test set and on the one where the
+    latter is best. own: rows of `selection_table` by test set.
+    """
+    sets = list(dict.fromkeys([worst, own["internal"].idxmax()]))
+    ours = " and ".join(f"{findings.number(own['swapped'][name])} on {name_of_test_set(name)} cases" for name in sets)
+    other = " and ".join(findings.number(own["internal"][name]) for name in sets)
+    return f"{ours} (by in-distribution selection {other})"

@@ -206,16 +206,26 @@ def classes():
     rows += [("isnet_selective", k, 1, 2.5, 1.01) for k in (2, 10, 100)]
     rows += [("isnet_original", k, k, 1.0 + k, 1.0) for k in (2, 10)]
     columns = ["variant", "class_count", "maps", "ratio_to_plain_step", "ratio_to_fewest_classes"]
-    return pd.DataFrame(rows, columns=columns).assign(network="resnet18", size=96, batch=4)
+    frame = pd.DataFrame(rows, columns=columns).assign(network="resnet18", size=96, batch=4)
+    return frame.assign(seconds=[0.1, 0.09, 0.08, 0.25, 0.25, 0.2525, 0.3, 1.1])
 
 
 def test_sentences_follow_from_the_tables(costs, classes):
     told = " ".join(cost_findings.sentences({"cost": costs, "classes": classes}))
-    assert "ISNet selective 2.50 plain steps at 2 classes, 2.50 at 100" in told
-    assert "ISNet original 3.00 plain steps at 2 classes, 11.00 at 10" in told
-    assert "100 classes takes 1.01 times one with 2" in told
+    assert "ISNet selective 0.250 with 2 classes, 0.253 with 100 (1.01 times as long)" in told
+    assert "ISNet original 0.300 with 2 classes, 1.100 with 10 (3.67 times as long)" in told
+    assert "beside it, the plain step 0.100 with 2 classes, 0.080 with 100 (0.80 times as long)." in told
     assert "ISNet selective takes 1.00 plain ones with 2.0 million parameters, by U-Net, then classifier 2.00" in told
     assert "ISNet selective + bf16 takes 0.80 of the time of fp32; smallest cosine of a heatmap to fp32 0.9997" in told
+
+
+def test_the_error_of_the_times_is_that_between_predictions_of_one_network(costs):
+    rows = [("multitask", 0.9, 2e6), ("gain", 1.0625, 2e6), ("oracle", 1.3, 2e6), ("attention_gate", 1.7, 2.5e6)]
+    more = pd.DataFrame(rows, columns=["variant", "ratio_to_plain_inference", "parameters"])
+    more = more.assign(network="resnet18", size=224, batch=8, phase="inference")
+    (told,) = cost_findings.error_sentences(pd.concat([costs, more]))
+    assert "take from 0.90 to 1.06 plain ones" in told
+    assert list(cost_findings.error_sentences(costs[costs["variant"].isin(["standard", "pipeline"])])) == []
 
 
 def test_figures_draw_the_tables(costs, classes):
@@ -245,6 +255,8 @@ def test_tables_for_readme(costs):
     frame = pd.DataFrame(rows, columns=["network", "size", "tool", "ratio_to_forward", "note"])
     lines = readme.explain_table(frame).splitlines()[2:]
     assert lines[1] == "| vgg11, 224 px | captum |  | captum is not installed |"
+    failed = readme.explain_table(frame.assign(note="RuntimeError: The size of tensor a: 32"))
+    assert failed.endswith("| vgg11, 224 px | captum |  | fails (RuntimeError) |")
 
 
 def test_readme_says_which_table_is_missing_and_fills_it_when_it_is_there(tmp_path, costs, classes):
@@ -255,9 +267,13 @@ def test_readme_says_which_table_is_missing_and_fills_it_when_it_is_there(tmp_pa
     parts = ("results", "figure", "cost", "cost findings", "explain", "architectures")
     text = "\n".join(f"<!-- generated: {name} -->\nold\n<!-- end: {name} -->" for name in parts)
     filled = readme.update(text, "results/x", frames)
-    assert "`explain.csv`" in filled and "`architectures.csv`" in filled and "at 100" not in filled
+    assert "`explain.csv`" in filled and "`architectures.csv`" in filled and "with 100" not in filled
+    assert "Numbers: [seeds.csv](results/x/tables/seeds.csv)" in filled
+    assert filled.count("Numbers: [cost.csv](results/x/tables/cost.csv)\n") == 2 and "classes.csv" not in filled
     assert "`cost.csv`" not in filled and "old" not in filled
-    assert "2.50 at 100" in readme.update(text, "results/x", frames | {"classes": classes})
+    filled = readme.update(text, "results/x", frames | {"classes": classes})
+    assert "0.253 with 100" in filled
+    assert "[cost.csv](results/x/tables/cost.csv), [classes.csv](results/x/tables/classes.csv)" in filled
 
 
 def test_the_studys_own_network_is_the_one_with_most_methods_not_most_options(costs):

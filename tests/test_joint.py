@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from test_report import EVIL, Page
 
-from isnetlib import claims, findings, joint, names, runner, study, tables
+from isnetlib import claims, findings, joint, names, rebuild, study, tables
 from isnetlib.__main__ import main
 from isnetlib.comparison_figures import claim_figure
 
@@ -92,15 +92,58 @@ def test_sentences_count_what_the_table_says():
                                              gain_ext=claims.NOT_RUN)))  # fmt: skip
     assert told[0].startswith("Of 3 planned comparisons")
     assert "ISNet selective is ahead in 1, behind in 1, and in 1 no difference is shown" in told[0]
-    assert told[1] == "ISNet selective is ahead in 1 of 3 with real images."
+    assert ", all on real images:" in told[0]
     numbers = "(covid external; difference -0.010, smallest detectable 0.050)"
-    assert told[2] == f"ISNet selective is behind Multi-task U-Net in 1 of 1 {numbers}."
-    assert told[3] == f"No difference is shown to U-Net, then classifier in 1 of 1 {numbers}."
-    assert told[4].startswith("1 more are planned") and len(told) == 5
-    assert len(list(claims.claim_sentences(table(standard="ahead")))) == 2
+    assert told[1] == f"ISNet selective is behind Multi-task U-Net in 1 of 1 {numbers}."
+    assert told[2] == f"No difference is shown to U-Net, then classifier in 1 of 1 {numbers}."
+    assert told[3].startswith("1 more are planned") and len(told) == 4
+    assert len(list(claims.claim_sentences(table(standard="ahead")))) == 1
     assert list(claims.claim_sentences(table(standard=claims.NOT_RUN))) == [
         "No planned comparison with ISNet selective was made yet."
     ]
+
+
+def test_digits_are_not_called_real_images_and_kinds_are_told_apart():
+    several = pd.concat([table(standard="ahead"), table(standard="behind").assign(experiment="digits")])
+    told = list(claims.claim_sentences(several))
+    assert "all on" not in told[0]
+    assert told[1] == (
+        "ISNet selective is ahead in 1 of 1 on real images and 0 of 1 on handwritten digits with a planted mark."
+    )
+
+
+def comparisons(*rows):
+    """comparisons.csv with (test set, b, difference, p, p of equivalence, whether planned)."""
+    frame = pd.DataFrame(rows, columns=["test_set", "b", "difference", "p", "p_equivalent", "family"])
+    frame = frame.assign(experiment="digits", metric="accuracy", primary=True, test="two-level t", margin=0.02)
+    return frame.assign(p_holm=frame["p"], family=frame["family"].map({True: "planned", False: np.nan}))
+
+
+def test_planned_comparisons_at_home_are_told_with_whom_the_method_is_behind():
+    rows = [("biased", "standard", -0.03, 0.001, 0.9, True), ("unbiased", "standard", 0.3, 0.001, 0.9, True)]
+    rows += [("biased", "pipeline", 0.0, 0.5, 0.9, True), ("biased", "gain", -0.5, 0.001, 0.9, False)]
+    rows += [("deceiving", "standard", 0.3, 0.001, 0.9, True)]
+    (told,) = claims.home_sentences({"full": {"comparisons": comparisons(*rows)}})
+    assert told == (
+        "On the other test sets (biased, unbiased), which are no part of the claim: of 3 more planned comparisons "
+        "ISNet selective is ahead in 1, behind in 1 (Standard classifier, digits biased), and in 1 no difference is "
+        "shown."
+    )
+    assert list(claims.home_sentences({"full": {"comparisons": comparisons(*rows[-1:])}})) == []
+
+
+def test_methods_outside_the_five_that_match_or_are_ahead_are_told():
+    rows = [("deceiving", "rrr", 0.001, 0.5, 0.001, False), ("deceiving", "background_random", 0.0, 0.9, 0.01, False)]
+    rows += [("deceiving", "gain", 0.3, 0.001, 0.9, False), ("deceiving", "grad_input", -0.05, 0.001, 0.9, False)]
+    rows += [("deceiving", name, 0.0, 0.9, 0.001, False) for name in ("isnet_original", "pipeline")]
+    rows += [("biased", "vit", -0.1, 0.001, 0.9, False)]
+    (told,) = claims.outside_sentences({"full": {"comparisons": comparisons(*rows)}})
+    assert told == (
+        "Outside the five, so not planned, on digits (full): ISNet on gradient x input is ahead of ISNet selective on "
+        "deceiving cases; Right for the right reasons and Random backgrounds match ISNet selective to within 0.02 on "
+        "deceiving cases."
+    )
+    assert list(claims.outside_sentences({"full": {"comparisons": comparisons(*rows[4:])}})) == []
 
 
 def test_an_experiment_that_shows_a_limit_is_no_part_of_the_claim(results):
@@ -140,6 +183,7 @@ def test_the_page_shows_every_comparison_with_its_verdict(page, rows):
         assert f"{numbers} {findings.number(row.detectable)} {row.words} {row.line:.0f}" in page.text
     assert page.text.count("not compared: not run") == 6
     assert "Planned, but without a comparison so far: faces (full)." in page.text
+    assert "No results yet" not in page.text
 
 
 def test_a_rival_that_does_as_well_is_told_with_its_reason(page):
@@ -220,18 +264,20 @@ def place(results, tmp_path, monkeypatch):
         (folder / "manifest.json").write_text('{"parameters": {}, "made_by": "", "data": {}}')
     asked = []
     made = lambda study, *rest: asked.append(study) or ["40_compare: no"] * (study == "fails")  # noqa: E731
-    monkeypatch.setattr(runner, "run_study_notebooks", made)
+    monkeypatch.setattr(rebuild, "run_study_notebooks", made)
     return ["--notebooks", str(notebooks), "--results", str(copied)], copied, asked
 
 
 def test_without_a_study_the_command_makes_every_report_and_then_the_joint_one(place, capsys):
     options, results, asked = place
     assert main(["report", *options]) == 0
-    assert asked == ["full", "ablations"]  # quick is not published, backbones has no run
+    assert sorted(asked) == ["ablations", "full"]  # side by side; quick is not published, backbones has no run
     printed = capsys.readouterr().out
     assert f"{results / 'report.html'}" in printed and "note: of the 2 runs of study full 2 stale" in printed
     text = Page((results / "report.html").read_text(encoding="utf-8")).text
-    assert "backbones digits 1 1 0 0 0 1 0" in text and "No report yet." in text
+    assert (
+        "backbones digits 1 1 0 0 0 1 0" in text and "No report yet." in text and "No results yet: backbones." in text
+    )
     assert "quick" not in re.sub(r"isnet run --study quick", "", text)
 
 
@@ -243,7 +289,7 @@ def test_one_study_alone_leaves_the_joint_report(place):
 
 def test_where_a_study_fails_the_joint_report_is_not_made(place, monkeypatch, capsys):
     options, results, _ = place
-    monkeypatch.setattr(runner, "run_study_notebooks", lambda study, *rest: ["40_compare: no"] * (study == "full"))
+    monkeypatch.setattr(rebuild, "run_study_notebooks", lambda study, *rest: ["40_compare: no"] * (study == "full"))
     assert main(["report", *options]) == 1
     printed = capsys.readouterr().out
     assert "FAILED 40_compare: no" in printed and "report.html is not made" in printed

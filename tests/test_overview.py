@@ -5,7 +5,18 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from isnetlib import findings, heatmaps, names, overview, readme, report, runs, tables
+from isnetlib import (
+    findings,
+    goal_findings,
+    heatmaps,
+    names,
+    overview,
+    readme,
+    relevance_findings,
+    report,
+    runs,
+    tables,
+)
 
 RIGHT = {
     "standard": (0.99, 0.1),
@@ -72,12 +83,63 @@ def test_where_none_comes_near_that_is_told(frames):
     assert "Upper bound" not in "".join(told(frames, **means | {"isnet_selective": 0.5}))
 
 
+def test_a_higher_mean_is_called_better_only_where_the_comparison_shows_it(frames):
+    means = {"standard": 0.1, "background_random": 0.98, "pipeline": 0.97, "isnet_selective": 0.96, "oracle": 0.99}
+    seeds, rows = with_means(frames["seeds"], **means), frames["comparisons"]
+
+    def last(p):
+        worse = rows.assign(p=p, p_holm=p, difference=-0.02)
+        return list(findings.result_sentences(seeds, worse, "digits"))[5:]
+
+    two, other = "U-Net, then classifier and Random backgrounds", "than ISNet selective on deceiving cases"
+    assert last(0.5) == [f"{two} have a higher mean {other}; no difference is shown."]
+    assert last(0.001) == [f"{two} do better {other}."]
+    p = rows["b"].map({"pipeline": 0.001}).fillna(0.5)
+    assert last(p) == [
+        f"U-Net, then classifier does better {other}.",
+        f"Random backgrounds has a higher mean {other}; no difference is shown.",
+    ]
+
+
+def test_a_large_share_of_relevance_beside_a_good_score_is_told(frames):
+    shares = {"standard": 0.7, "background_random": 0.3, "pipeline": 0.001, "isnet_selective": 0.002, "oracle": 0.4}
+    means = {"standard": 0.1, "background_random": 0.96, "pipeline": 0.97, "isnet_selective": 0.96, "oracle": 0.99}
+
+    def told(**changed):
+        seeds = with_means(frames["seeds"], **means | changed)
+        at = seeds["metric"] == "background_share"
+        seeds = seeds.assign(mean=seeds["mean"].where(~at, seeds["method"].map(shares)))
+        return list(relevance_findings.background_sentences(seeds, "digits"))
+
+    first, *rest = told()
+    assert first.startswith("On deceiving cases the background has 0.800 of the area.")
+    assert "Standard classifier 0.700; U-Net, then classifier 0.001; Random backgrounds 0.300;" in first
+    assert first.count("0.800") == 1 and rest == [
+        "Random backgrounds has 0.300 of its relevance in the background, and reaches accuracy 0.960 on deceiving "
+        "cases all the same (ISNet selective: 0.960)."
+    ]
+    assert told(background_random=0.9)[1:] == []  # no example where the score is lower
+    shares["standard"] = 0.85
+    assert told()[1] == "No less than its share of the area: Standard classifier."
+
+
+def test_a_swap_changes_nothing_only_where_the_table_says_so():
+    rows = pd.DataFrame({"experiment": "digits", "test_set": "unbiased", "metric": "logit_change", "mean": [0.0, 0.0]})
+    assert "a swap changes nothing" in relevance_findings.unmarked_sentence(rows, "digits")
+    assert relevance_findings.unmarked_sentence(rows.assign(mean=[0.0, 0.1]), "digits") == ""
+    assert relevance_findings.unmarked_sentence(rows.assign(test_set="biased"), "digits") == ""
+
+
 def test_the_upper_bound_is_shown_and_compared_with_nothing(frames, study):
     assert "oracle" not in set(frames["comparisons"]["b"]) and "oracle" in set(frames["seeds"]["method"])
     assert "Upper bound" not in findings.scores_title(frames["seeds"], "digits")
     best = with_means(frames["seeds"], **dict.fromkeys(RIGHT, 0.5) | {"oracle": 0.99})
-    assert "No other method does better" in list(findings.result_sentences(best, "digits"))[-1]
+    assert (
+        "No other method has a higher mean"
+        in list(findings.result_sentences(best, frames["comparisons"], "digits"))[-1]
+    )
     assert "compared with none" in readme.readme_table(frames["seeds"])
+    assert "no ceiling" in readme.readme_table(frames["seeds"]) and "no ceiling" in names.METHOD_SENTENCES["oracle"]
     assert "Upper bound: true mask at test *" in report.build(study) and "* An upper bound" in report.build(study)
     maps = runs.read_heatmaps(study, "digits")
     assert "Upper bound" not in heatmaps.heatmap_title(maps, [("deceiving", 0)])
@@ -104,7 +166,7 @@ def test_every_method_has_its_numbers(frames):
 def test_ablations_have_names_and_no_goals_of_their_own(frames):
     assert names.method_name("isnet_selective_no_zb") == "ISNet selective, no z^B"
     renamed = frames["seeds"].replace({"method": {"isnet_selective": "isnet_selective_no_zb"}})
-    assert "isnet_selective_no_zb" not in set(findings.goals(renamed, "digits")["method"])
+    assert "isnet_selective_no_zb" not in set(goal_findings.goals(renamed, "digits")["method"])
 
 
 def test_attention_stands_beside_the_relevance_of_its_method(study):

@@ -20,7 +20,10 @@ def test_the_generated_parts_are_those_of_the_published_study():
 def test_every_figure_and_file_that_readme_names_is_there():
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     links = [link for link in re.findall(r"\]\(([^)]+)\)", text) if not link.startswith("http")]
-    assert links and all((ROOT / link).exists() for link in links), links
+    files = [link for link in links if not link.startswith("#")]
+    assert files and all((ROOT / link).exists() for link in files), files
+    heads = {head.lower().replace(" ", "-") for head in re.findall(r"^#+ (.+)$", text, re.MULTILINE)}
+    assert {link[1:] for link in links if link.startswith("#")} <= heads
 
 
 def test_readme_names_the_two_commands_of_the_makefile():
@@ -40,6 +43,8 @@ def test_the_conclusion_is_that_of_all_published_studies(tmp_path):
     assert told.startswith("- Of 1 planned comparisons") and "4 more are planned" in told
     text = "<!-- generated: conclusion -->\nold\n<!-- end: conclusion -->"
     assert readme.fill(text, "conclusion", told).splitlines()[1:-1] == told.splitlines()
+    assert readme.linked("a/x.csv", "a/y.csv").endswith("Numbers: [x.csv](a/x.csv), [y.csv](a/y.csv)")
+    assert readme.linked("a/x.csv", "b/x.csv").endswith("Numbers: [a/x.csv](a/x.csv), [b/x.csv](b/x.csv)")
 
 
 def test_where_cases_are_tested_by_folds_the_interval_is_over_cases(tmp_path):

@@ -133,14 +133,16 @@ def test_a_part_of_the_search(tiny, monkeypatch):
     made = []
 
     def try_one(trial, state, threads, stop, notebooks, results):
-        made.append(trial.name)
+        made.append((trial.name, threads))
         leave(trial, results, metric="accuracy", swapped=trial.parameters["value"], internal=1.0, swapped_loss=0.1)
         return 1.0, None
 
     monkeypatch.setattr(runner, "_try_one", try_one)
-    monkeypatch.setattr(runner, "_execute_own", lambda *given: [])
-    assert runner.run_study("small", *tiny, only=["search/digits/standard"]) == 1  # study.yaml does not hold 1.0
-    assert made == ["search/digits/standard/1"] and not (tiny[1] / "small/runs").exists()
+    monkeypatch.setattr(runner, "execute_own", lambda *given: [])
+    assert (
+        runner.run_study("small", *tiny, only=["search/digits/standard"], threads=3) == 1
+    )  # study.yaml does not hold 1.0
+    assert made == [("search/digits/standard/1", 3)] and not (tiny[1] / "small/runs").exists()
 
 
 def test_the_search_runs_skips_what_is_done_and_stops_runs_with_other_options(tiny, capsys):
@@ -190,6 +192,7 @@ def test_the_real_studies_hold_what_the_search_chose():
 
 def test_the_real_search_is_as_small_for_every_method():
     trials = search.trials("full", NOTEBOOKS, ROOT / "results")
-    counts = pd.Series([trial.method for trial in trials]).value_counts()
-    assert len(counts) == 7 and set(counts) == {4}
-    assert {(t.parameters["epochs"], t.parameters["seed"]) for t in trials} == {(6, 0)}
+    counts = pd.Series([(trial.experiment, trial.method) for trial in trials]).value_counts()
+    assert len(counts) == 4 * 7 and set(counts) == {4}
+    digits = [trial.parameters for trial in trials if trial.experiment == "digits"]
+    assert {(parameters["epochs"], parameters["seed"]) for parameters in digits} == {(6, 0)}

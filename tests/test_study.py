@@ -16,7 +16,8 @@ import pytest
 from isnetlib.baselines import METHODS
 from isnetlib.notebooks import check_parameters, declared, execute
 from isnetlib.provenance import RUN_NOTEBOOKS, begin, git_state, made_by, manifest, portable, sources
-from isnetlib.runner import cores, in_words, is_called, report, run_study, time_left
+from isnetlib.rebuild import report
+from isnetlib.runner import cores, in_words, is_called, run_study, time_left
 from isnetlib.study import StudyError, method_parameters, read_studies, resolve, status
 
 ROOT = Path(__file__).parent.parent
@@ -212,7 +213,7 @@ def test_study_notebooks_run_in_the_studys_order_until_one_fails(place, capsys):
     printed = capsys.readouterr().out
     assert (notebooks / "order.txt").read_text() == "40 50 "
     assert "60_cost  skipped" in printed
-    assert "FAILED 50_report: AssertionError: no report" in printed
+    assert "FAILED fine/50_report: AssertionError: no report" in printed
     assert (results / "fine/notebooks/40_compare.ipynb").exists()
 
 
@@ -552,6 +553,9 @@ def test_git_state_is_of_the_sources_alone(place, tmp_path):
 # --- the real studies
 
 
+SIMULATED = ("tuberculosis_sim", "covid_sim", "faces_sim")
+
+
 def test_the_real_studies_are_in_order():
     notebooks, results = ROOT / "notebooks", ROOT / "results"
     assert list(read_studies(notebooks)["studies"])[:3] == ["smoke", "quick", "full"]
@@ -560,8 +564,10 @@ def test_the_real_studies_are_in_order():
     }
     assert methods["quick"] >= {"standard", "pipeline", "rrr", "background_random", "isnet_selective"}
     assert methods["full"] == set(METHODS) and methods["quick"] < methods["full"]
-    seeds = Counter(run.method for run in resolve("full", notebooks, results))
-    assert seeds.pop("isnet_original") == 3 and set(seeds.values()) == {5}
+    seeds = Counter((run.experiment, run.method) for run in resolve("full", notebooks, results))
+    expected = {(experiment, method): 3 for experiment in SIMULATED for method in METHODS}
+    expected |= {("digits", method): 5 for method in METHODS} | {("digits", "isnet_original"): 3}
+    assert seeds == expected
     assert set(Counter(run.method for run in resolve("ablations", notebooks, results)).values()) == {3}
 
 

@@ -206,6 +206,24 @@ def test_rebuilt_tables_are_the_same_bytes(study, frames, tmp_path):
     assert b"-0.000000" not in b"".join(before.values()) and b"nan" not in b"".join(before.values())
 
 
+def test_runs_tell_how_they_were_trained(small):
+    given = {"backbone": "small_resnet", "epochs": 24, "batch_size": 32, "learning_rate": 0.003, "warm_up": 0.2}
+    for manifest in small.glob("runs/*/standard/*/manifest.json"):
+        manifest.write_text(json.dumps({"parameters": given}))
+    for manifest in small.glob("runs/*/isnet_selective/*/manifest.json"):
+        manifest.write_text(json.dumps({"parameters": given | {"base": "vit"}}))
+    columns = ["epoch_first", "backbone", "epochs", "batch_size", "learning_rate"]
+    found = tables.write(small)["runs"].set_index("method")[columns].drop_duplicates()
+    assert found.loc["standard"].tolist() == [4, "small_resnet", 24, 32, 0.003]
+    assert found.loc["isnet_selective"].tolist() == [4, "small_vit", 24, 32, 0.003]
+    line = (small / "tables" / "runs.csv").read_text().splitlines()[1]
+    assert line.endswith(",small_resnet,24,32,0.003000")
+
+
+def test_runs_without_parameters_leave_them_empty(small):
+    assert tables.write(small)["runs"][["epoch_first", "backbone", "epochs", "learning_rate"]].isna().all(axis=None)
+
+
 def test_unfinished_runs_are_passed_over(small):
     next(small.glob("runs/*/standard/seed1/metrics.json")).unlink()
     assert set(tables.build(small)["metrics"].query("method == 'standard'")["seed"]) == {0}

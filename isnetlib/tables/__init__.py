@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from isnetlib import runs
+from isnetlib.baselines import BACKBONES
 from isnetlib.files import write_atomically
 from isnetlib.scoring import TestedSet, posteriors, tested
 from isnetlib.tables.comparisons import comparison_rows, omnibus_rows
@@ -32,7 +33,8 @@ COLUMNS = {
     "calibration": [*KEY, *"method bin confidence accuracy low high n seeds unit".split()],
     "roc": [*KEY, *"method false_positive_rate sensitivity low high seeds unit".split()],
     "tests": [*KEY, *"cases patients classes".split()],
-    "runs": "study experiment method seed folder epoch_swapped epoch_internal seconds peak_mib parameters".split(),
+    "runs": "study experiment method seed folder epoch_swapped epoch_internal epoch_first".split()
+    + "seconds peak_mib parameters backbone epochs batch_size learning_rate".split(),
 }
 COLUMNS["selection"] = COLUMNS["metrics"]
 OF_FOLDS = {
@@ -42,9 +44,10 @@ OF_FOLDS = {
     "comparisons": "folds",
 }  # only where there are any
 UNROUNDED = {"p", "p_holm", "p_equivalent"}
-COUNTS = {"patients", "epoch_swapped", "epoch_internal", "parameters", "fold"}  # whole numbers that may be missing
+# Whole numbers that may be missing.
+COUNTS = {"patients", "epoch_swapped", "epoch_internal", "epoch_first", "parameters", "epochs", "batch_size", "fold"}
 TEXT = "option method metric a b test family unit selection interval folder classes variant network reason".split()
-TEXT += "methods measure class label folds".split()
+TEXT += "methods measure class label folds backbone".split()
 
 
 def tested_row(study: str, test: TestedSet) -> dict:
@@ -58,11 +61,16 @@ def tested_row(study: str, test: TestedSet) -> dict:
 
 
 def run_row(study: Path, run: runs.Run) -> dict:
-    """Where a run lies, which epochs were chosen and what it cost."""
+    """Where a run lies, which epochs were chosen, which is the first that may be, what it cost, and its recipe."""
     row = {"study": study.name, "experiment": run.experiment, "method": run.method, "seed": run.seed}
     row |= {"folder": run.folder.relative_to(study).as_posix()}
     row |= {f"epoch_{rule}": run.facts.get("epoch", {}).get(rule, np.nan) for rule in runs.PREDICTIONS}
-    return row | {fact: run.facts.get(fact, np.nan) for fact in ("seconds", "peak_mib", "parameters")}
+    row |= {fact: run.facts.get(fact, np.nan) for fact in ("seconds", "peak_mib", "parameters")}
+    given, own = run.parameters, BACKBONES.get(run.parameters.get("base") or run.method)
+    if "epochs" in given and "warm_up" in given:
+        row["epoch_first"] = float(given["warm_up"] * given["epochs"] // 1)  # epochs before it are the warm-up's
+    recipe = {name: float(given.get(name, np.nan)) for name in ("epochs", "batch_size", "learning_rate")}
+    return row | recipe | {"backbone": own or given.get("backbone", np.nan)}
 
 
 def build(study: Path) -> dict[str, pd.DataFrame]:

@@ -1,0 +1,71 @@
+"""Tables, figures and reports anew from the files of the runs: `isnet report`. Nothing is trained."""
+
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pandas as pd
+
+from isnetlib import search
+from isnetlib.names import LOCAL_STUDIES
+from isnetlib.provenance import PACKAGE
+from isnetlib.runner import REPORT_NOTEBOOKS, cores, execute_own, run_study_notebooks
+from isnetlib.study import Run, StudyError, data_hashes, read_studies, resolve, status
+
+
+def report(study: str, notebooks: Path, results: Path, package: Path = PACKAGE, hashes: Callable = data_hashes) -> int:
+    """Make tables, figures and report anew from the files of the runs; nothing is trained. Returns the failures.
+
+    Says how many runs are not done or stale. Raises StudyError where none is finished.
+    """
+    runs = resolve(study, notebooks, results)
+    if not _any_finished(runs, results):
+        raise StudyError(f"study {study} has no finished run in {results}; first: isnet run --study {study}")
+    return _report(study, notebooks, results, status(study, notebooks, results, package, hashes))
+
+
+def report_all(notebooks: Path, results: Path, package: Path = PACKAGE, hashes: Callable = data_hashes) -> int:
+    """`report` of every published study that has a finished run, then results/report.html, which joins them. Returns
+    the failures; the joint report is made only without any. Raises StudyError where no run is finished.
+    """
+    studies = [study for study in read_studies(notebooks)["studies"] if study not in LOCAL_STUDIES]
+    begun = [study for study in studies if _any_finished(resolve(study, notebooks, results), results)]
+    if not begun:
+        raise StudyError(f"none of the published studies ({', '.join(studies)}) has a finished run in {results}")
+    states = {study: status(study, notebooks, results, package, hashes) for study in studies}
+    stop = threading.Event()
+    with ThreadPoolExecutor(cores()) as pool:
+        try:
+            failures = sum(pool.map(lambda study: _report(study, notebooks, results, states[study], stop), begun))
+        except BaseException:  # Ctrl-C too: no notebook may outlive us
+            stop.set()
+            pool.shutdown(cancel_futures=True)
+            raise
+    if failures:
+        print(f"{Path(results) / 'report.html'} is not made, because a part of it failed")
+        return failures
+    from isnetlib import joint  # imports Matplotlib, which nothing else here needs
+
+    print(joint.write(results, pd.concat(states.values(), ignore_index=True)))
+    return 0
+
+
+def _any_finished(runs: list[Run], results: Path) -> bool:
+    return any((run.folder(results) / "metrics.json").exists() for run in runs)
+
+
+def _report(
+    study: str, notebooks: Path, results: Path, states: pd.DataFrame, stop: threading.Event | None = None
+) -> int:
+    """Execute what makes a study's tables, figures and report. Returns the failures. states: `study.status`."""
+    open_ = states.loc[states["state"] != "done", "state"].value_counts().sort_index()
+    if len(open_):
+        counts = ", ".join(f"{number} {state}" for state, number in open_.items())
+        print(f"note: of the {len(states)} runs of study {study} {counts}")
+    searched = [trial for trial in search.trials(study, notebooks, results) if trial.file(results).exists()]
+    failures = execute_own(search.TABLE, study, notebooks, results, stop) if searched else []
+    failures += run_study_notebooks(study, notebooks, results, REPORT_NOTEBOOKS, stop)
+    for failure in failures:
+        print(f"FAILED {failure}")
+    return len(failures)

@@ -1,0 +1,66 @@
+"""Where the networks look, in sentences: the background's share of the relevance, beside its share of the area."""
+
+from collections.abc import Iterator
+
+import pandas as pd
+
+from isnetlib import findings
+from isnetlib.findings import listed, number
+from isnetlib.names import PRIMARY_METHOD, UPPER_BOUNDS, method_name, metric_name, name_of_test_set
+from isnetlib.overview import MATCH
+
+HIGH = 0.25  # of the background's share of the area: so much relevance there would be read as a sign of dependence
+EXAMPLES = 2
+METRICS = ("background_share", "chance_share")
+
+
+def background_sentences(seeds: pd.DataFrame, experiment: str) -> Iterator[str]:
+    """The background's share of the area on the hardest test set, its share of each method's relevance there, which
+    methods have no less of it than of the area, and those of `examples`.
+    """
+    shares, chance = shares_of(seeds, experiment)
+    if shares.empty:
+        return
+    name = name_of_test_set(findings.hardest(seeds, experiment))
+    told = "; ".join(f"{method_name(method)} {number(share)}" for method, share in shares.items())
+    yield f"On {name} cases the background has {number(chance)} of the area. Its share of the relevance: {told}."
+    above = [method_name(method) for method in shares.index[shares >= chance]]
+    if above:
+        yield f"No less than its share of the area: {listed(above)}."
+    yield from examples(seeds, experiment)
+
+
+def examples(seeds: pd.DataFrame, experiment: str) -> Iterator[str]:
+    """Methods whose relevance lies in the background to a large part and that do as well as the primary method on the
+    hardest test set: those with the largest shares, at most `EXAMPLES`.
+    """
+    (shares, chance), worst = shares_of(seeds, experiment), findings.hardest(seeds, experiment)
+    rows = findings.primary(seeds, experiment)
+    at = rows[rows["test_set"] == worst].set_index("method")["mean"].dropna()
+    if PRIMARY_METHOD not in at or shares.empty:
+        return
+    other = shares.drop([PRIMARY_METHOD, *UPPER_BOUNDS], errors="ignore").sort_values(ascending=False)
+    found = [m for m in other.index[other >= HIGH * chance] if at.get(m, -1.0) >= at[PRIMARY_METHOD] - MATCH]
+    for method in found[:EXAMPLES]:
+        told = f"{method_name(method)} has {number(shares[method])} of its relevance in the background, and reaches"
+        where = f"{metric_name(rows['metric'].iloc[0])} {number(at[method])} on {name_of_test_set(worst)} cases"
+        yield f"{told} {where} all the same ({method_name(PRIMARY_METHOD)}: {number(at[PRIMARY_METHOD])})."
+
+
+def shares_of(seeds: pd.DataFrame, experiment: str) -> tuple[pd.Series, float]:
+    """The background's share of the relevance on the hardest test set by method, in the order of a report, and its
+    mean share of the area; an empty series where no mask is known.
+    """
+    rows = seeds[(seeds["experiment"] == experiment) & (seeds["test_set"] == findings.hardest(seeds, experiment))]
+    found = {metric: rows[rows["metric"] == metric].set_index("method")["mean"].dropna() for metric in METRICS}
+    shares = found["background_share"]
+    return shares[[method for method in findings.methods(rows) if method in shares]], found["chance_share"].mean()
+
+
+def unmarked_sentence(seeds: pd.DataFrame, experiment: str) -> str:
+    """That swapping backgrounds changes nothing on unbiased digits, where the table says so; else ""."""
+    rows = seeds[(seeds["experiment"] == experiment) & (seeds["test_set"] == "unbiased")]
+    rows = rows[rows["metric"] == "logit_change"]
+    if experiment != "digits" or rows.empty or not (rows["mean"].abs() < 0.0005).all():
+        return ""
+    return "Unbiased digits have no mark, so there a swap changes nothing."

@@ -1,0 +1,36 @@
+"""The search for loss weights, from search.csv: how much was tried, and where the best value lies at an end."""
+
+from collections.abc import Iterator
+
+import pandas as pd
+
+from isnetlib.findings import experiments, listed, methods
+from isnetlib.names import method_name
+
+
+def effort_sentence(frames: list[pd.DataFrame]) -> str:
+    """How many values were tried of how many methods, over the search.csv of all studies; "" without any."""
+    if not frames:
+        return ""
+    rows = pd.concat([frame.assign(table=k) for k, frame in enumerate(frames)])
+    tried = rows.groupby(["table", "experiment", "method"]).size()
+    values = f"{tried.min()}" if tried.min() == tried.max() else f"{tried.min()} to {tried.max()}"
+    where = ", ".join(experiments(rows))
+    told = f"{values} values of it were tried, judged by validation images alone"
+    return f"Where a method has a loss weight, {told} ({rows['method'].nunique()} methods; {where})."
+
+
+def edge_sentences(frame: pd.DataFrame) -> Iterator[str]:
+    """One sentence an experiment: for which methods the value chosen is the largest or the smallest that was tried."""
+    for experiment in experiments(frame):
+        rows = frame[frame["experiment"] == experiment]
+        at = {"largest": [], "smallest": []}
+        for method in methods(rows):
+            own = rows[rows["method"] == method]
+            for row in own[own["chosen"].astype(bool)].itertuples():
+                name = f"{method_name(method)} ({row.option} {row.value:g})"
+                for end, value in (("largest", own["value"].max()), ("smallest", own["value"].min())):
+                    at[end] += [name] if row.value == value and len(own) > 1 else []
+        told = [f"the {end} that was tried for {listed(found)}" for end, found in at.items() if found]
+        if told:
+            yield f"On {experiment} the loss weight chosen is {', '.join(told)}: one beyond might serve better."
