@@ -69,7 +69,7 @@ if method == "bad":
     raise ValueError("boom")
 (started / active.name).touch()
 active.touch()
-deadline = time.monotonic() + 60
+deadline = time.monotonic() + 300
 while len(list(started.iterdir())) < 2:
     assert time.monotonic() < deadline, "no second run was started"
     time.sleep(0.05)
@@ -250,7 +250,7 @@ def test_interrupted_it_ends_its_notebooks_and_can_go_on(place):
         wait_for((notebooks / "pid").exists)
         kernel = int((notebooks / "pid").read_text())
         process.send_signal(signal.SIGTERM)
-        _, errors = process.communicate(timeout=40)
+        _, errors = process.communicate(timeout=300)
     finally:
         process.kill()
     assert process.returncode == 130
@@ -258,7 +258,7 @@ def test_interrupted_it_ends_its_notebooks_and_can_go_on(place):
     wait_for(lambda: not is_alive(kernel))
 
 
-def wait_for(condition, seconds=60):
+def wait_for(condition, seconds=300):
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "waited in vain"
@@ -266,11 +266,14 @@ def wait_for(condition, seconds=60):
 
 
 def is_alive(pid):
+    """Whether a process runs. An ended one that nobody has collected yet (state Z, on Linux) does not."""
     try:
         os.kill(pid, 0)
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except ProcessLookupError:
         return False
-    return True
+    except FileNotFoundError:
+        return not Path("/proc/self").exists()  # no such file system: the signal's word counts
 
 
 def test_a_notebook_that_cannot_start_is_told_in_one_line(tmp_path):
