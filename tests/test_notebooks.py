@@ -83,7 +83,7 @@ def test_a_run_folder_holds_what_the_schema_says_and_no_machine_path(smoke):
 
 def test_a_finished_study_is_not_trained_again(smoke, capsys):
     before = {path: path.stat().st_mtime_ns for path in smoke.rglob("metrics.json")}
-    assert run_study("smoke", NOTEBOOKS, smoke) == 0
+    assert run_study("smoke", NOTEBOOKS, smoke, runs_only=True) == 0
     assert {path: path.stat().st_mtime_ns for path in smoke.rglob("metrics.json")} == before
     assert "0 to make" in capsys.readouterr().out
 
