@@ -153,16 +153,22 @@ def home_sentences(studies: dict[str, dict[str, pd.DataFrame]]) -> Iterator[str]
     if rows.empty:
         return
     verdicts = rows.apply(findings.verdict, axis=1)
-    behind = [
-        f"{method_name(row.b)}, {row.experiment} {name_of_test_set(row.test_set)}"
-        for row in rows[verdicts == "behind"].itertuples()
-    ]
-    against = f" ({'; '.join(behind)})" if behind else ""
+    ahead, behind, level = (int((verdicts == said).sum()) for said in ("ahead", "behind", findings.NOT_SHOWN))
     sets = ", ".join(name_of_test_set(name) for name in findings.test_sets_of(rows))
-    ahead, level = ((verdicts == said).sum() for said in ("ahead", findings.NOT_SHOWN))
-    counts = f"ahead in {ahead}, behind in {len(behind)}{against}, and in {level} no difference is shown"
+    counts = f"ahead in {ahead}, behind in {behind}, and in {level} no difference is shown"
     told = f"of {len(rows)} more planned comparisons {method_name(PRIMARY_METHOD)} is {counts}"
-    yield f"On the other test sets ({sets}), which are no part of the claim: {told}."
+    whom = f". Behind: {_by_whom(rows[verdicts == 'behind'])}" if behind else ""
+    yield f"On the other test sets ({sets}), which are no part of the claim: {told}{whom}."
+
+
+def _by_whom(rows: pd.DataFrame) -> str:
+    """Test sets and the rivals that are ahead there; test sets with the same rivals stand together."""
+    places = {}
+    for (experiment, test_set), own in rows.groupby(["experiment", "test_set"], sort=False):
+        rivals = [method_name(name) for name in in_order(own["b"], METHOD_NAMES)]
+        names = "all five" if len(rivals) == len(RIVALS) else ", ".join(rivals)
+        places.setdefault(names, []).append(f"{experiment} {name_of_test_set(test_set)}")
+    return "; ".join(f"{', '.join(where)} ({names})" for names, where in places.items())
 
 
 def outside_sentences(studies: dict[str, dict[str, pd.DataFrame]]) -> Iterator[str]:
