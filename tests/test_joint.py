@@ -129,8 +129,8 @@ def test_planned_comparisons_at_home_are_told_with_whom_the_method_is_behind():
         "ISNet selective is ahead in 1, behind in 1, and in 1 no difference is shown. Behind: digits biased (Standard "
         "classifier)."
     )
-    rows += [(name, rival, -0.1, 0.001, 0.9, True) for name in ("internal", "random") for rival in names.RIVALS]
-    (told,) = claims.home_sentences({"full": {"comparisons": comparisons(*rows)}})
+    more = [(name, rival, -0.1, 0.001, 0.9, True) for name in ("internal", "random") for rival in names.RIVALS]
+    (told,) = claims.home_sentences({"full": {"comparisons": comparisons(*rows, *more)}})
     assert told.endswith("Behind: digits biased (Standard classifier); digits internal, digits random mark (all five).")
     assert list(claims.home_sentences({"full": {"comparisons": comparisons(*rows[-1:])}})) == []
 
