@@ -13,6 +13,7 @@ from isnetlib import findings
 from isnetlib.names import (
     LIMITS,
     METHOD_NAMES,
+    METRIC_NAMES,
     PRIMARY_METHOD,
     RIVALS,
     UPPER_BOUNDS,
@@ -25,6 +26,7 @@ from isnetlib.names import (
 from isnetlib.overview import ISNETS
 
 NOT_RUN = "not run"
+REVERSED = 0.1  # deceiving above biased by more than this, of the metric: several times a usual margin of equivalence
 KEYS = ["study", "experiment", "test_set"]
 OF_CSV = "metric difference low high p p_holm detectable margin p_equivalent family".split()
 COLUMNS = [*KEYS, "kind", "b", *OF_CSV, "verdict", "words", "line"]
@@ -91,10 +93,13 @@ def title(rows: pd.DataFrame) -> str:
 
 
 def conclusion(studies: dict[str, dict[str, pd.DataFrame]]) -> Iterator[str]:
-    """All that may be said: the claim itself, its rivals on the other test sets, and the methods outside the five."""
+    """All that may be said: the claim itself, its rivals on the other test sets, the methods outside the five, and who
+    reads the background in reverse.
+    """
     yield from claim_sentences(claim(studies))
     yield from home_sentences(studies)
     yield from outside_sentences(studies)
+    yield from reverse_sentences(studies)
 
 
 def claim_sentences(rows: pd.DataFrame) -> Iterator[str]:
@@ -197,6 +202,22 @@ def _outside(rows: pd.DataFrame) -> Iterator[str]:
         names = [method_name(method) for method in in_order(found["b"], METHOD_NAMES)]
         if names:
             yield f"{findings.listed(names)} {several if len(names) > 1 else one} {end}"
+
+
+def reverse_sentences(studies: dict[str, dict[str, pd.DataFrame]]) -> Iterator[str]:
+    """Methods that do much better where the mark is that of a wrong class (`REVERSED`): they are misled as others are,
+    and to be ahead on deceiving cases is no merit of theirs.
+    """
+    for study, frames in studies.items():
+        seeds = frames["seeds"]
+        seeds = seeds[seeds["primary"].astype(bool) & (seeds["selection"] == "swapped")]
+        for row in seeds[(seeds["test_set"] == "gap") & (seeds["mean"] < -REVERSED)].itertuples():
+            own = seeds[(seeds["experiment"] == row.experiment) & (seeds["method"] == row.method)]
+            biased, deceiving = (own[own["test_set"] == name]["mean"].iloc[0] for name in ("biased", "deceiving"))
+            scores = f"{findings.number(biased)} on biased and {findings.number(deceiving)} on deceiving cases"
+            metric = METRIC_NAMES.get(row.metric, row.metric)
+            told = f"{method_name(row.method)} reads the mark in reverse ({metric} {scores}), which is no resistance"
+            yield f"On {row.experiment} ({study}), {told}."
 
 
 def absent(rows: pd.DataFrame, planned: pd.DataFrame) -> list[tuple[str, str]]:

@@ -135,6 +135,19 @@ def test_planned_comparisons_at_home_are_told_with_whom_the_method_is_behind():
     assert list(claims.home_sentences({"full": {"comparisons": comparisons(*rows[-1:])}})) == []
 
 
+def test_who_reads_the_mark_in_reverse_is_told():
+    def seeds(method, **means):
+        frame = pd.DataFrame(means.items(), columns=["test_set", "mean"])
+        return frame.assign(experiment="digits", method=method, metric="auc", primary=True, selection="swapped")
+
+    rows = [seeds("gain", biased=0.01, deceiving=0.99, gap=-0.98), seeds("rrr", biased=0.8, deceiving=0.85, gap=-0.05)]
+    (told,) = claims.reverse_sentences({"full": {"seeds": pd.concat(rows)}})
+    assert told == (
+        "On digits (full), GAIN reads the mark in reverse (AUC 0.010 on biased and 0.990 on deceiving cases), which is "
+        "no resistance."
+    )
+
+
 def test_methods_outside_the_five_that_match_or_are_ahead_are_told():
     rows = [("deceiving", "rrr", 0.001, 0.5, 0.001, False), ("deceiving", "background_random", 0.0, 0.9, 0.01, False)]
     rows += [("deceiving", "gain", 0.3, 0.001, 0.9, False), ("deceiving", "grad_input", -0.05, 0.001, 0.9, False)]
