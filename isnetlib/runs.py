@@ -18,6 +18,7 @@ from isnetlib import names, stats
 
 PREDICTIONS = {"swapped": "predictions", "internal": "predictions_internal_selection"}  # selection rule -> folder
 TEXT = {"id": str, "patient": str}
+SMALLEST = 1e-300  # stands for a probability of 0 under a logarithm
 
 
 class Run(NamedTuple):
@@ -56,6 +57,16 @@ class Cases(NamedTuple):
     def answers(self) -> np.ndarray:
         """(n, K): what accuracy and F1 judge. Several labels: 1.0 where it is called present, else 0.0; one: p."""
         return self.p if self.thresholds is None else (self.p >= self.thresholds).astype(float)
+
+    @property
+    def ranks(self) -> np.ndarray:
+        """(n, K): what AUC, average precision and ROC curves order cases by. One label: the log-odds of each class,
+        log p_k - log of the sum of the others, which still differ where p_k is written as 1; several: p.
+        """
+        if self.y.ndim == 2:
+            return self.p
+        others = [np.delete(self.p, k, 1).sum(1) for k in range(self.p.shape[1])]
+        return np.log(self.p.clip(SMALLEST, None)) - np.log(np.stack(others, 1).clip(SMALLEST, None))
 
     @property
     def clustered(self) -> bool:

@@ -67,6 +67,10 @@ class Tested(NamedTuple):
         """The scores (n, K) of each seed."""
         return [cases.p for (m, _), cases in self.cases.items() if m == method]
 
+    def ranks(self, method: str) -> list[np.ndarray]:
+        """What AUC, average precision and ROC curves order cases by, (n, K) of each seed."""
+        return [cases.ranks for (m, _), cases in self.cases.items() if m == method]
+
     def answers(self, method: str) -> list[np.ndarray]:
         """What accuracy and F1 judge, (n, K) of each seed."""
         return [cases.answers for (m, _), cases in self.cases.items() if m == method]
@@ -120,12 +124,12 @@ def score(cases: runs.Cases, weights: np.ndarray, metric: str = "") -> dict[str,
     """
     found = {}
     for name, estimate in stats.ESTIMATES.items():
-        given = cases.p if name == "auc" else cases.answers
+        given = cases.ranks if name == "auc" else cases.answers
         drawn = cases.clustered or name == metric
         draws = stats.METRICS[name](cases.y, given, weights) if drawn else None
         found[name] = Score(estimate(cases.y, given), draws, len(cases.ids))
     if cases.y.ndim == 2:
-        value, draws = (stats.average_precision(cases.y, cases.p, drawn) for drawn in (None, weights))
+        value, draws = (stats.average_precision(cases.y, cases.ranks, drawn) for drawn in (None, weights))
         estimate = stats.Estimate(value, np.full(len(cases.ids), np.nan))
         found["average_precision"] = Score(estimate, draws, len(cases.ids))
     for name, values in cases.values.items():

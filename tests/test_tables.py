@@ -333,6 +333,21 @@ def test_several_labels_and_single_outputs(tmp_path):
     assert cases.p.sum(1) == pytest.approx(1) and cases.classes == ["not hat", "hat"]
 
 
+def test_saturated_probabilities_are_still_told_apart(tmp_path):
+    """Written with six digits, three of four cases have p = 1; the other column still orders them."""
+    text = "id,patient,y,p_a,p_b\n1,,0,1e-5,0.99999\n2,,0,1e-9,1\n3,,1,1e-12,1\n4,,1,0,1\n"
+    (tmp_path / "saturated.csv").write_text(text)
+    cases = runs.read_cases(tmp_path / "saturated.csv")
+    assert (np.diff(cases.ranks[:, 1]) > 0).all() and np.isfinite(cases.ranks).all()
+    assert stats.auc(cases.y, cases.p) < 1
+    assert scoring.score(cases, np.ones((1, 4)))["auc"].value == 1
+
+
+def test_several_classes_are_ranked_as_by_their_probabilities(study):
+    cases = runs.read_cases(predictions_of(study, test_set="biased"))
+    assert (cases.ranks.argsort(0) == cases.p.argsort(0)).all()
+
+
 def test_classes_are_counted(frames):
     counts = json.loads(frames["tests"]["classes"].iloc[0])
     assert counts == dict.fromkeys(CLASSES, 15)

@@ -40,8 +40,9 @@ def _posterior_rows(test: Tested, method: str, drawn: dict) -> Iterator[dict]:
 
 
 def _clinical_rows(test: Tested, method: str) -> Iterator[dict]:
-    y, scores = test.any.y, test.predictions(method)
+    y = test.any.y
     for name, measure in _clinical(test).items():
+        scores = test.predictions(method) if name == "calibration_error" else test.ranks(method)
         draws = np.mean([measure(y, p, test.weights) for p in scores], 0)
         found = stats.bootstrap_interval(draws, f"bootstrap over {test.unit}")
         yield _measure(name, "", float(np.mean([measure(y, p) for p in scores])), found)
@@ -81,6 +82,6 @@ def roc_rows(study: str, test: TestedSet) -> Iterator[dict]:
     for method in test.methods():
         part = test.of(method)
         if part.any.y.ndim == 2 or len(part.any.classes) == 2:
-            curve = roc_curve(part.any.y, part.predictions(method), part.weights[:ROC_DRAWS])
+            curve = roc_curve(part.any.y, part.ranks(method), part.weights[:ROC_DRAWS])
             for row in curve.to_dict("records"):
                 yield _about(study, part, method) | row
