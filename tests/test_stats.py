@@ -5,6 +5,7 @@ import pytest
 from mlxtend.evaluate import cochrans_q
 from scipy import stats as reference
 from sklearn.metrics import accuracy_score, f1_score, roc_auc_score
+from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.power import TTestPower
 from statsmodels.stats.weightstats import ttost_paired
 
@@ -125,6 +126,8 @@ def test_holm_matches_the_textbook():
     assert stats.holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
     assert stats.holm([0.01, np.nan]) == pytest.approx([0.02, np.nan], nan_ok=True)
     assert len(stats.holm([])) == 0
+    drawn = np.random.default_rng(0).random(40) ** 3
+    assert stats.holm(drawn) == pytest.approx(multipletests(drawn, method="holm")[1])
 
 
 def test_one_seed_is_the_paired_t_test():

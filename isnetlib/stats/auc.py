@@ -85,9 +85,11 @@ def average_precision(y: np.ndarray, p: np.ndarray, weights: np.ndarray | None =
 
 
 def _precision(positive: np.ndarray, score: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """One column's average precision in each draw: the weighted mean over positives of the precision at their score."""
     order = np.argsort(-score, kind="stable")
-    last = np.append(np.flatnonzero(np.diff(score[order])), len(order) - 1)  # of each score
+    score, hits = score[order], np.flatnonzero(positive[order])
+    last = np.searchsorted(-score, -score[hits], "right") - 1  # the last case of the same score
+    gained = weights[:, order[hits]]
+    found = np.cumsum(gained, 1)[:, np.searchsorted(hits, last, "right") - 1]
     seen = np.cumsum(weights[:, order], 1)[:, last]
-    found = np.cumsum((weights * positive)[:, order], 1)[:, last]
-    gained = np.diff(found, prepend=0.0, axis=1)
-    return ratio((gained * np.nan_to_num(ratio(found, seen))).sum(1), found[:, -1])
+    return ratio((gained * np.nan_to_num(ratio(found, seen))).sum(1), gained.sum(1))

@@ -3,7 +3,6 @@
 import numpy as np
 from scipy.optimize import brentq
 from scipy.special import nctdtr, stdtr
-from statsmodels.stats.multitest import multipletests
 
 from isnetlib.stats.intervals import LEVEL, t_quantile
 
@@ -11,15 +10,19 @@ POWER = 0.8
 
 
 def holm(p: np.ndarray) -> np.ndarray:
-    """Holm's adjusted p of one family. A NaN counts as 1 in the number of tests and stays NaN. ValueError for a p that
-    is none.
+    """Adjusted p of one family (Holm 1979): the k-th smallest of m times m - k + 1, never below a smaller one's, at most
+    1. A NaN counts as 1 in the number of tests and stays NaN. ValueError for a p that is none.
+
+    Not statsmodels' `multipletests`, which collects garbage at every call: a sixth of the tables' time.
     """
     p = np.asarray(p, float)
     if ((p < 0) | (p > 1)).any():
         raise ValueError(f"p lies between 0 and 1, found {p.tolist()}")
     if not len(p):
         return p
-    adjusted = multipletests(np.where(np.isnan(p), 1.0, p), method="holm")[1]
+    order = np.argsort(np.where(np.isnan(p), 1.0, p), kind="stable")
+    adjusted = np.empty(len(p))
+    adjusted[order] = np.maximum.accumulate(np.nan_to_num(p, nan=1.0)[order] * np.arange(len(p), 0, -1)).clip(max=1)
     return np.where(np.isnan(p), np.nan, adjusted)
 
 
