@@ -6,13 +6,14 @@ as syntax trees: comments, docstrings and formatting do not count, and neither d
 """
 
 import ast
+import copy
 import datetime
+import functools
 import hashlib
 import json
 import os
 import platform
 import subprocess
-from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
 
@@ -28,6 +29,7 @@ NEVER = {
     *("study", "search", "runner", "notebooks", "provenance", "files", "__main__"),  # start runs and keep their files
 }
 REGISTRIES = {"EXPERIMENTS", "METHODS"}  # name -> function: of these a run is made by its own entry alone
+remembered = functools.lru_cache(maxsize=1024)  # of a syntax tree, which stays the same object while its text does
 
 
 def begin(folder: Path, parameters: dict, data_hashes: dict, notebooks: Path = HERE, package: Path = PACKAGE) -> dict:
@@ -137,8 +139,8 @@ def git_state(package: Path = PACKAGE) -> dict | None:
 def made_by(experiment: str, method: str, notebooks: Path, package: Path = PACKAGE) -> str:
     """sha256 (hex) of the sources that make a run of `method` on `experiment`; its parameters are not among them."""
     trees = sources(experiment, method, notebooks, package)
-    plain = {name: _plain(tree, _used_names(tree)) for name, tree in sorted(trees.items())}
-    return hashlib.sha256(json.dumps(plain).encode()).hexdigest()
+    plain = ", ".join(f"{json.dumps(name)}: {_plain_text(tree)}" for name, tree in sorted(trees.items()))
+    return hashlib.sha256(f"{{{plain}}}".encode()).hexdigest()
 
 
 def sources(experiment: str, method: str, notebooks: Path, package: Path = PACKAGE) -> dict[str, ast.Module]:
@@ -158,11 +160,16 @@ def sources(experiment: str, method: str, notebooks: Path, package: Path = PACKA
 def _notebook_tree(notebook: Path) -> ast.Module:
     """The notebook's code. The parameters of 10_train are left out: their values are in the manifest."""
     skip = "parameters" if notebook.stem == RUN_NOTEBOOKS[0] else None
-    return ast.parse("\n".join(source for source, tags in code_cells(notebook) if skip not in tags))
+    return _parsed("\n".join(source for source, tags in code_cells(notebook) if skip not in tags))
 
 
 def _module_tree(module: str, package: Path) -> ast.Module:
-    return ast.parse(_file(module, package).read_text(encoding="utf-8"))
+    return _parsed(_file(module, package).read_text(encoding="utf-8"))
+
+
+@remembered
+def _parsed(text: str) -> ast.Module:
+    return ast.parse(text)
 
 
 def _file(module: str, package: Path) -> Path | None:
@@ -172,17 +179,25 @@ def _file(module: str, package: Path) -> Path | None:
 
 
 def _keep_entries(tree: ast.Module, wanted: set[str]) -> ast.Module:
-    """Cut registries down to the run's own entry, so that a new method or data set makes no other run stale."""
-    for node in tree.body:
-        names = [getattr(target, "id", None) for target in getattr(node, "targets", [getattr(node, "target", None)])]
-        if REGISTRIES.isdisjoint(names) or not isinstance(node.value, ast.Dict):
-            continue
+    """Cut registries down to the run's own entry, so that a new method or data set makes no other run stale. `tree`
+    itself stays whole.
+    """
+    if not any(map(_is_registry, tree.body)):
+        return tree
+    tree = copy.deepcopy(tree)
+    for node in filter(_is_registry, tree.body):
         entries = list(zip(node.value.keys, node.value.values, strict=True))
         own = [(key, value) for key, value in entries if getattr(key, "value", None) in wanted]
         node.value.keys, node.value.values = map(list, zip(*(own or entries), strict=True))
     return tree
 
 
+def _is_registry(node: ast.stmt) -> bool:
+    names = [getattr(target, "id", None) for target in getattr(node, "targets", [getattr(node, "target", None)])]
+    return not REGISTRIES.isdisjoint(names) and isinstance(node.value, ast.Dict)
+
+
+@remembered
 def _used_names(tree: ast.AST) -> set[str]:
     return {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
 
@@ -192,9 +207,10 @@ def _bound(alias: ast.alias) -> str:
     return alias.asname or alias.name.split(".")[0]
 
 
-def _imports(tree: ast.Module, module: str, package: Path) -> Iterator[tuple[str, str, str | None]]:
+@remembered
+def _imports(tree: ast.Module, module: str, package: Path) -> list[tuple[str, str, str | None]]:
     """(bound name, module, name in it or None) of every import from the package itself."""
-    is_package = module and _file(module, package).name == "__init__.py"
+    is_package, own = module and _file(module, package).name == "__init__.py", []
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             found = [(_bound(alias), alias.name if alias.asname else _bound(alias), None) for alias in node.names]
@@ -204,7 +220,8 @@ def _imports(tree: ast.Module, module: str, package: Path) -> Iterator[tuple[str
             found = [(_bound(alias), source, alias.name) for alias in node.names]
         else:
             continue
-        yield from (entry for entry in found if entry[1].split(".")[0] == package.name)
+        own += [entry for entry in found if entry[1].split(".")[0] == package.name]
+    return own
 
 
 def _imported(tree: ast.Module, module: str, package: Path) -> set[str]:
@@ -228,6 +245,11 @@ def _home(module: str, name: str, package: Path) -> str:
         if bound == name and original is not None:
             return _home(source, original, package)
     return module
+
+
+@remembered
+def _plain_text(tree: ast.Module) -> str:
+    return json.dumps(_plain(tree, _used_names(tree)))
 
 
 def _plain(node, used: set[str]):

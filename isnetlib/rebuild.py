@@ -20,7 +20,7 @@ def report(study: str, notebooks: Path, results: Path, package: Path = PACKAGE, 
     Says how many runs are not done or stale. Raises StudyError where none is finished.
     """
     runs = resolve(study, notebooks, results)
-    if not _any_finished(runs, results):
+    if not _finished(runs, results):
         raise StudyError(f"study {study} has no finished run in {results}; first: isnet run --study {study}")
     return _report(study, notebooks, results, status(study, notebooks, results, package, hashes))
 
@@ -30,12 +30,13 @@ def report_all(notebooks: Path, results: Path, package: Path = PACKAGE, hashes: 
     the failures; the joint report is made only without any. Raises StudyError where no run is finished.
     """
     studies = [study for study in read_studies(notebooks)["studies"] if study not in LOCAL_STUDIES]
-    begun = [study for study in studies if _any_finished(resolve(study, notebooks, results), results)]
+    finished = {study: _finished(resolve(study, notebooks, results), results) for study in studies}
+    begun = sorted((study for study in studies if finished[study]), key=lambda study: -finished[study])
     if not begun:
         raise StudyError(f"none of the published studies ({', '.join(studies)}) has a finished run in {results}")
     states = {study: status(study, notebooks, results, package, hashes) for study in studies}
     stop = threading.Event()
-    with ThreadPoolExecutor(cores()) as pool:
+    with ThreadPoolExecutor(cores()) as pool:  # the longest first, so that none is left for the end alone
         try:
             failures = sum(pool.map(lambda study: _report(study, notebooks, results, states[study], stop), begun))
         except BaseException:  # Ctrl-C too: no notebook may outlive us
@@ -51,8 +52,8 @@ def report_all(notebooks: Path, results: Path, package: Path = PACKAGE, hashes: 
     return 0
 
 
-def _any_finished(runs: list[Run], results: Path) -> bool:
-    return any((run.folder(results) / "metrics.json").exists() for run in runs)
+def _finished(runs: list[Run], results: Path) -> int:
+    return sum((run.folder(results) / "metrics.json").exists() for run in runs)
 
 
 def _report(

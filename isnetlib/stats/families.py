@@ -10,8 +10,8 @@ POWER = 0.8
 
 
 def holm(p: np.ndarray) -> np.ndarray:
-    """Adjusted p of one family (Holm 1979): the k-th smallest of m times m - k + 1, never below a smaller one's, at most
-    1. A NaN counts as 1 in the number of tests and stays NaN. ValueError for a p that is none.
+    """Adjusted p of one family (Holm 1979): the k-th smallest of m times m - k + 1, never below a smaller one's nor
+    above 1. A NaN counts as 1 in the number of tests and stays NaN. ValueError for a p that is none.
 
     Not statsmodels' `multipletests`, which collects garbage at every call: a sixth of the tables' time.
     """
