@@ -26,6 +26,7 @@ MAIN_TESTS = ("two-level t", "paired t over cases")  # one a pair; the others ar
 NOT_SHOWN = "no difference shown"
 NOT_DEFINED = "n/a"
 FEW = 7  # more curves than that cannot be told apart
+REVERSED = 0.1  # deceiving above biased by more than this, of the metric: several times a usual margin of equivalence
 
 
 def rounded(value: float, decimals: int = 3) -> Decimal:
@@ -99,16 +100,45 @@ def cell(frame: pd.DataFrame, **where) -> pd.Series | None:
 
 def hardest(seeds: pd.DataFrame, experiment: str) -> str | None:
     """The test set on which the standard classifier (without one: all together) does worst, of equals the last."""
+    means = _by_test_set(seeds, experiment)
+    return None if means.empty else means[::-1].idxmin()
+
+
+def easiest(seeds: pd.DataFrame, experiment: str) -> str | None:
+    """The test set on which it does best, of equals the first."""
+    means = _by_test_set(seeds, experiment)
+    return None if means.empty else means.idxmax()
+
+
+def _by_test_set(seeds: pd.DataFrame, experiment: str) -> pd.Series:
     rows = rivals(primary(seeds, experiment))
     rows = rows[(rows["test_set"] != "gap") & rows["mean"].notna()]
     standard = rows[rows["method"] == "standard"]
-    means = (standard if len(standard) else rows).groupby("test_set")["mean"].mean()
-    return None if means.empty else means[test_sets_of(rows)[::-1]].idxmin()
+    return (standard if len(standard) else rows).groupby("test_set")["mean"].mean()[test_sets_of(rows)]
+
+
+def reversed_methods(seeds: pd.DataFrame, experiment: str) -> list[str]:
+    """Methods that do much better where the mark is that of a wrong class (`REVERSED`): they are misled as others are,
+    and to be ahead on deceiving cases is no merit of theirs.
+    """
+    rows = primary(seeds, experiment)
+    return list(rows.loc[(rows["test_set"] == "gap") & (rows["mean"] < -REVERSED), "method"])
+
+
+def reverse_sentences(seeds: pd.DataFrame, experiment: str) -> Iterator[str]:
+    """One sentence for each of `reversed_methods`, with its scores."""
+    rows = primary(seeds, experiment)
+    for method in in_order(reversed_methods(seeds, experiment), METHOD_NAMES):
+        biased, deceiving = (cell(rows, method=method, test_set=name) for name in ("biased", "deceiving"))
+        scores = f"{number(biased['mean'])} on biased and {number(deceiving['mean'])} on deceiving cases"
+        metric = metric_name(biased["metric"])
+        yield f"{method_name(method)} reads the mark in reverse ({metric} {scores}), which is no resistance."
 
 
 def scores_title(seeds: pd.DataFrame, experiment: str) -> str:
-    """The lowest and the highest mean on the hardest test set."""
+    """The lowest and the highest mean on the hardest test set, without `reversed_methods`."""
     test_set, rows = hardest(seeds, experiment), rivals(primary(seeds, experiment))
+    rows = rows[~rows["method"].isin(reversed_methods(seeds, experiment))]
     rows = rows[(rows["test_set"] == test_set) & rows["mean"].notna()].sort_values("mean")
     if rows.empty:
         return f"{experiment}: nothing to compare"
@@ -117,25 +147,25 @@ def scores_title(seeds: pd.DataFrame, experiment: str) -> str:
 
 
 def result_sentences(seeds: pd.DataFrame, comparisons: pd.DataFrame, experiment: str) -> Iterator[str]:
-    """Each method on the easiest and the hardest test set, then whose mean on the hardest is above the primary one's,
-    and whether the comparisons show it.
+    """Each method on the easiest and the hardest test set, the same two for all, then whose mean on the hardest is
+    above the primary one's, and whether the comparisons show it.
     """
-    rows, worst = primary(seeds, experiment), hardest(seeds, experiment)
+    rows, best, worst = primary(seeds, experiment), easiest(seeds, experiment), hardest(seeds, experiment)
     if worst is None:
         return
     name, metric = name_of_test_set(worst), metric_name(rows["metric"].iloc[0])
     at = rows[rows["test_set"] == worst].set_index("method")["mean"].dropna()
     for method in methods(rows):
         one = rows[(rows["method"] == method) & (rows["test_set"] != "gap")].set_index("test_set")["mean"].dropna()
-        if method in at and len(one) > 1 and one.idxmax() != worst:
-            best = name_of_test_set(one.idxmax())
-            values = f"{number(one.max())} on {best} cases and {number(at[method])} on {name} ones"
+        if method in at and best in one and best != worst:
+            values = f"{number(one[best])} on {name_of_test_set(best)} cases and {number(at[method])} on {name} ones"
             yield f"{method_name(method)}: {metric} {values}."
         elif method in at:
             yield f"{method_name(method)}: {metric} {number(at[method])} on {name} cases."
     if PRIMARY_METHOD in at and len(at) > 1:
         tests = main_comparisons(comparisons, experiment)
-        yield from _above(at.drop(list(UPPER_BOUNDS), errors="ignore"), tests[tests["test_set"] == worst], name)
+        apart = [*UPPER_BOUNDS, *reversed_methods(seeds, experiment)]
+        yield from _above(at.drop(apart, errors="ignore"), tests[tests["test_set"] == worst], name)
 
 
 def _above(at: pd.Series, tests: pd.DataFrame, name: str) -> Iterator[str]:

@@ -8,13 +8,26 @@ from pathlib import Path
 
 import pandas as pd
 
-from isnetlib import claims, comparison_figures, figures, findings, names, overview, pages, search_findings, tables
+from isnetlib import (
+    claims,
+    comparison_figures,
+    figures,
+    findings,
+    names,
+    overview,
+    pages,
+    relevance_findings,
+    report_parts,
+    search_findings,
+    tables,
+)
 from isnetlib.files import write_atomically
 from isnetlib.report import NEEDED
 from isnetlib.study import STATES
 
 FIGURE = "claim"  # results/figures/claim.pdf and .png
 COMMAND = "isnet report"
+BLOCK = [*claims.KEYS, "kind", "metric"]  # of what comparisons are told together
 CONTENTS = (
     ("short", "In short"),
     ("question", "The question"),
@@ -22,7 +35,7 @@ CONTENTS = (
     ("data", "What is real, and what is simulated"),
     ("claim", "The claim, comparison by comparison"),
     ("scores", "Every method on these test sets"),
-    ("rivals", "Rivals that do as well"),
+    ("rivals", "Rivals that do as well or better"),
     ("others", "What else was asked"),
     ("studies", "The studies and their runs"),
     ("limits", "Limits"),
@@ -71,12 +84,13 @@ def context(results: Path, studies: dict[str, dict[str, pd.DataFrame]], states: 
     return {
         "contents": CONTENTS,
         "primary": names.PRIMARY_METHOD,
+        "rivals_named": names.in_order(names.RIVALS, names.METHOD_NAMES),
         "methods": {name: names.METHOD_SENTENCES[name] for name in (*names.RIVALS, names.PRIMARY_METHOD)},
         "sentences": list(claims.conclusion(studies)),
         "absent": claims.absent(rows, states),
-        "claim": [(key, compared(own)) for key, own in rows.groupby([*claims.KEYS, "kind", "metric"], sort=False)],
+        "claim": [(key, trained(own), compared(own)) for key, own in rows.groupby(BLOCK, sort=False)],
         "figure": pages.picture(results / "figures", FIGURE, alt, COMMAND),
-        "scores": scores(rows, studies),
+        "scores": claims.scores(rows, studies),
         "upper_bound": names.UPPER_BOUND_SENTENCES,
         "upper_bounds": names.UPPER_BOUNDS,
         "rivals": rivals,
@@ -92,6 +106,7 @@ def context(results: Path, studies: dict[str, dict[str, pd.DataFrame]], states: 
         "experiments": data(studies),
         "studies": [status(results, study, studies.get(study), states) for study in _planned(states)],
         "tour": tour(studies, rows),
+        "cost_link": next((f"{study}/report.html#cost" for study, frames in studies.items() if "cost" in frames), None),
     }
 
 
@@ -109,22 +124,25 @@ def level(study: str, name: str, frames: dict[str, pd.DataFrame]) -> dict:
 def other(study: str, frames: dict[str, pd.DataFrame], judged: dict) -> dict:
     """What a study says of the experiments that hold no planned comparison."""
     left = [name for name in findings.experiments(frames["seeds"]) if (study, name) not in judged]
-    told = [(name, list(findings.result_sentences(frames["seeds"], frames["comparisons"], name))) for name in left]
-    return {"study": study, "asks": names.STUDY_SENTENCES.get(study, ""), "experiments": told}
+    told = []
+    for name in left:
+        found = list(findings.result_sentences(frames["seeds"], frames["comparisons"], name))
+        found += relevance_findings.hole_sentences(frames["seeds"], name)
+        told.append((name, report_parts.seeds_each(frames["seeds"].query("experiment == @name")), found))
+    changed = [method for method in findings.methods(frames["seeds"]) if method in names.ABLATION_SENTENCES]
+    about = {names.ABLATIONS[method]: names.ABLATION_SENTENCES[method] for method in changed}
+    return {"study": study, "asks": names.STUDY_SENTENCES.get(study, ""), "experiments": told, "about": about}
 
 
-def scores(rows: pd.DataFrame, studies: dict[str, dict[str, pd.DataFrame]]) -> dict:
-    """Primary metric, mean over seeds, of every method on each test set of the claim: columns (study, experiment, test
-    set, metric) and lines (method, its means).
-    """
-    keys = [tuple(key) for key in rows[[*claims.KEYS, "metric"]].drop_duplicates().to_numpy()]
-    means = {}
-    for study, name, test_set, metric in keys:
-        own = findings.primary(studies[study]["seeds"], name)
-        for row in own[own["test_set"] == test_set].itertuples():
-            means.setdefault(row.method, {})[study, name, test_set, metric] = row.mean
-    order = names.in_order(means, names.METHOD_NAMES)
-    return {"columns": keys, "lines": [(method, [means[method].get(key) for key in keys]) for method in order]}
+def trained(rows: pd.DataFrame) -> str:
+    """On how many cases the comparisons of one test set rest, and on how many trainings a method."""
+    own = claims.made(rows)
+    if own.empty:
+        return "none made"
+    counts = own[["seeds_a", "seeds_b"]].astype(int).to_numpy()
+    low, high = counts.min(), counts.max()
+    times = f"{low}" if low == high else f"{low} to {high}"
+    return f"{int(own['n'].max())} cases, {times} training{'s' if high > 1 else ''} a method"
 
 
 def compared(rows: pd.DataFrame) -> list[dict]:
@@ -141,6 +159,7 @@ def data(studies: dict[str, dict[str, pd.DataFrame]]) -> list[dict]:
             sets = findings.test_sets_of(cases.reset_index())
             told = ", ".join(f"{names.name_of_test_set(test_set)} ({cases[test_set]})" for test_set in sets)
             about = {"name": name, "kind": names.data_kind(name), "sentence": names.data_sentence(name), "sets": []}
+            about |= {"means": [(one, names.TEST_SET_SENTENCES.get(one, "")) for one in sets]}
             found.setdefault(name, about)["sets"].append((study, told))
     return [found[name] for name in sorted(found)]
 

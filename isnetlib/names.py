@@ -5,7 +5,7 @@ A name that is not listed here (a user's own method, test set or experiment) is 
 
 METHOD_NAMES = {
     "standard": "Standard classifier",
-    "pipeline": "U-Net, then classifier",
+    "pipeline": "U-Net + classifier",
     "multitask": "Multi-task U-Net",
     "attention_gate": "Attention gates",
     "gain": "GAIN",
@@ -33,7 +33,8 @@ METHOD_SENTENCES = {
     "background_random": "training images get random backgrounds by means of the masks",
     "vit": "a small vision transformer trained with cross-entropy alone",
     "isnet_original": "ISNet with one relevance map for every class",
-    "isnet_selective": "ISNet with one map an image, for the least likely class against the others",
+    "isnet_selective": "ISNet with one map an image, for the least likely class against the others; where an image has "
+    "several labels, for one of them drawn at random, which makes it the same as ISNet stochastic",
     "isnet_stochastic": "ISNet with one map an image, for the winning class or a random other one",
     "oracle": "sees the image with the true background removed, at test time too: no rival, and no ceiling, for a "
     "method may come out above it by chance or, where the background tells the class, by reading it",
@@ -58,6 +59,20 @@ ABLATIONS = {
     "isnet_selective_every_2": "heatmap loss every 2nd step",
 }
 
+# The same, for who does not know the words.
+ABLATION_SENTENCES = {
+    "isnet_selective_no_zb": "without the rule of the first layer that lets dark pixels have relevance",
+    "isnet_selective_eps_0": "without the small constant that keeps weakly active units from dominating",
+    "isnet_selective_no_foreground": "nothing keeps the relevance inside the mask within a range",
+    "isnet_selective_decay_0": "of the background the single strongest pixel counts",
+    "isnet_selective_decay_0_996": "weaker pixels of the background count for more than with 0.9",
+    "isnet_selective_decay_1": "all pixels of the background count alike",
+    "isnet_selective_live_statistics": "the means and variances of a batch pass gradient of the heatmap",
+    "isnet_selective_detached_biases": "biases are constants of the heatmap",
+    "isnet_selective_block": "the small constant acts at the end of each block of layers alone",
+    "isnet_selective_every_2": "a heatmap at every second step alone, weighing twice as much: cheaper",
+}
+
 # Methods on another network than the experiment's own, and which; the studies of other networks have them.
 NETWORKS = {
     "standard_se": "squeeze-excitation",
@@ -70,15 +85,15 @@ NETWORKS = {
 
 # Where a rival does as well as the primary method or better: what it is built on that may explain it.
 WHY = {
-    "standard": "the background may tell too little to be worth reading",
+    "standard": "it need give up nothing to keep its relevance in the mask",
     "pipeline": "it removes the background itself, at test time too, and its segmenter, which learnt from the same "
     "masks, is good enough here; it runs two networks",
     "multitask": "the features that find the object may be those that tell its class",
-    "attention_gate": "the gates may have learnt where the object is without being told",
+    "attention_gate": "its gates let it weigh places by what lies there; no loss tells it where",
     "gain": "the image without the object must not tell the class, and here that may suffice",
-    "gain_ext": "its Grad-CAM map is pulled into the mask: the same supervision on a coarser map",
+    "gain_ext": "a loss pulls its Grad-CAM map towards the mask: the same supervision on a coarser map",
     "rrr": "it penalises, to first order, what the output depends on outside the mask; so does ISNet",
-    "grad_input": "it is ISNet's loss; with ReLUs and a small eps LRP is close to gradient x input",
+    "grad_input": "it has ISNet's loss, on another map of the same network",
     "background_random": "it removes the correlation itself: in training no background tells the class any more, and "
     "where masks cut the object out well nothing else need be penalised",
     "vit": "another family of networks, with other shortcuts",
@@ -129,7 +144,9 @@ METRIC_NAMES = {
 METRIC_SENTENCES = {
     "logit_change": "How far a case's scores move when its background is swapped for that of a case of another class. "
     "Scores are log-probabilities less their mean over classes (several labels: logits); the change is absolute, mean "
-    "over classes, in units of the scores' standard deviation over the test set. 0: the background does not matter.",
+    "over classes, in units of the scores' standard deviation over the test set. 0: the background does not matter. "
+    "Probabilities below 1e-12 count as 1e-12, so a network that is that sure of one class in every case shows 0 "
+    "whatever the background does.",
     "dice": "Dice is twice the common area of the predicted and the true mask, divided by the sum of their areas: 1 "
     "where they agree, 0 where they do not meet.",
 }
@@ -186,6 +203,13 @@ DATA_SENTENCES = {
     "and the healthy and other pneumonia from NIH ChestX-ray14. A network drew the masks of these films.",
     "faces": "Real photographs of faces (CelebAMask-HQ), several attributes each; the face is the mask.",
 }
+# What is planted, where the name alone says that something is.
+PLANTED = {
+    "faces_planted": "A pattern outside the face tells one attribute in training, Mouth_Open (stripes: open, dots: "
+    "not), and no other. The AUC is the mean over three attributes: see Mouth_Open by itself in the table of labels.",
+    "tuberculosis_planted": "A glyph outside the lungs, planted, tells the class in training.",
+    "faces_sim": "The background tells one attribute in training, Smiling, and no other; the AUC is the mean over all.",
+}
 PERSONS_UNKNOWN = ("digits", "faces")  # who wrote a digit is not told; who a face is, only where its source tells
 SIMULATED = {"tuberculosis": "chest X-rays", "covid": "chest X-rays", "faces": "faces"}
 
@@ -195,7 +219,8 @@ LIMITS = {"faces_outside": "What is asked for (hat, earrings) lies outside the m
 # The studies in the order of a report, and what each asks.
 STUDY_SENTENCES = {
     "full": "Does ISNet ignore backgrounds that are planted or simulated, and how do all other methods do?",
-    "real": "The same question on real images, tested on sources that training never saw.",
+    "real": "The same question on real images; chest X-rays of mixed sources are tested in hospitals that training "
+    "never saw.",
     "ablations": "Which part of ISNet does the work? One thing changed at a time.",
     "backbones": "Does it work in other families of convolutional networks, and does anything pass through gates?",
     "transformers": "Does it work in a vision transformer, where attention weights are held constant?",
@@ -252,10 +277,11 @@ def data_sentence(experiment: str) -> str:
     stem = experiment.split("_")[0]
     if experiment.endswith("_sim"):
         what = SIMULATED.get(stem, "images")
-        return f"Simulated {what}, drawn by a seeded generator with their masks: nothing in them is real."
-    known = DATA_SENTENCES.get(experiment) or DATA_SENTENCES.get(stem, "Images, labels and masks of a data set folder.")
-    planted = " What misleads in the background is planted." if experiment.endswith("_planted") else ""
-    return known + planted + (f" {LIMITS[experiment]}" if experiment in LIMITS else "")
+        known = f"Simulated {what}, drawn by a seeded generator with their masks: nothing in them is real."
+    else:
+        own = "Images, labels and masks of a data set folder."
+        known = DATA_SENTENCES.get(experiment) or DATA_SENTENCES.get(stem, own)
+    return " ".join([known, *(more[experiment] for more in (PLANTED, LIMITS) if experiment in more)])
 
 
 def patients_words(experiment: str) -> str:
@@ -272,7 +298,7 @@ def method_name(method: str) -> str:
 def method_sentence(method: str) -> str:
     """What a method is, in a clause."""
     if method in ABLATIONS:
-        return f"{METHOD_NAMES[PRIMARY_METHOD]} with one thing changed: {ABLATIONS[method]}"
+        return f"{METHOD_NAMES[PRIMARY_METHOD]} with one thing changed: {ABLATION_SENTENCES[method]}"
     if method in NETWORKS:
         return f"{METHOD_NAMES[_base(method)]} on another network: {NETWORKS[method]}"
     return METHOD_SENTENCES.get(method, "a method of your own")

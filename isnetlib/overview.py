@@ -24,14 +24,15 @@ def overview(frames: dict[str, pd.DataFrame], experiment: str) -> pd.DataFrame:
     """
     seeds = frames["seeds"]
     rows, worst = findings.primary(seeds, experiment), findings.hardest(seeds, experiment)
-    runs, cost = frames["runs"], own_cost(frames.get("cost"))
+    runs = frames["runs"][frames["runs"]["experiment"] == experiment]
+    cost = own_cost(frames.get("cost"), runs.loc[runs["method"] == "standard", "parameters"].mean())
     found = []
     for method in findings.methods(rows):
         row = {"method": method, "upper_bound": method in UPPER_BOUNDS}
         row |= {name: _mean(rows, method=method, test_set=name) for name in findings.test_sets_of(rows)}
         where = {"experiment": experiment, "method": method, "test_set": worst}
         row |= {metric: _mean(seeds, metric=metric, **where) for metric in ("background_share", "dice")}
-        trained = runs[(runs["experiment"] == experiment) & (runs["method"] == method)]["parameters"]
+        trained = runs[runs["method"] == method]["parameters"]
         found.append(row | {"parameters": trained.mean()} | cost.get(method, _NO_COST))
     return pd.DataFrame(found)
 
@@ -39,9 +40,10 @@ def overview(frames: dict[str, pd.DataFrame], experiment: str) -> pd.DataFrame:
 _NO_COST = dict.fromkeys(("run_time_parameters", "training", "inference"), np.nan)
 
 
-def own_cost(cost: pd.DataFrame | None) -> dict[str, dict[str, float]]:
+def own_cost(cost: pd.DataFrame | None, parameters: float = np.nan) -> dict[str, dict[str, float]]:
     """By method: run_time_parameters, training (step) and inference as ratios to the standard classifier's, from the
-    network of cost.csv that was measured with the most methods, which is the study's own; of equals the last.
+    network of cost.csv that was measured with the most methods, which is the study's own; of equals the last. Empty
+    where that network has not the `parameters` of the experiment's own standard classifier, if they are known.
     """
     if cost is None or cost.empty or "parameters" not in cost:
         return {}
@@ -49,6 +51,8 @@ def own_cost(cost: pd.DataFrame | None) -> dict[str, dict[str, float]]:
     trained = trained[~trained["variant"].str.contains("+", regex=False)]  # options of a method are no further method
     counts = trained.groupby("network", sort=False)["variant"].nunique()
     own = cost[cost["network"] == counts[::-1].idxmax()]
+    if np.isfinite(parameters) and not (own.loc[own["variant"] == "standard", "parameters"] == parameters).any():
+        return {}
     found = {}
     for method, rows in own.groupby("variant"):
         training, inference = (findings.cell(rows, phase=phase) for phase in ("training", "inference"))
@@ -72,14 +76,15 @@ def rival_sentences(
 def level_rivals(seeds: pd.DataFrame, comparisons: pd.DataFrame, experiment: str) -> Iterator[tuple[str | None, str]]:
     """Each rival whose mean is above the primary method's, or no more than `MATCH` below, on the test sets of the claim
     (none: the hardest one), with a sentence: how they stand, and whether the comparison shows a difference. Where there
-    is no such rival, None and a sentence that says so. Neither upper bounds nor ISNets are rivals.
+    is no such rival, None and a sentence that says so. Neither upper bounds nor ISNets are rivals, nor is who reads the
+    mark in reverse.
     """
     rows, worst = findings.rivals(findings.primary(seeds, experiment)), findings.hardest(seeds, experiment)
     sets = [name for name in findings.test_sets_of(rows) if not is_home(name)]
-    tests = findings.main_comparisons(comparisons, experiment)
+    tests, apart = findings.main_comparisons(comparisons, experiment), findings.reversed_methods(seeds, experiment)
     for test_set in sets or [worst]:
         at = rows[rows["test_set"] == test_set].set_index("method")["mean"].dropna()
-        others = [m for m in findings.methods(rows) if m in at and not m.startswith(ISNETS)]
+        others = [m for m in findings.methods(rows) if m in at and not m.startswith(ISNETS) and m not in apart]
         if PRIMARY_METHOD in at and others:
             yield from _level_with(at, others, tests[tests["test_set"] == test_set], test_set, rows["metric"].iloc[0])
 

@@ -78,8 +78,25 @@ def _estimate(row: pd.Series | None) -> str:
 
 
 def conclusion(studies: dict[str, dict[str, pd.DataFrame]]) -> str:
-    """What may be said of the papers' claim, as a list in Markdown. studies: `published`."""
-    return "\n".join(f"- {sentence}" for sentence in claims.conclusion(studies))
+    """What may be said of the papers' claim, as a list in Markdown, and the means behind it. studies: `published`."""
+    told = "\n".join(f"- {sentence}" for sentence in claims.conclusion(studies))
+    return f"{told}\n\n{claim_table(studies)}".rstrip()
+
+
+def claim_table(studies: dict[str, dict[str, pd.DataFrame]]) -> str:
+    """Every method's mean on the test sets of the claim as Markdown; "" where no comparison is planned."""
+    found = claims.scores(claims.claim(studies), studies)
+    if not found["columns"]:
+        return ""
+    head = [
+        f"{name}, {name_of_test_set(test_set)} ({metric_name(metric)})"
+        for _, name, test_set, metric in found["columns"]
+    ]
+    lines = [["method", *head], ["---"] + ["---:"] * len(head)]
+    lines += [
+        [method_name(m), *("" if mean is None else number(mean) for mean in means)] for m, means in found["lines"]
+    ]
+    return "\n".join(_line(cells) for cells in lines)
 
 
 def _line(cells: Sequence[str]) -> str:

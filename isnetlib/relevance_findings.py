@@ -6,11 +6,12 @@ import pandas as pd
 
 from isnetlib import findings
 from isnetlib.findings import listed, number
-from isnetlib.names import PRIMARY_METHOD, UPPER_BOUNDS, method_name, metric_name, name_of_test_set
-from isnetlib.overview import MATCH
+from isnetlib.names import LIMITS, PRIMARY_METHOD, UPPER_BOUNDS, method_name, metric_name, name_of_test_set
+from isnetlib.overview import ISNETS, MATCH
 
 HIGH = 0.25  # of the background's share of the area: so much relevance there would be read as a sign of dependence
 EXAMPLES = 2
+FALL = 0.1  # of the metric: far more than chance moves it
 METRICS = ("background_share", "chance_share")
 
 
@@ -28,23 +29,45 @@ def background_sentences(seeds: pd.DataFrame, experiment: str) -> Iterator[str]:
     if above:
         yield f"No less than its share of the area: {listed(above)}."
     yield from examples(seeds, experiment)
+    yield from hole_sentences(seeds, experiment)
 
 
 def examples(seeds: pd.DataFrame, experiment: str) -> Iterator[str]:
     """Methods whose relevance lies in the background to a large part and that do as well as the primary method on the
-    hardest test set: those with the largest shares, at most `EXAMPLES`.
+    hardest test set: those with the largest shares, at most `EXAMPLES`. Nothing where the object lies outside the mask.
     """
+    if experiment in LIMITS:
+        return
     (shares, chance), worst = shares_of(seeds, experiment), findings.hardest(seeds, experiment)
     rows = findings.primary(seeds, experiment)
     at = rows[rows["test_set"] == worst].set_index("method")["mean"].dropna()
     if PRIMARY_METHOD not in at or shares.empty:
         return
-    other = shares.drop([PRIMARY_METHOD, *UPPER_BOUNDS], errors="ignore").sort_values(ascending=False)
+    apart = [PRIMARY_METHOD, *UPPER_BOUNDS, *findings.reversed_methods(seeds, experiment)]
+    other = shares.drop(apart, errors="ignore").sort_values(ascending=False)
     found = [m for m in other.index[other >= HIGH * chance] if at.get(m, -1.0) >= at[PRIMARY_METHOD] - MATCH]
     for method in found[:EXAMPLES]:
         told = f"{method_name(method)} has {number(shares[method])} of its relevance in the background, and reaches"
         where = f"{metric_name(rows['metric'].iloc[0])} {number(at[method])} on {name_of_test_set(worst)} cases"
         yield f"{told} {where} all the same ({method_name(PRIMARY_METHOD)}: {number(at[PRIMARY_METHOD])})."
+
+
+def hole_sentences(seeds: pd.DataFrame, experiment: str) -> Iterator[str]:
+    """ISNets that hardly look at the background, by their heatmaps, and are misled by it all the same: their mean falls
+    by more than `FALL` from the easiest to the hardest test set.
+    """
+    shares, chance = shares_of(seeds, experiment)
+    rows, worst = findings.primary(seeds, experiment), findings.hardest(seeds, experiment)
+    best = findings.easiest(seeds, experiment)
+    for method in (m for m in shares.index if m.startswith(ISNETS) and shares[m] < HIGH * chance):
+        own = rows[rows["method"] == method].set_index("test_set")["mean"]
+        if own.get(best, 0.0) - own.get(worst, 0.0) > FALL:
+            metric, where = metric_name(rows["metric"].iloc[0]), f"{name_of_test_set(worst)} cases"
+            told = (
+                f"{method_name(method)} has only {number(shares[method])} of its relevance in the background on {where}"
+            )
+            scores = f"{metric} {number(own[best])} on {name_of_test_set(best)} cases to {number(own[worst])}"
+            yield f"{told}, and falls from {scores} all the same: what passes there is not in its heatmap."
 
 
 def shares_of(seeds: pd.DataFrame, experiment: str) -> tuple[pd.Series, float]:

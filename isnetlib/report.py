@@ -92,11 +92,15 @@ def context(study: Path, frames: dict[str, pd.DataFrame]) -> dict:
         "coverage_sentences": report_parts.coverage_sentences(frames),
         "search_ends": list(search_findings.edge_sentences(frames["search"])) if "search" in frames else [],
         "cost": report_parts.cost(study, frames),
+        "cost_link": "#cost" if "cost" in frames else None,
         "training": report_parts.training(runs),
         "networks": report_parts.networks(frames),
         "works": train.WORKS,
         "upper_bound": names.UPPER_BOUND_SENTENCES,
         "about": names.METRIC_SENTENCES,
+        "test_set_names": [(name, names.name_of_test_set(name)) for name in findings.test_sets_of(frames["tests"])],
+        "needs_data": any(names.data_kind(name).startswith("real") for name in set(runs["experiment"]) - {"digits"}),
+        "published": Path(study).name not in names.LOCAL_STUDIES,
     }
 
 
@@ -133,6 +137,7 @@ def experiment(study: Path, frames: dict[str, pd.DataFrame], name: str) -> dict:
         "left_out": findings.main_methods(primary) != findings.methods(primary),
         "two_classes": "roc" in frames and len(_of(frames["roc"], name)) > 0,
         "comparisons": compared(comparisons, name),
+        "mcnemar": any(row["mcnemar"] is not None for row in compared(comparisons, name)),
         "selection": selection.to_dict("records"),
         "unmarked": relevance_findings.unmarked_sentence(seeds, name),
         "figures": {kind: figure(study, kind, name, frames) for kind in FIGURES},
@@ -169,6 +174,7 @@ def short_sentences(frames: dict[str, pd.DataFrame], name: str) -> Iterator[str]
     the planned comparisons show, and which rivals do as well.
     """
     yield f"{findings.scores_title(frames['seeds'], name)} ({names.metric_name(names.primary_metric(name))})."
+    yield from findings.reverse_sentences(frames["seeds"], name)
     claims = findings.claims(frames["comparisons"], name)
     yield from (claims[part] for part in ("planned", "detectable") if part in claims)
     yield from overview.rival_sentences(frames["seeds"], frames["comparisons"], name, reasons=False)

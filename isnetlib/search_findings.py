@@ -4,8 +4,10 @@ from collections.abc import Iterator
 
 import pandas as pd
 
-from isnetlib.findings import experiments, listed, methods
+from isnetlib.findings import experiments, listed, methods, number
 from isnetlib.names import method_name
+
+GUESSING = 0.6  # AUC: hardly better than answers at random
 
 
 def effort_sentence(frames: list[pd.DataFrame]) -> str:
@@ -34,3 +36,14 @@ def edge_sentences(frame: pd.DataFrame) -> Iterator[str]:
         told = [f"the {end} that was tried for {listed(found)}" for end, found in at.items() if found]
         if told:
             yield f"On {experiment} the loss weight chosen is {', '.join(told)}: one beyond might serve better."
+        yield from failed_sentences(rows, experiment)
+
+
+def failed_sentences(rows: pd.DataFrame, experiment: str) -> Iterator[str]:
+    """The methods for which no value that was tried had an AUC of `GUESSING` by the rule. rows: of an experiment."""
+    for method in methods(rows[rows["metric"] == "auc"]):
+        own = rows[rows["method"] == method]
+        best = own[["swapped", "internal"]].min(axis=1).max()
+        if best < GUESSING:
+            told = f"On {experiment} no value that was tried for {method_name(method)} worked (best AUC by the rule"
+            yield f"{told} {number(best)}): its results there are those of a method without a good setting."

@@ -33,13 +33,13 @@ def selection_sentences(
 def first_epoch_sentences(
     runs: pd.DataFrame, metrics: pd.DataFrame, selection: pd.DataFrame, seeds: pd.DataFrame, experiment: str
 ) -> Iterator[str]:
-    """The methods of which the named rule kept the first epoch that counts in every run, if runs.csv tells which that
-    is, with their scores by either rule.
+    """The methods of which the named rule kept the first epoch that counts in half of their runs or more, if runs.csv
+    tells which that is, with their scores by either rule.
     """
     rows = runs[runs["experiment"] == experiment]
     if "epoch_first" not in rows:
         return
-    first = (rows["epoch_swapped"] == rows["epoch_first"]).groupby(rows["method"]).all()
+    first = (rows["epoch_swapped"] == rows["epoch_first"]).groupby(rows["method"]).mean() >= 0.5
     table, worst = selection_table(metrics, selection, experiment), findings.hardest(seeds, experiment)
     told = []
     for method in (method for method in findings.methods(rows) if first[method]):
@@ -47,7 +47,8 @@ def first_epoch_sentences(
         if worst in own.index:
             told.append(f"{method_name(method)}, {_by_either(own, worst)}")
     if told:
-        yield f"The rule kept the first epoch that counts in every run of these methods: {'; '.join(told)}."
+        yield f"The rule kept the first epoch that counts in most runs of these methods: {'; '.join(told)}."
+        yield "These were hardly trained: on cases like the training images they score less than they can."
 
 
 def _by_either(own: pd.DataFrame, worst: str) -> str:

@@ -215,7 +215,7 @@ def test_sentences_follow_from_the_tables(costs, classes):
     assert "ISNet selective 0.250 with 2 classes, 0.253 with 100 (1.01 times as long)" in told
     assert "ISNet original 0.300 with 2 classes, 1.100 with 10 (3.67 times as long)" in told
     assert "beside it, the plain step 0.100 with 2 classes, 0.080 with 100 (0.80 times as long)." in told
-    assert "ISNet selective takes 1.00 plain ones with 2.0 million parameters, by U-Net, then classifier 2.00" in told
+    assert "ISNet selective takes 1.00 plain ones with 2.0 million parameters, by U-Net + classifier 2.00" in told
     assert "ISNet selective + bf16 takes 0.80 of the time of fp32; smallest cosine of a heatmap to fp32 0.9997" in told
 
 
@@ -245,7 +245,7 @@ def test_figures_draw_the_tables(costs, classes):
 def test_tables_for_readme(costs):
     lines = readme.cost_table(costs).splitlines()
     assert "| resnet18, 224 px, batch 8 | ISNet selective | 2.50 | 1.00 |  |" in lines
-    assert "| resnet18, 224 px, batch 8 | U-Net, then classifier |  | 2.00 |  |" in lines
+    assert "| resnet18, 224 px, batch 8 | U-Net + classifier |  | 2.00 |  |" in lines
     assert len(lines) == 2 + 4
     rows = [("swin_t", True, "", 1e-7, 2e-6, 2.25), ("odd", False, "layer: erf|x", np.nan, np.nan, np.nan)]
     frame = pd.DataFrame(rows, columns=architectures.COLUMNS)

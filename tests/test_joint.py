@@ -95,7 +95,7 @@ def test_sentences_count_what_the_table_says():
     assert ", all on real images:" in told[0]
     numbers = "(covid external; difference -0.010, smallest detectable 0.050)"
     assert told[1] == f"ISNet selective is behind Multi-task U-Net in 1 of 1 {numbers}."
-    assert told[2] == f"No difference is shown to U-Net, then classifier in 1 of 1 {numbers}."
+    assert told[2] == f"No difference is shown to U-Net + classifier in 1 of 1 {numbers}."
     assert told[3].startswith("1 more are planned") and len(told) == 4
     assert len(list(claims.claim_sentences(table(standard="ahead")))) == 1
     assert list(claims.claim_sentences(table(standard=claims.NOT_RUN))) == [
@@ -153,13 +153,26 @@ def test_methods_outside_the_five_that_match_or_are_ahead_are_told():
     rows += [("deceiving", "gain", 0.3, 0.001, 0.9, False), ("deceiving", "grad_input", -0.05, 0.001, 0.9, False)]
     rows += [("deceiving", name, 0.0, 0.9, 0.001, False) for name in ("isnet_original", "pipeline")]
     rows += [("biased", "vit", -0.1, 0.001, 0.9, False)]
-    (told,) = claims.outside_sentences({"full": {"comparisons": comparisons(*rows)}})
+    gaps = pd.DataFrame({"experiment": "digits", "test_set": "gap", "primary": True, "method": ["rrr"], "mean": [0.0]})
+    (told,) = claims.outside_sentences({"full": {"comparisons": comparisons(*rows), "seeds": gaps}})
     assert told == (
         "Outside the five, so not planned, on digits (full): ISNet on gradient x input is ahead of ISNet selective on "
         "deceiving cases; Right for the right reasons and Random backgrounds match ISNet selective to within 0.02 on "
         "deceiving cases."
     )
-    assert list(claims.outside_sentences({"full": {"comparisons": comparisons(*rows[4:])}})) == []
+    assert list(claims.outside_sentences({"full": {"comparisons": comparisons(*rows[4:]), "seeds": gaps}})) == []
+    gaps["mean"] = -0.5  # who reads the mark in reverse is no match
+    (told,) = claims.outside_sentences({"full": {"comparisons": comparisons(*rows), "seeds": gaps}})
+    assert "Right for the right reasons" not in told and "Random backgrounds matches" in told
+
+
+def test_single_trainings_and_missing_external_tests_are_told(rows):
+    own = claims.made(rows)
+    none = "No test set of a new source is among them"
+    told = list(claims.claim_sentences(own.assign(seeds_a=1, seeds_b=1, test_set="deceiving")))
+    assert told[1].startswith(f"{len(own)} of the {len(own)} rest on one training of each method") and none in told[2]
+    told = list(claims.claim_sentences(own.assign(test_set="external", seeds_a=3)))
+    assert not any("one training" in sentence or none in sentence for sentence in told)
 
 
 def test_an_experiment_that_shows_a_limit_is_no_part_of_the_claim(results):
@@ -203,7 +216,7 @@ def test_the_page_shows_every_comparison_with_its_verdict(page, rows):
 
 
 def test_a_rival_that_does_as_well_is_told_with_its_reason(page):
-    assert re.search(r"U-Net, then classifier (has a higher mean than|comes within 0.01 of) ISNet selective", page.text)
+    assert re.search(r"U-Net \+ classifier (has a higher mean than|comes within 0.01 of) ISNet selective", page.text)
     assert names.WHY["pipeline"] in page.text and names.WHY["standard"] not in page.text
 
 
@@ -222,7 +235,8 @@ def test_the_page_is_the_same_twice_and_links_to_files_that_are_there(results, s
     assert inner == {f"#{section['id']}" for section in page.all("section")} and len(inner) == len(joint.CONTENTS)
     files = {link for link in links if not link.startswith(("#", "http"))}
     assert "full/report.html" in files and "ablations/report.html" not in files
-    assert all((results / link).exists() for link in files), files
+    own = Path(__file__).parents[1] / "results"  # the project's: from there notebooks are seen
+    assert all(((own if link.startswith("../") else results) / link).exists() for link in files), files
 
 
 def test_names_are_escaped_and_the_page_needs_no_other_file(results, page):

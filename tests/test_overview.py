@@ -53,7 +53,7 @@ def test_a_rival_that_beats_or_matches_is_told_with_its_reason(frames):
     means = {"standard": 0.1, "background_random": 0.98, "pipeline": 0.955, "isnet_selective": 0.96, "oracle": 0.99}
     sentences = told(frames, **means)
     assert sentences == [
-        "U-Net, then classifier comes within 0.01 of ISNet selective on deceiving cases (accuracy 0.955 against "
+        "U-Net + classifier comes within 0.01 of ISNet selective on deceiving cases (accuracy 0.955 against "
         f"0.960; the comparison shows no difference). Why it might: {names.WHY['pipeline']}.",
         "Random backgrounds has a higher mean than ISNet selective on deceiving cases (accuracy 0.980 against 0.960; "
         f"the comparison shows no difference). Why it might: {names.WHY['background_random']}.",
@@ -72,7 +72,7 @@ def test_every_test_set_of_the_claim_is_looked_at(frames):
     seeds = pd.concat([with_means(frames["seeds"], isnet_selective=0.9, standard=0.1), rows])
     sentences = list(overview.rival_sentences(seeds, frames["comparisons"], "digits"))
     assert len(sentences) == 2 and sentences[0].startswith("No rival reaches ISNet selective on deceiving cases")
-    assert sentences[1].startswith("U-Net, then classifier has a higher mean than ISNet selective on elsewhere cases")
+    assert sentences[1].startswith("U-Net + classifier has a higher mean than ISNet selective on elsewhere cases")
 
 
 def test_where_none_comes_near_that_is_told(frames):
@@ -91,12 +91,12 @@ def test_a_higher_mean_is_called_better_only_where_the_comparison_shows_it(frame
         worse = rows.assign(p=p, p_holm=p, difference=-0.02)
         return list(findings.result_sentences(seeds, worse, "digits"))[5:]
 
-    two, other = "U-Net, then classifier and Random backgrounds", "than ISNet selective on deceiving cases"
+    two, other = "U-Net + classifier and Random backgrounds", "than ISNet selective on deceiving cases"
     assert last(0.5) == [f"{two} have a higher mean {other}; no difference is shown."]
     assert last(0.001) == [f"{two} do better {other}."]
     p = rows["b"].map({"pipeline": 0.001}).fillna(0.5)
     assert last(p) == [
-        f"U-Net, then classifier does better {other}.",
+        f"U-Net + classifier does better {other}.",
         f"Random backgrounds has a higher mean {other}; no difference is shown.",
     ]
 
@@ -113,7 +113,7 @@ def test_a_large_share_of_relevance_beside_a_good_score_is_told(frames):
 
     first, *rest = told()
     assert first.startswith("On deceiving cases the background has 0.800 of the area.")
-    assert "Standard classifier 0.700; U-Net, then classifier 0.001; Random backgrounds 0.300;" in first
+    assert "Standard classifier 0.700; U-Net + classifier 0.001; Random backgrounds 0.300;" in first
     assert first.count("0.800") == 1 and rest == [
         "Random backgrounds has 0.300 of its relevance in the background, and reaches accuracy 0.960 on deceiving "
         "cases all the same (ISNet selective: 0.960)."
@@ -146,7 +146,7 @@ def test_the_upper_bound_is_shown_and_compared_with_nothing(frames, study):
 
 
 def test_every_method_has_its_numbers(frames):
-    sizes = {"standard": 100, "pipeline": 300, "oracle": 100}
+    sizes = {"standard": 11_000_000, "pipeline": 300, "oracle": 100}
     rows = [
         {"network": network, "variant": v, "phase": phase, "parameters": sizes[v] - (phase == "inference"),
          "ratio_to_plain_step": 1.5 if phase == "training" else np.nan,
@@ -161,6 +161,9 @@ def test_every_method_has_its_numbers(frames):
     assert table.loc["pipeline", ["run_time_parameters", "training", "inference"]].tolist() == [299, 1.5, 2.5]
     assert table.loc["standard", "parameters"] == 11_000_000 and np.isnan(table.loc["isnet_selective", "training"])
     assert table.index[table["upper_bound"]].tolist() == ["oracle"] and table["dice"].isna().all()
+    other = frames["runs"].assign(parameters=5.0)  # another network than the one whose cost was measured
+    table = overview.overview(frames | {"cost": pd.DataFrame(rows), "runs": other}, "digits")
+    assert table["training"].isna().all()
 
 
 def test_ablations_have_names_and_no_goals_of_their_own(frames):
