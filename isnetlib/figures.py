@@ -95,16 +95,16 @@ def save(fig: Figure, stem: str | Path) -> list[Path]:
 
 
 def scores(frame: pd.DataFrame, ax: Axes, points: pd.DataFrame | None = None) -> Axes:
-    """One line a method under each test set: mean over seeds with its interval; of folds, which have none over seeds,
-    the value over all cases with its interval over them.
+    """One line a method under each test set: mean over seeds with its interval; where there is none over seeds (folds,
+    or one seed a method), the value with its interval over cases.
 
     frame: rows of seeds.csv of one experiment and metric; points: rows of metrics.csv, drawn as one tick a seed.
     """
     rows, places = _ladder(frame, "method")
-    folds = (frame["unit"] == "folds").all()
-    low, high = ("cases_low", "cases_high") if folds else ("low", "high")
+    folds, single = (frame["unit"] == "folds").all(), (frame["n"] == 1).all()
+    low, high = ("cases_low", "cases_high") if folds or single else ("low", "high")
     for place, row in zip(places, rows, strict=True):
-        if points is not None:
+        if points is not None and not single:
             own = points[(points["method"] == row["method"]) & (points["test_set"] == row["test_set"])]["value"]
             ax.plot(own, [place + 0.36] * len(own), "|", ms=4, mec="0.25", mew=0.9, zorder=2)
         _estimate(ax, place, row["mean"], row[low], row[high], row["method"])
@@ -112,8 +112,10 @@ def scores(frame: pd.DataFrame, ax: Axes, points: pd.DataFrame | None = None) ->
     metric, smallest = frame["metric"].iloc[0], frame[["mean", low]].min(axis=None)
     if metric in BOUNDS and pd.notna(smallest):  # from 0 where a method is that low, from a round number otherwise
         ax.set_xlim(0 if smallest < 0.4 else np.floor(10 * smallest - 0.2) / 10, BOUNDS[metric][1] + 0.02)
-    shown = "all folds joined, 95 % interval over cases" if folds else "mean and 95 % interval over seeds"
-    ax.set_xlabel(f"{metric_name(metric)}: {shown}\nticks: single {'folds' if folds else 'seeds'}")
+    shown = "mean and 95 % interval over seeds\nticks: single seeds"
+    shown = "one seed, 95 % interval over cases" if single else shown
+    shown = "all folds joined, 95 % interval over cases\nticks: single folds" if folds else shown
+    ax.set_xlabel(f"{metric_name(metric)}: {shown}")
     return ax
 
 

@@ -137,7 +137,7 @@ def _case(fig: Figure, block: np.ndarray, maps: dict, test_set: str, k: int, cla
         if _attends(arrays):
             picture(arrays[f"attention_{test_set}"][k], mask, next(free))
     block[0, 0].set_ylabel(f"{name_of_test_set(test_set)}\nlabel {_label(y, classes)}", fontsize=8.5)
-    bar = fig.colorbar(image, ax=list(block.flat), extend="both", shrink=0.75, aspect=12, pad=0.01)
+    bar = fig.colorbar(image, ax=list(block.flat), extend="both", shrink=0.75, aspect=12, pad=0.05)
     bar.set_label("‰ of |R| a pixel", fontsize=8)
     bar.ax.tick_params(labelsize=7.5)
 

@@ -138,6 +138,9 @@ METRIC_NAMES = {
     "chance_share": "background share of the area",
     "logit_change": "change of scores under swapped backgrounds",
     "dice": "Dice overlap of predicted and true mask",
+    "box_hit": "hits of a radiologist's box",
+    "box_share": "share of relevance in the boxes",
+    "box_chance": "share of the area in the boxes",
 }
 
 # What a measure is, where its name does not say it.
@@ -147,6 +150,8 @@ METRIC_SENTENCES = {
     "over classes, in units of the scores' standard deviation over the test set. 0: the background does not matter. "
     "Probabilities below 1e-12 count as 1e-12, so a network that is that sure of one class in every case shows 0 "
     "whatever the background does.",
+    "box_hit": "Of the films with boxes that radiologists drew around findings: in how many the pixel with the most "
+    "relevance lies in a box. A pixel drawn at random lies there as often as the boxes have of the area.",
     "dice": "Dice is twice the common area of the predicted and the true mask, divided by the sum of their areas: 1 "
     "where they agree, 0 where they do not meet.",
 }
@@ -162,6 +167,9 @@ BOUNDS = {
     "background_share": (0.0, 1.0),
     "chance_share": (0.0, 1.0),
     "dice": (0.0, 1.0),
+    "box_hit": (0.0, 1.0),
+    "box_share": (0.0, 1.0),
+    "box_chance": (0.0, 1.0),
 }
 
 # The primary comparison, named before any external test: this method against these five.

@@ -30,6 +30,7 @@ def background_sentences(seeds: pd.DataFrame, experiment: str) -> Iterator[str]:
         yield f"No less than its share of the area: {listed(above)}."
     yield from examples(seeds, experiment)
     yield from hole_sentences(seeds, experiment)
+    yield from box_sentences(seeds, experiment)
 
 
 def examples(seeds: pd.DataFrame, experiment: str) -> Iterator[str]:
@@ -50,6 +51,21 @@ def examples(seeds: pd.DataFrame, experiment: str) -> Iterator[str]:
         told = f"{method_name(method)} has {number(shares[method])} of its relevance in the background, and reaches"
         where = f"{metric_name(rows['metric'].iloc[0])} {number(at[method])} on {name_of_test_set(worst)} cases"
         yield f"{told} {where} all the same ({method_name(PRIMARY_METHOD)}: {number(at[PRIMARY_METHOD])})."
+
+
+def box_sentences(seeds: pd.DataFrame, experiment: str) -> Iterator[str]:
+    """How often the pixel with the most relevance lies in a radiologist's box, by method, most often first, with what
+    chance alone would give; nothing where no film has boxes.
+    """
+    rows = seeds[(seeds["experiment"] == experiment) & seeds["metric"].isin(["box_hit", "box_chance"])]
+    for test_set in findings.test_sets_of(rows):
+        own = rows[rows["test_set"] == test_set].pivot_table(index="method", columns="metric", values="mean")
+        if not own.empty:
+            hits = own["box_hit"].sort_values(ascending=False, kind="stable")
+            told = "; ".join(f"{method_name(method)} {number(hit)}" for method, hit in hits.items())
+            where = f"On {name_of_test_set(test_set)} films with boxes, which radiologists drew around findings,"
+            share = f"(chance {number(own['box_chance'].mean())}; share of these films)"
+            yield f"{where} the pixel with the most relevance lies in a box {share}: {told}."
 
 
 def hole_sentences(seeds: pd.DataFrame, experiment: str) -> Iterator[str]:

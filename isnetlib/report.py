@@ -27,6 +27,8 @@ from isnetlib import (
 from isnetlib.files import write_atomically
 
 NEEDED = ("metrics", "seeds", "selection", "comparisons", "tests", "runs")
+# What a metric would be by chance.
+CHANCE = {"background_share": "chance_share", "box_hit": "box_chance", "box_share": "box_chance"}
 FIGURES = {  # stem of the file -> the notebook that makes it
     "scores": "40_compare",
     "forest": "40_compare",
@@ -239,14 +241,14 @@ def other_metrics(seeds: pd.DataFrame, name: str) -> list[str]:
     """The metrics of an experiment beside the primary one; the chance level is shown with what it is the chance of."""
     rows = _of(seeds, name)
     found = names.in_order(rows.loc[~rows["primary"].astype(bool), "metric"], names.METRIC_NAMES)
-    return [metric for metric in found if metric != "chance_share"]
+    return [metric for metric in found if metric not in CHANCE.values()]
 
 
 def others(rows: pd.DataFrame, metric: str) -> dict:
-    """`grid` of a metric; for the background share of relevance with the background's share of the area."""
+    """`grid` of a metric; for shares of the relevance, and hits, with the same part's share of the area."""
     table = grid(rows[rows["metric"] == metric])
-    if metric == "background_share":
-        chance = [findings.cell(rows, metric="chance_share", test_set=name) for name in table["sets"]]
+    if metric in CHANCE:
+        chance = [findings.cell(rows, metric=CHANCE[metric], test_set=name) for name in table["sets"]]
         table["chance"] = [] if any(row is None for row in chance) else [findings.number(row["mean"]) for row in chance]
     return table
 

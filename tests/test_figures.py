@@ -169,6 +169,15 @@ def test_several_labels_are_told():
     assert heatmaps._says(np.array([0.2]), ["no", "yes"], several=False) == "says no (0.80)"
 
 
+def test_one_seed_a_method_has_its_interval_over_cases(frames):
+    single = frames["seeds"].assign(n=1, low=np.nan, high=np.nan)
+    (ax,) = figures.scores_figure(single, frames["metrics"], "digits").axes
+    assert "one seed, 95 % interval over cases" in ax.get_xlabel() and "ticks" not in ax.get_xlabel()
+    spans = [line.get_xdata() for line in ax.lines if len(line.get_xdata()) == 2]
+    rows = findings.primary(single, "digits").query("test_set != 'gap' and cases_low.notna()")
+    assert sorted(low for low, _ in spans) == pytest.approx(sorted(rows["cases_low"]))
+
+
 # ---- files ----
 
 

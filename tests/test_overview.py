@@ -123,6 +123,24 @@ def test_a_large_share_of_relevance_beside_a_good_score_is_told(frames):
     assert told()[1] == "No less than its share of the area: Standard classifier."
 
 
+def test_a_clean_map_that_hides_an_influence_is_told(frames):
+    seeds = frames["seeds"]
+    at = (seeds["metric"] == "background_share") & (seeds["method"] == "isnet_selective")
+    clean = seeds.assign(mean=seeds["mean"].mask(at, 0.003))
+    assert list(relevance_findings.hole_sentences(clean, "digits")) == []
+    low = (clean["metric"] == "accuracy") & (clean["method"] == "isnet_selective") & (clean["test_set"] == "deceiving")
+    (told,) = relevance_findings.hole_sentences(clean.assign(mean=clean["mean"].mask(low, 0.5)), "digits")
+    assert "has only 0.003 of its relevance" in told and "to 0.500 all the same" in told
+
+
+def test_hits_of_boxes_are_told_beside_chance(frames):
+    rows = pd.DataFrame({"experiment": "x", "test_set": "internal", "method": ["standard", "isnet_selective"] * 2})
+    rows = rows.assign(metric=["box_hit"] * 2 + ["box_chance"] * 2, mean=[0.068, 0.466, 0.097, 0.097])
+    (told,) = relevance_findings.box_sentences(rows, "x")
+    assert told.endswith("(chance 0.097; share of these films): ISNet selective 0.466; Standard classifier 0.068.")
+    assert list(relevance_findings.box_sentences(frames["seeds"], "digits")) == []
+
+
 def test_a_swap_changes_nothing_only_where_the_table_says_so():
     rows = pd.DataFrame({"experiment": "digits", "test_set": "unbiased", "metric": "logit_change", "mean": [0.0, 0.0]})
     assert "a swap changes nothing" in relevance_findings.unmarked_sentence(rows, "digits")
