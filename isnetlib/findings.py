@@ -173,7 +173,7 @@ def _above(at: pd.Series, tests: pd.DataFrame, name: str) -> Iterator[str]:
     method; tests: comparisons on the same test set, called `name`.
     """
     primary, shown, others = method_name(PRIMARY_METHOD), [], []
-    for method in at.index[at > at[PRIMARY_METHOD]]:
+    for method in at.index[at.map(rounded) > rounded(at[PRIMARY_METHOD])]:  # as printed
         test = cell(tests, b=method)
         (shown if test is not None and verdict(test) == "behind" else others).append(method_name(method))
     if shown:
@@ -242,10 +242,8 @@ def _compared_name(row: pd.Series) -> str:
 
 
 def forest_title(comparisons: pd.DataFrame, experiment: str) -> str:
-    """On how many comparisons the primary method is ahead, and behind."""
-    verdicts = [verdict(row) for _, row in main_comparisons(comparisons, experiment).iterrows()]
-    ahead, behind = verdicts.count("ahead"), verdicts.count("behind")
-    return f"{method_name(PRIMARY_METHOD)}: ahead in {ahead}, behind in {behind} of {len(verdicts)} comparisons"
+    """In how many of an experiment's comparisons the primary method is ahead, and behind (`_counted`)."""
+    return f"{method_name(PRIMARY_METHOD)}: {_counted(main_comparisons(comparisons, experiment))}"
 
 
 def p_title(comparisons: pd.DataFrame, experiment: str) -> str:
@@ -256,10 +254,17 @@ def p_title(comparisons: pd.DataFrame, experiment: str) -> str:
 
 
 def summary_title(rows: pd.DataFrame) -> str:
-    """Ahead and behind over all experiments. rows: the main comparisons of each."""
-    verdicts = [verdict(row) for _, row in rows.iterrows()]
+    """Ahead and behind over all experiments (`_counted`). rows: the main comparisons of each."""
+    return f"Over all: {_counted(rows)}"
+
+
+def _counted(rows: pd.DataFrame) -> str:
+    """Ahead and behind of the planned comparisons; of all, where none was planned."""
+    rows = [row for _, row in rows.iterrows()]
+    planned = [row for row in rows if not exploratory(row)]
+    verdicts, kind = [verdict(row) for row in planned or rows], "planned" if planned else "exploratory"
     ahead, behind = verdicts.count("ahead"), verdicts.count("behind")
-    return f"Over all: ahead in {ahead}, behind in {behind} of {len(verdicts)} comparisons"
+    return f"ahead in {ahead}, behind in {behind} of {len(verdicts)} {kind} comparisons"
 
 
 def calibration_title(intervals: pd.DataFrame, experiment: str) -> str:

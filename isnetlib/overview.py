@@ -4,6 +4,7 @@ Frames in, a frame and sentences out; the numbers are those of seeds.csv, compar
 """
 
 from collections.abc import Iterator
+from decimal import Decimal
 
 import numpy as np
 import pandas as pd
@@ -96,7 +97,8 @@ def _level_with(at: pd.Series, others: list[str], tests: pd.DataFrame, test_set:
     for method in level:
         test = findings.cell(tests, b=method)
         said = findings.NOT_SHOWN if test is None else findings.verdict(test)
-        told = f"{method_name(method)} {_stands(said, at[method] - own)} {primary} on {name} cases"
+        above = findings.rounded(at[method]) - findings.rounded(own)  # as printed
+        told = f"{method_name(method)} {_stands(said, above)} {primary} on {name} cases"
         numbers = f"{metric_name(metric)} {findings.number(at[method])} against {findings.number(own)}"
         yield method, f"{told} ({numbers}; {SAID[said]})."
     if not level:
@@ -111,8 +113,10 @@ SAID = {
 }
 
 
-def _stands(said: str, above: float) -> str:
-    """How a rival stands to the primary method: said is the verdict on the latter, above the difference of means."""
+def _stands(said: str, above: Decimal) -> str:
+    """How a rival stands to the primary method: said is the verdict on the latter, above the difference of the printed
+    means.
+    """
     return "beats" if said == "behind" else "has a higher mean than" if above > 0 else f"comes within {MATCH:g} of"
 
 

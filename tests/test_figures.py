@@ -80,8 +80,10 @@ def test_titles_follow_from_the_numbers(frames):
     turned = seeds.assign(mean=np.where(seeds["method"] == "standard", 0.999, seeds["mean"]))
     assert "Standard classifier 0.999" in findings.scores_title(turned, "digits")
     worse = comparisons.assign(difference=-0.1, p=0.001, p_holm=0.001)
-    assert "behind in 4 of 4" in findings.forest_title(worse, "digits")
-    assert "behind in 4 of 4" not in findings.forest_title(comparisons, "digits")
+    assert findings.forest_title(worse, "digits").endswith("ahead in 0, behind in 2 of 2 planned comparisons")
+    assert "behind in 2" not in findings.forest_title(comparisons, "digits")
+    unplanned = worse.assign(family="")
+    assert findings.forest_title(unplanned, "digits").endswith("ahead in 0, behind in 4 of 4 exploratory comparisons")
 
 
 def test_curves_draw_the_log(study):

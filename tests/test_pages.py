@@ -20,15 +20,29 @@ def decoded(piece):
     return np.asarray(Image.open(io.BytesIO(base64.b64decode(piece))).convert("RGB"))
 
 
-def test_a_picture_that_fits_on_paper_stays_as_it_is():
-    data = png(np.zeros((130, 100, 3), np.uint8))
-    assert pages.pieces(data) == [base64.b64encode(data).decode()]
+def test_a_picture_that_fits_on_paper_stays_whole():
+    pixels = np.full((130, 100, 3), 255, np.uint8)
+    pixels[10:40] = 200, 30, 60
+    (piece,) = pages.pieces(png(pixels))
+    assert np.array_equal(decoded(piece), pixels)
+
+
+def test_colours_are_told_by_a_palette_that_the_eye_takes_for_them():
+    x, y = np.meshgrid(np.linspace(0, 1, 400), np.linspace(0, 1, 400))
+    pixels = (255 * np.stack([x, 1 - x, np.full_like(x, 0.5)], 2)).astype(np.uint8)  # 256 steps
+    pixels[y > 0.5] = 255
+    (piece,) = pages.pieces(png(pixels))
+    assert np.abs(decoded(piece).astype(int) - pixels).max() <= 6
+    assert (decoded(piece)[300:] == 255).all()  # the page's white
+    noisy = np.random.default_rng(0).integers(0, 256, (100, 100, 3)).astype(np.uint8)
+    (piece,) = pages.pieces(png(noisy))
+    assert len(base64.b64decode(piece)) < len(png(noisy)) / 2
 
 
 def test_the_pieces_of_a_tall_picture_are_the_picture():
     pixels = np.full((700, 100, 3), 255, np.uint8)
     for row in range(0, 700, 50):
-        pixels[row + 10 : row + 40, 20:80] = np.random.default_rng(row).integers(0, 250, (30, 60, 3))
+        pixels[row + 10 : row + 40, 20:80] = np.random.default_rng(row).integers(0, 2, (30, 60, 3)) * 240
     parts = [decoded(piece) for piece in pages.pieces(png(pixels))]
     assert len(parts) > 4 and np.array_equal(np.concatenate(parts), pixels)
     assert all(len(part) <= pages.TALL * 100 for part in parts)
