@@ -81,11 +81,12 @@ def save(fig: Figure, stem: str | Path) -> list[Path]:
     paths[0].parent.mkdir(parents=True, exist_ok=True)
     with matplotlib.rc_context(STYLE):
         layout = fig.get_layout_engine()
-        if layout is not None:  # once for both formats: it is half of the time
+        if layout is not None:  # once for both formats, as the box below: half of the time
             layout.execute(fig)
             fig.set_layout_engine("none")
+        box = fig.get_tightbbox().padded(matplotlib.rcParams["savefig.pad_inches"])
         for path, fixed in zip(paths, FIXED.values(), strict=True):
-            fig.savefig(path, metadata=fixed, bbox_inches="tight", facecolor="white")
+            fig.savefig(path, metadata=fixed, bbox_inches=box, facecolor="white")
         if layout is not None:
             fig.set_layout_engine(layout)
     return paths
@@ -238,8 +239,10 @@ def curves_figure(log: pd.DataFrame, experiment: str) -> Figure:
     """Loss and validation, a row a method: losses of different methods have different terms. log: `runs.read_logs`."""
     own = log[log["experiment"] == experiment]
     methods = findings.methods(own)
-    fig = Figure(figsize=(WIDTH, 1.75 * len(methods) + 0.3), layout="constrained")
+    height = 1.75 * len(methods) + 0.3
+    fig = Figure(figsize=(WIDTH, height))  # of so many axes a layout engine would take most of the time
     axes = fig.subplots(len(methods), 2, sharex=True, squeeze=False)
+    fig.subplots_adjust(left=0.11, right=0.99, wspace=0.3, hspace=0.28, top=1 - 0.2 / height, bottom=0.75 / height)
     for method, pair in zip(methods, axes, strict=True):
         for draw, ax in zip((loss_curves, validation_curves), pair, strict=True):
             draw(own[own["method"] == method], ax)
@@ -247,7 +250,7 @@ def curves_figure(log: pd.DataFrame, experiment: str) -> Figure:
             ax.set_xlabel("epoch" if method == methods[-1] else "")
     looks = {"internal": {"ls": "--"}, "swapped backgrounds": {"ls": "-"}, "epoch chosen": {"marker": "o", "ls": ""}}
     lines = [Line2D([], [], color="black", lw=1.1, mfc="none", label=label, **look) for label, look in looks.items()]
-    fig.legend(handles=lines, loc="outside lower center", ncols=3, frameon=False)
+    fig.legend(handles=lines, loc="lower center", ncols=3, frameon=False)
     return fig
 
 

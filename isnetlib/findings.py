@@ -93,9 +93,10 @@ def rivals(frame: pd.DataFrame) -> pd.DataFrame:
 
 def cell(frame: pd.DataFrame, **where) -> pd.Series | None:
     """The one row with these values, or None."""
+    found = np.ones(len(frame), bool)
     for column, value in where.items():
-        frame = frame[frame[column] == value]
-    return None if frame.empty else frame.iloc[0]
+        found &= (frame[column] == value).to_numpy(bool)
+    return frame.iloc[found.argmax()] if found.any() else None
 
 
 def hardest(seeds: pd.DataFrame, experiment: str) -> str | None:

@@ -184,12 +184,16 @@ def _keep_entries(tree: ast.Module, wanted: set[str]) -> ast.Module:
     """
     if not any(map(_is_registry, tree.body)):
         return tree
-    tree = copy.deepcopy(tree)
-    for node in filter(_is_registry, tree.body):
-        entries = list(zip(node.value.keys, node.value.values, strict=True))
-        own = [(key, value) for key, value in entries if getattr(key, "value", None) in wanted]
-        node.value.keys, node.value.values = map(list, zip(*(own or entries), strict=True))
-    return tree
+    return ast.Module([_own_entries(node, wanted) if _is_registry(node) else node for node in tree.body], [])
+
+
+def _own_entries(registry: ast.stmt, wanted: set[str]) -> ast.stmt:
+    """A copy of the registry with the entries that are wanted; with all, where none is."""
+    entries = list(zip(registry.value.keys, registry.value.values, strict=True))
+    own = [(key, value) for key, value in entries if getattr(key, "value", None) in wanted]
+    cut = copy.copy(registry)
+    cut.value = ast.Dict(*map(list, zip(*(own or entries), strict=True)))
+    return cut
 
 
 def _is_registry(node: ast.stmt) -> bool:
@@ -200,6 +204,13 @@ def _is_registry(node: ast.stmt) -> bool:
 @remembered
 def _used_names(tree: ast.AST) -> set[str]:
     return {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
+
+
+@remembered
+def _attributes(tree: ast.AST) -> set[tuple[str | None, str]]:
+    """(name, attribute) of every `name.attribute`."""
+    found = (node for node in ast.walk(tree) if isinstance(node, ast.Attribute))
+    return {(getattr(node.value, "id", None), node.attr) for node in found}
 
 
 def _bound(alias: ast.alias) -> str:
@@ -229,9 +240,7 @@ def _imported(tree: ast.Module, module: str, package: Path) -> set[str]:
     used, modules = _used_names(tree), set()
     for bound, source, name in _imports(tree, module, package):
         if name is None and bound in used:
-            attributes = [node for node in ast.walk(tree) if isinstance(node, ast.Attribute)]
-            names = {node.attr for node in attributes if getattr(node.value, "id", None) == bound}
-            modules |= {_home(source, attribute, package) for attribute in names}
+            modules |= {_home(source, attribute, package) for owner, attribute in _attributes(tree) if owner == bound}
         elif bound in used or name == "*":
             modules.add(_home(source, name, package))
     return modules

@@ -22,7 +22,6 @@ from isnetlib import (
     search_findings,
     selection_findings,
     tables,
-    train,
 )
 from isnetlib.files import write_atomically
 
@@ -97,7 +96,7 @@ def context(study: Path, frames: dict[str, pd.DataFrame]) -> dict:
         "cost_link": "#cost" if "cost" in frames else None,
         "training": report_parts.training(runs),
         "networks": report_parts.networks(frames),
-        "works": train.WORKS,
+        "works": names.WORKS,
         "upper_bound": names.UPPER_BOUND_SENTENCES,
         "about": names.METRIC_SENTENCES,
         "test_set_names": [(name, names.name_of_test_set(name)) for name in findings.test_sets_of(frames["tests"])],

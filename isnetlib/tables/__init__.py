@@ -11,8 +11,8 @@ import numpy as np
 import pandas as pd
 
 from isnetlib import runs
-from isnetlib.baselines import BACKBONES
 from isnetlib.files import write_atomically
+from isnetlib.names import BACKBONES
 from isnetlib.scoring import TestedSet, posteriors, tested
 from isnetlib.tables.comparisons import comparison_rows, omnibus_rows
 from isnetlib.tables.labels import label_rows
