@@ -136,7 +136,8 @@ def _case(fig: Figure, block: np.ndarray, maps: dict, test_set: str, k: int, cla
         ax.set_xlabel(f"{said}\n{number(outside(share, mask))} outside", fontsize=8)
         if _attends(arrays):
             picture(arrays[f"attention_{test_set}"][k], mask, next(free))
-    block[0, 0].set_ylabel(f"{name_of_test_set(test_set)}\nlabel {_label(y, classes)}", fontsize=8.5)
+    beside = f"{name_of_test_set(test_set)}\nlabel {_label(y, classes)}"
+    block[0, 0].set_ylabel(beside, fontsize=8.5, labelpad=15)  # what is said below a panel is wider than the panel
     bar = fig.colorbar(image, ax=list(block.flat), extend="both", shrink=0.75, aspect=12, pad=0.05)
     bar.set_label("‰ of |R| a pixel", fontsize=8)
     bar.ax.tick_params(labelsize=7.5)
