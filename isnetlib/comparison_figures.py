@@ -10,7 +10,7 @@ from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from isnetlib import claims, findings
+from isnetlib import claims, findings, titles
 from isnetlib.figures import METHOD_MARKERS, OTHER_LOOK, STYLE, WIDTH, colour
 from isnetlib.names import LOWER_IS_BETTER, PRIMARY_METHOD, UPPER_BOUNDS, method_name, metric_name, name_of_test_set
 
@@ -56,7 +56,7 @@ def p_matrix_figure(comparisons: pd.DataFrame, experiment: str) -> Figure:
         raise ValueError(f"{experiment}: no comparison with {method_name(PRIMARY_METHOD)} to draw")
     fig = Figure(figsize=(WIDTH, 1.6 + 0.28 * rows["b"].nunique()), layout="constrained")
     p_matrix(rows, fig.add_subplot())
-    fig.suptitle(findings.p_title(comparisons, experiment), **BOLD)
+    fig.suptitle(titles.p_title(comparisons, experiment), **BOLD)
     return fig
 
 
@@ -112,7 +112,7 @@ def roc_figure(table: pd.DataFrame, seeds: pd.DataFrame, experiment: str) -> Fig
     own = table[table["experiment"] == experiment]
     if own.empty:
         raise ValueError(f"{experiment}: roc.csv holds no curve (more than two classes)")
-    return _panels(own, roc, findings.scores_title(seeds[seeds["metric"] == "auc"].assign(primary=True), experiment))
+    return _panels(own, roc, titles.scores_title(seeds[seeds["metric"] == "auc"].assign(primary=True), experiment))
 
 
 @matplotlib.rc_context(STYLE)
@@ -121,7 +121,7 @@ def reliability_figure(calibration: pd.DataFrame, intervals: pd.DataFrame, exper
     own = calibration[calibration["experiment"] == experiment]
     if own.empty:
         raise ValueError(f"{experiment}: calibration.csv holds no curve")
-    return _panels(own, reliability, findings.calibration_title(intervals, experiment))
+    return _panels(own, reliability, titles.calibration_title(intervals, experiment))
 
 
 def summary(frame: pd.DataFrame, ax: Axes) -> Axes:
@@ -165,7 +165,7 @@ def summary_figure(comparisons: pd.DataFrame) -> Figure:
     rows = pd.concat(rows) if rows else comparisons
     if rows.empty:
         raise ValueError(f"no comparison with {method_name(PRIMARY_METHOD)} to draw")
-    return _summary(rows, findings.summary_title(rows))
+    return _summary(rows, titles.summary_title(rows))
 
 
 @matplotlib.rc_context(STYLE)

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pandas as pd
 
-from isnetlib.findings import cell, number, variant_name
+from isnetlib.findings import cell, number
 from isnetlib.names import PRIMARY_METHOD, UPPER_BOUNDS, method_name
 
 
@@ -154,3 +154,9 @@ def architecture_lines(frame: pd.DataFrame) -> list[tuple[str, ...]]:
 
 
 ARCHITECTURE_COLUMNS = ("network", "supported", "identity error", "conservation error", "one map / plain step")
+
+
+def variant_name(variant: str, maps: float) -> str:
+    """A variant of cost.csv for people: the method, its departures (after +), and its maps where there are several."""
+    method, *departures = variant.split("+")
+    return " + ".join([method_name(method), *departures]) + (f", {maps:.0f} maps" if maps > 1 else "")

@@ -18,7 +18,7 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from isnetlib import findings
+from isnetlib import cost_findings, findings, titles
 from isnetlib.names import (
     BOUNDS,
     LOWER_IS_BETTER,
@@ -184,7 +184,7 @@ def _ladder_figure(frame: pd.DataFrame, draw: Callable[..., Axes], title: str, *
 def scores_figure(seeds: pd.DataFrame, metrics: pd.DataFrame, experiment: str) -> Figure:
     """The primary metric of an experiment by test set and method; the gap, of another range, is left to the table."""
     rows, points = (findings.primary(frame, experiment) for frame in (seeds, metrics))
-    title = findings.scores_title(seeds, experiment)
+    title = titles.scores_title(seeds, experiment)
     return _ladder_figure(rows[rows["test_set"] != "gap"], scores, title, points=points)
 
 
@@ -194,7 +194,7 @@ def forest_figure(comparisons: pd.DataFrame, experiment: str) -> Figure:
     rows = findings.main_comparisons(comparisons, experiment)
     if rows.empty:
         raise ValueError(f"{experiment}: no comparison with {method_name(PRIMARY_METHOD)} to draw")
-    return _ladder_figure(rows, forest, findings.forest_title(comparisons, experiment))
+    return _ladder_figure(rows, forest, titles.forest_title(comparisons, experiment))
 
 
 # ---- training ----
@@ -221,7 +221,7 @@ def validation_curves(frame: pd.DataFrame, ax: Axes) -> Axes:
         chosen = one[one["epoch"] == one["chosen_swapped"]]
         ax.plot(chosen["epoch"], chosen[f"swapped_{metric}"], "o", ms=6, mfc="none", mec="black")
     ax.set(xlabel="epoch", ylabel=f"validation {metric_name(metric)}", ylim=(-0.03, 1.03))
-    ax.set_title(findings.curve_title(frame, metric))
+    ax.set_title(titles.curve_title(frame, metric))
     return ax
 
 
@@ -271,7 +271,7 @@ def cost(frame: pd.DataFrame, ax: Axes) -> Axes:
         if floor:
             ax.plot([floor, floor], [place - 0.45, place + 0.45], "-", color="black", lw=2, zorder=3)
     ax.axvline(1, color="0.4", lw=0.8, ls=":")
-    ax.set_yticks(range(len(rows)), [findings.variant_name(row.variant, row.maps) for row in rows.itertuples()])
+    ax.set_yticks(range(len(rows)), [cost_findings.variant_name(row.variant, row.maps) for row in rows.itertuples()])
     first, most = rows.iloc[0], rows["ratio_to_plain_step"].max()
     ax.set(xlabel="time of a training step / plain step", xlim=(0, 1.15 * max(1, most, 1 + rows["maps"].max())))
     if (rows["maps"] > 0).any():

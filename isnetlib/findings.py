@@ -136,17 +136,6 @@ def reverse_sentences(seeds: pd.DataFrame, experiment: str) -> Iterator[str]:
         yield f"{method_name(method)} reads the mark in reverse ({metric} {scores}), which is no resistance."
 
 
-def scores_title(seeds: pd.DataFrame, experiment: str) -> str:
-    """The lowest and the highest mean on the hardest test set, without `reversed_methods`."""
-    test_set, rows = hardest(seeds, experiment), rivals(primary(seeds, experiment))
-    rows = rows[~rows["method"].isin(reversed_methods(seeds, experiment))]
-    rows = rows[(rows["test_set"] == test_set) & rows["mean"].notna()].sort_values("mean")
-    if rows.empty:
-        return f"{experiment}: nothing to compare"
-    low, high = (f"{method_name(row['method'])} {number(row['mean'])}" for row in (rows.iloc[0], rows.iloc[-1]))
-    return f"{name_of_test_set(test_set).capitalize()}: " + (f"from {low} to {high}" if len(rows) > 1 else low)
-
-
 def result_sentences(seeds: pd.DataFrame, comparisons: pd.DataFrame, experiment: str) -> Iterator[str]:
     """Each method on the easiest and the hardest test set, the same two for all, then whose mean on the hardest is
     above the primary one's, and whether the comparisons show it.
@@ -242,42 +231,6 @@ def _compared_name(row: pd.Series) -> str:
     return method_name(row["b"]) + (f" ({', '.join(notes)})" if notes else "")
 
 
-def forest_title(comparisons: pd.DataFrame, experiment: str) -> str:
-    """In how many of an experiment's comparisons the primary method is ahead, and behind (`_counted`)."""
-    return f"{method_name(PRIMARY_METHOD)}: {_counted(main_comparisons(comparisons, experiment))}"
-
-
-def p_title(comparisons: pd.DataFrame, experiment: str) -> str:
-    """How many of the planned comparisons show a difference, by the adjusted p."""
-    rows = [row for _, row in main_comparisons(comparisons, experiment).iterrows() if not exploratory(row)]
-    shown = sum(verdict(row) != NOT_SHOWN for row in rows)
-    return f"{shown} of {len(rows)} planned comparisons show a difference" if rows else "Exploratory comparisons alone"
-
-
-def summary_title(rows: pd.DataFrame) -> str:
-    """Ahead and behind over all experiments (`_counted`). rows: the main comparisons of each."""
-    return f"Over all: {_counted(rows)}"
-
-
-def _counted(rows: pd.DataFrame) -> str:
-    """Ahead and behind of the planned comparisons; of all, where none was planned."""
-    rows = [row for _, row in rows.iterrows()]
-    planned = [row for row in rows if not exploratory(row)]
-    verdicts, kind = [verdict(row) for row in planned or rows], "planned" if planned else "exploratory"
-    ahead, behind = verdicts.count("ahead"), verdicts.count("behind")
-    return f"ahead in {ahead}, behind in {behind} of {len(verdicts)} {kind} comparisons"
-
-
-def calibration_title(intervals: pd.DataFrame, experiment: str) -> str:
-    """The lowest and the highest calibration error, mean over test sets."""
-    rows = intervals[(intervals["experiment"] == experiment) & (intervals["measure"] == "calibration_error")]
-    means = rivals(rows).groupby("method")["value"].mean().dropna().sort_values()
-    if means.empty:
-        return f"{experiment}: no calibration error"
-    low, high = (f"{method_name(means.index[k])} {number(means.iloc[k])}" for k in (0, -1))
-    return f"Calibration error: {low}" + (f" to {high}" if len(means) > 1 else "")
-
-
 def claims(comparisons: pd.DataFrame, experiment: str) -> dict[str, str]:
     """What may be concluded, in three sentences: planned (the family), equivalence, detectable (of the planned
     comparisons, where there are any).
@@ -301,16 +254,3 @@ def claims(comparisons: pd.DataFrame, experiment: str) -> dict[str, str]:
         told = f"The smallest detectable difference {whose}, one that is found in four of five such studies,"
         found["detectable"] = f"{told} lies from {number(could.min())} to {number(could.max())}."
     return found
-
-
-def curve_title(log: pd.DataFrame, metric: str) -> str:
-    """Validation as trained against validation with swapped backgrounds at the last epoch, mean over seeds."""
-    last = log[log["epoch"] == log.groupby("seed")["epoch"].transform("max")]
-    values = [last[f"{kind}_{metric}"].mean() if f"{kind}_{metric}" in last else np.nan for kind in ("val", "swapped")]
-    return f"ends at {number(values[0])}, swapped {number(values[1])}"
-
-
-def variant_name(variant: str, maps: float) -> str:
-    """A variant of cost.csv for people: the method, its departures (after +), and its maps where there are several."""
-    method, *departures = variant.split("+")
-    return " + ".join([method_name(method), *departures]) + (f", {maps:.0f} maps" if maps > 1 else "")

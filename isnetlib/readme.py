@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from isnetlib import claims, cost_findings, tables
+from isnetlib import claims, cost_findings, tables, titles
 from isnetlib.files import write_atomically
 from isnetlib.findings import (
     cell,
@@ -15,10 +15,8 @@ from isnetlib.findings import (
     methods,
     number,
     primary,
-    scores_title,
     span,
     test_sets_of,
-    variant_name,
 )
 from isnetlib.names import (
     LOCAL_STUDIES,
@@ -130,7 +128,7 @@ def update(
         text = fill(text, "conclusion", conclusion(studies) + linked(*files))
     seeds = frames["seeds"]
     figures = [
-        f"![{scores_title(seeds, experiment)}]({study}/figures/scores_{experiment}.png)"
+        f"![{titles.scores_title(seeds, experiment)}]({study}/figures/scores_{experiment}.png)"
         for experiment in experiments(seeds)
     ]
     text = fill(text, "results", readme_table(seeds) + linked(f"{study}/tables/seeds.csv"))
@@ -183,7 +181,7 @@ def cost_table(cost: pd.DataFrame) -> str:
         ratios = [cost_findings.ratio(first[name]) for name in ("ratio_to_plain_step", "ratio_to_plain_inference")]
         peak = "" if pd.isna(first["peak_mib"]) else f"{first['peak_mib']:.0f} MiB"
         name = f"{network}, {size} px, batch {batch}"
-        lines.append(_line([name, variant_name(variant, rows["maps"].iloc[0]), *ratios, peak]))
+        lines.append(_line([name, cost_findings.variant_name(variant, rows["maps"].iloc[0]), *ratios, peak]))
     return "\n".join(lines)
 
 

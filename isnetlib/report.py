@@ -22,6 +22,7 @@ from isnetlib import (
     search_findings,
     selection_findings,
     tables,
+    titles,
 )
 from isnetlib.files import write_atomically
 
@@ -108,7 +109,7 @@ def context(study: Path, frames: dict[str, pd.DataFrame]) -> dict:
 def summary_alt(comparisons: pd.DataFrame) -> str:
     """Alternative text of the summary over experiments."""
     rows = [findings.main_comparisons(comparisons, name) for name in findings.experiments(comparisons)]
-    told = findings.summary_title(pd.concat(rows)) if rows else "Nothing was compared"
+    told = titles.summary_title(pd.concat(rows)) if rows else "Nothing was compared"
     return f"Advantage of the primary method with intervals, by experiment and test set. {told}."
 
 
@@ -175,7 +176,7 @@ def short_sentences(frames: dict[str, pd.DataFrame], name: str) -> Iterator[str]
     """The first things to know of an experiment: from which to which mean the methods reach where it is hardest, what
     the planned comparisons show, and which rivals do as well.
     """
-    yield f"{findings.scores_title(frames['seeds'], name)} ({names.metric_name(names.primary_metric(name))})."
+    yield f"{titles.scores_title(frames['seeds'], name)} ({names.metric_name(names.primary_metric(name))})."
     yield from findings.reverse_sentences(frames["seeds"], name)
     claims = findings.claims(frames["comparisons"], name)
     yield from (claims[part] for part in ("planned", "detectable") if part in claims)
@@ -273,9 +274,9 @@ def figure(study: Path, kind: str, experiment: str, frames: dict[str, pd.DataFra
     shown, few = (
         ", ".join(names.method_name(method) for method in of(own)) for of in (findings.methods, findings.main_methods)
     )
-    scores = findings.scores_title(frames["seeds"], experiment)
-    forest = findings.forest_title(frames["comparisons"], experiment)
-    planned = findings.p_title(frames["comparisons"], experiment)
+    scores = titles.scores_title(frames["seeds"], experiment)
+    forest = titles.forest_title(frames["comparisons"], experiment)
+    planned = titles.p_title(frames["comparisons"], experiment)
     alts = {
         "scores": f"Means and intervals over seeds by test set and method. {scores}.",
         "forest": f"Differences with intervals. {forest}.",

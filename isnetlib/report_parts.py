@@ -97,7 +97,7 @@ def cost(study: Path, frames: dict[str, pd.DataFrame]) -> dict | None:
     for row in frame.to_dict("records"):
         step = row["ratio_to_plain_step"]
         ratio = row.get("ratio_to_plain_inference") if pd.isna(step) else step
-        name = findings.variant_name(row["variant"], row["maps"])
+        name = cost_findings.variant_name(row["variant"], row["maps"])
         rows.append({"phase": "training"} | row | {"name": name, "ratio": ratio})
     alt = "Bars: time of a training step in plain steps, by network and variant; the numbers are in the table below."
     more = {

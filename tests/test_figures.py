@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 from matplotlib.figure import Figure
 
-from isnetlib import figures, findings, heatmaps, names, runs, tables
+from isnetlib import figures, findings, heatmaps, names, runs, tables, titles
 
 METHODS = ("standard", "isnet_original", "isnet_selective")
 
@@ -74,16 +74,14 @@ def test_forest_draws_differences_and_fills_what_is_shown(frames, ax):
 def test_titles_follow_from_the_numbers(frames):
     seeds, comparisons = frames["seeds"], frames["comparisons"]
     lowest = seeds.query("method == 'standard' and test_set == 'deceiving' and metric == 'accuracy'")["mean"].iloc[0]
-    assert findings.scores_title(seeds, "digits").startswith(
-        f"Deceiving: from Standard classifier {lowest:.3f} to ISNet"
-    )
+    assert titles.scores_title(seeds, "digits").startswith(f"Deceiving: from Standard classifier {lowest:.3f} to ISNet")
     turned = seeds.assign(mean=np.where(seeds["method"] == "standard", 0.999, seeds["mean"]))
-    assert "Standard classifier 0.999" in findings.scores_title(turned, "digits")
+    assert "Standard classifier 0.999" in titles.scores_title(turned, "digits")
     worse = comparisons.assign(difference=-0.1, p=0.001, p_holm=0.001)
-    assert findings.forest_title(worse, "digits").endswith("ahead in 0, behind in 2 of 2 planned comparisons")
-    assert "behind in 2" not in findings.forest_title(comparisons, "digits")
+    assert titles.forest_title(worse, "digits").endswith("ahead in 0, behind in 2 of 2 planned comparisons")
+    assert "behind in 2" not in titles.forest_title(comparisons, "digits")
     unplanned = worse.assign(family="")
-    assert findings.forest_title(unplanned, "digits").endswith("ahead in 0, behind in 4 of 4 exploratory comparisons")
+    assert titles.forest_title(unplanned, "digits").endswith("ahead in 0, behind in 4 of 4 exploratory comparisons")
 
 
 def test_curves_draw_the_log(study):

@@ -16,6 +16,7 @@ from isnetlib import (
     report,
     runs,
     tables,
+    titles,
 )
 
 RIGHT = {
@@ -155,7 +156,7 @@ def test_a_swap_changes_nothing_only_where_the_table_says_so():
 
 def test_the_upper_bound_is_shown_and_compared_with_nothing(frames, study):
     assert "oracle" not in set(frames["comparisons"]["b"]) and "oracle" in set(frames["seeds"]["method"])
-    assert "Upper bound" not in findings.scores_title(frames["seeds"], "digits")
+    assert "Upper bound" not in titles.scores_title(frames["seeds"], "digits")
     best = with_means(frames["seeds"], **dict.fromkeys(RIGHT, 0.5) | {"oracle": 0.99})
     assert (
         "No other method has a higher mean"
