@@ -32,8 +32,7 @@ def _sensitivities(y: np.ndarray, p: np.ndarray, w: np.ndarray) -> np.ndarray:
     if y.ndim == 1 and p.shape[1] != 2:
         raise ValueError(f"a ROC curve needs two classes or labels, found {p.shape[1]} classes")
     columns = [(y == 1, p[:, 1])] if y.ndim == 1 else [(y[:, k] == 1, p[:, k]) for k in range(p.shape[1])]
-    curves = np.stack([_curve(*column, w) for column in columns], 1)
-    return np.stack([mean_of_defined(curves[:, :, k]) for k in range(len(RATES))], 1)
+    return mean_of_defined(np.stack([_curve(*column, w) for column in columns], 1))
 
 
 def _curve(positive: np.ndarray, score: np.ndarray, w: np.ndarray) -> np.ndarray:
@@ -43,5 +42,5 @@ def _curve(positive: np.ndarray, score: np.ndarray, w: np.ndarray) -> np.ndarray
     hits, false = (np.cumsum((w * side)[:, order], 1)[:, last] for side in (positive, ~positive))
     hits, false = (np.pad(sums, [(0, 0), (1, 0)]) for sums in (hits, false))  # the threshold that nothing passes
     total = np.where(false[:, -1] > 0, hits[:, -1], 0.0)
-    at = [(false <= rate * false[:, -1:] + 1e-9).sum(1) - 1 for rate in RATES]
-    return np.stack([ratio(hits[np.arange(len(w)), k], total) for k in at], 1)
+    at = np.stack([(false <= rate * false[:, -1:] + 1e-9).sum(1) - 1 for rate in RATES], 1)
+    return ratio(np.take_along_axis(hits, at, 1), total[:, None])
