@@ -11,8 +11,10 @@ import pandas as pd
 
 from isnetlib import findings
 from isnetlib.names import (
+    ELSEWHERE,
     LIMITS,
     METHOD_NAMES,
+    PLANTED_LABEL,
     PRIMARY_METHOD,
     RIVALS,
     UPPER_BOUNDS,
@@ -34,7 +36,6 @@ KIND_WORDS = {
     "real": "real images",
 }
 DIGITS = "handwritten digits with a planted mark"  # real images, too, but nobody should take them for films
-ELSEWHERE = ("external", "shenzhen", "ieee8023_pneumonia")  # test sets whose source, or a class of it, is new
 
 
 def claim(studies: dict[str, dict[str, pd.DataFrame]]) -> pd.DataFrame:
@@ -92,13 +93,14 @@ def title(rows: pd.DataFrame) -> str:
 
 
 def conclusion(studies: dict[str, dict[str, pd.DataFrame]]) -> Iterator[str]:
-    """All that may be said: the claim itself, its rivals on the other test sets, the methods outside the five, and who
-    reads the background in reverse.
+    """All that may be said: the claim itself, its rivals on the other test sets, the methods outside the five, who
+    reads the background in reverse, and the one label that it tells.
     """
     yield from claim_sentences(claim(studies))
     yield from home_sentences(studies)
     yield from outside_sentences(studies)
     yield from reverse_sentences(studies)
+    yield from label_sentences(studies)
 
 
 def claim_sentences(rows: pd.DataFrame) -> Iterator[str]:
@@ -200,7 +202,8 @@ def outside_sentences(studies: dict[str, dict[str, pd.DataFrame]]) -> Iterator[s
             own = own[~own["b"].isin(findings.reversed_methods(frames["seeds"], experiment))]
             parts = [part for name in findings.test_sets_of(own) for part in _outside(own[own["test_set"] == name])]
             if parts:
-                yield f"Outside the five, so not planned, on {experiment} ({study}): {'; '.join(parts)}."
+                where = f"Outside the five, so not planned and p not adjusted, on {experiment} ({study})"
+                yield f"{where}: {'; '.join(parts)}."
 
 
 def _outside(rows: pd.DataFrame) -> Iterator[str]:
@@ -223,6 +226,20 @@ def reverse_sentences(studies: dict[str, dict[str, pd.DataFrame]]) -> Iterator[s
         for experiment in findings.experiments(frames["seeds"]):
             for sentence in findings.reverse_sentences(frames["seeds"], experiment):
                 yield f"On {experiment} ({study}), {sentence}"
+
+
+def label_sentences(studies: dict[str, dict[str, pd.DataFrame]]) -> Iterator[str]:
+    """Where the background tells one label of several, which the mean over labels hides: that label's AUC on deceiving
+    cases, by method.
+    """
+    for study, frames in studies.items():
+        for experiment, label in PLANTED_LABEL.items() if "labels" in frames else ():
+            rows = frames["labels"].query("experiment == @experiment and label == @label")
+            at = rows.query("test_set == 'deceiving' and metric == 'auc'").set_index("method")["value"].dropna()
+            if PRIMARY_METHOD in at:
+                told = ", ".join(f"{method_name(m)} {findings.number(at[m])}" for m in in_order(at.index, METHOD_NAMES))
+                where = f"On {experiment} ({study}) the background tells one label of several, {label}"
+                yield f"{where}. Its AUC on deceiving cases, where 0 means wholly misled: {told}."
 
 
 def scores(rows: pd.DataFrame, studies: dict[str, dict[str, pd.DataFrame]]) -> dict:

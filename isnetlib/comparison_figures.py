@@ -2,6 +2,8 @@
 holds is drawn, nothing is computed but the titles, which say the finding.
 """
 
+import textwrap
+
 import matplotlib
 import numpy as np
 import pandas as pd
@@ -11,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from isnetlib import claims, findings, titles
-from isnetlib.figures import METHOD_MARKERS, OTHER_LOOK, STYLE, WIDTH, colour
+from isnetlib.figures import METHOD_MARKERS, OTHER_LOOK, STYLE, TITLE, WIDTH, colour
 from isnetlib.names import LOWER_IS_BETTER, PRIMARY_METHOD, UPPER_BOUNDS, method_name, metric_name, name_of_test_set
 
 BOLD = {"x": 0.01, "ha": "left", "fontsize": 10, "weight": "bold"}
@@ -94,15 +96,17 @@ def _panels(frame: pd.DataFrame, draw, title: str) -> Figure:
     lines = -(-len(sets) // ACROSS)
     size = (WIDTH, 2.5 * lines + 0.5 + 0.2 * -(-len(methods) // ACROSS))
     fig = Figure(figsize=size, layout="constrained")
-    axes = fig.subplots(lines, ACROSS, squeeze=False, sharex=True, sharey=True).flat
-    for ax, test_set in zip(axes, sets, strict=False):
+    axes = list(fig.subplots(lines, ACROSS, squeeze=False, sharex=True, sharey=True).flat)
+    for k, (ax, test_set) in enumerate(zip(axes, sets, strict=False)):
         draw(frame[frame["test_set"] == test_set], ax).set_title(name_of_test_set(test_set))
-        ax.label_outer()
-    for ax in list(axes)[len(sets) :]:
+        lowest = k + ACROSS >= len(sets)  # an empty place below has no axis
+        ax.tick_params(labelbottom=lowest)
+        ax.set(xlabel=ax.get_xlabel() if lowest else "", ylabel="" if k % ACROSS else ax.get_ylabel())
+    for ax in axes[len(sets) :]:
         ax.set_axis_off()
     handles = [Line2D([], [], **_line(method, 1)) for method in methods]
     fig.legend(handles=handles, loc="outside lower center", ncols=ACROSS, frameon=False, fontsize=8)
-    fig.suptitle(title, **BOLD)
+    fig.suptitle(textwrap.fill(title, TITLE), **BOLD)
     return fig
 
 
@@ -112,7 +116,9 @@ def roc_figure(table: pd.DataFrame, seeds: pd.DataFrame, experiment: str) -> Fig
     own = table[table["experiment"] == experiment]
     if own.empty:
         raise ValueError(f"{experiment}: roc.csv holds no curve (more than two classes)")
-    return _panels(own, roc, titles.scores_title(seeds[seeds["metric"] == "auc"].assign(primary=True), experiment))
+    drawn = seeds["method"].isin(findings.main_methods(own))
+    scores = seeds[drawn & (seeds["metric"] == "auc")].assign(primary=True)
+    return _panels(own, roc, titles.scores_title(scores, experiment))
 
 
 @matplotlib.rc_context(STYLE)
@@ -121,7 +127,8 @@ def reliability_figure(calibration: pd.DataFrame, intervals: pd.DataFrame, exper
     own = calibration[calibration["experiment"] == experiment]
     if own.empty:
         raise ValueError(f"{experiment}: calibration.csv holds no curve")
-    return _panels(own, reliability, titles.calibration_title(intervals, experiment))
+    drawn = intervals[intervals["method"].isin(findings.main_methods(own))]
+    return _panels(own, reliability, titles.calibration_title(drawn, experiment))
 
 
 def summary(frame: pd.DataFrame, ax: Axes) -> Axes:
@@ -188,5 +195,5 @@ def _summary(rows: pd.DataFrame, title: str) -> Figure:
     shown = [method for method in methods if method not in UPPER_BOUNDS]
     handles = [Line2D([], [], **_line(method, 1) | {"lw": 0}) for method in shown]
     fig.legend(handles=handles, loc="outside lower center", ncols=ACROSS, frameon=False, fontsize=8)
-    fig.suptitle(title, **BOLD)
+    fig.suptitle(textwrap.fill(title, TITLE), **BOLD)
     return fig

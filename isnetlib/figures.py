@@ -113,11 +113,18 @@ def scores(frame: pd.DataFrame, ax: Axes, points: pd.DataFrame | None = None) ->
     metric, smallest = frame["metric"].iloc[0], frame[["mean", low]].min(axis=None)
     if metric in BOUNDS and pd.notna(smallest):  # from 0 where a method is that low, from a round number otherwise
         ax.set_xlim(0 if smallest < 0.4 else np.floor(10 * smallest - 0.2) / 10, BOUNDS[metric][1] + 0.02)
-    shown = "mean and 95 % interval over seeds\nticks: single seeds"
-    shown = "one seed, 95 % interval over cases" if single else shown
-    shown = "all folds joined, 95 % interval over cases\nticks: single folds" if folds else shown
-    ax.set_xlabel(f"{metric_name(metric)}: {shown}")
+    ax.set_xlabel(f"{metric_name(metric)}: {_what_is_shown(frame, folds, single)}")
     return ax
+
+
+def _what_is_shown(frame: pd.DataFrame, folds: bool, single: bool) -> str:
+    """What the markers, bars and ticks of `scores` are."""
+    if single:
+        return f"one {'fold' if folds else 'seed'}, 95 % interval over cases"
+    if folds:
+        return "all folds joined, 95 % interval over cases\nticks: single folds"
+    alone = "; no bar: one seed" if (frame["n"] == 1).any() else ""
+    return f"mean and 95 % interval over seeds{alone}\nticks: single seeds"
 
 
 def forest(frame: pd.DataFrame, ax: Axes) -> Axes:

@@ -165,7 +165,9 @@ def _above(at: pd.Series, tests: pd.DataFrame, name: str) -> Iterator[str]:
     primary, shown, others = method_name(PRIMARY_METHOD), [], []
     for method in at.index[at.map(rounded) > rounded(at[PRIMARY_METHOD])]:  # as printed
         test = cell(tests, b=method)
-        (shown if test is not None and verdict(test) == "behind" else others).append(method_name(method))
+        hint = " (exploratory)" if test is not None and exploratory(test) else ""
+        behind = test is not None and verdict(test) == "behind"
+        (shown if behind else others).append(method_name(method) + (hint if behind else ""))
     if shown:
         yield f"{listed(shown)} {'do' if len(shown) > 1 else 'does'} better than {primary} on {name} cases."
     if others:

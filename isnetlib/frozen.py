@@ -34,6 +34,12 @@ def rows(study: Path) -> pd.DataFrame:
     return pd.read_csv(path, dtype=str, keep_default_na=False) if path.exists() else pd.DataFrame(columns=COLUMNS)
 
 
+def changed(study: Path) -> list[str]:
+    """The experiments whose configuration was changed after runs had been evaluated."""
+    found = rows(study)
+    return list(dict.fromkeys(found.loc[found["reason"].str.startswith("changed after"), "experiment"]))
+
+
 def configuration(study: str, experiment: str, notebooks: Path, results: Path) -> dict[str, dict]:
     """Method -> parameters of its runs on the experiment, defaults of the notebook included; seeds and folds, of which
     more may be added, are no part of it. StudyError as `study.resolve`.

@@ -17,6 +17,7 @@ from isnetlib.figures import STYLE
 from isnetlib.findings import number
 from isnetlib.names import METHOD_NAMES, TEST_SET_NAMES, UPPER_BOUNDS, in_order, method_name, name_of_test_set
 
+SEGMENTING = ("pipeline", "multitask")  # what is shown beside their maps is the mask that they predict
 SAID = 20  # letters below a panel
 PER_LINE = 7  # panels side by side: as many as a page can show
 LIMIT = 0.995  # quantile of |share| in a row at which colours saturate: single pixels would make everything else white
@@ -87,15 +88,17 @@ def heatmap_figure(maps: dict[str, dict[str, np.ndarray]], classes: list[str], p
         if k == 0 or lines > 1:
             for ax, head in zip(block.flat, heads, strict=False):
                 ax.set_title(head, loc="center", fontsize=8.5, weight="bold")
-    fig.suptitle(heatmap_title(maps, rows), x=0.01, ha="left", fontsize=10, weight="bold")
+    title = textwrap.fill(heatmap_title(maps, rows), int(11 * fig.get_figwidth()))
+    fig.suptitle(title, x=0.01, ha="left", fontsize=10, weight="bold")
     return fig
 
 
 def _heads(maps: dict[str, dict[str, np.ndarray]]) -> list[str]:
-    """Titles of the maps' panels: each method, and after it its attention where it has one."""
+    """Titles of the maps' panels: each method, and after it its attention, or predicted mask, where it has one."""
     heads = []
     for method, arrays in maps.items():
-        heads += [method_name(method)] + (["its attention"] if _attends(arrays) else [])
+        beside = "its mask" if method in SEGMENTING else "its attention"
+        heads += [method_name(method)] + ([beside] if _attends(arrays) else [])
     return heads
 
 
@@ -113,7 +116,8 @@ def heatmap_title(maps: dict[str, dict[str, np.ndarray]], rows: list[tuple[str, 
     if not known:
         return "Relevance; the masks are not known"
     least, most = (f"{method_name(method)} {number(means[method])}" for method in (known[0], known[-1]))
-    return f"Most relevance outside the mask: {most}" + (f"; least: {least}" if len(known) > 1 else "")
+    where = "In the case shown" if len(rows) == 1 else f"In the {len(rows)} cases shown"
+    return f"{where}, most relevance outside the mask: {most}" + (f"; least: {least}" if len(known) > 1 else "")
 
 
 def _case(fig: Figure, block: np.ndarray, maps: dict, test_set: str, k: int, classes: list[str], shown: bool) -> None:

@@ -13,6 +13,7 @@ from isnetlib import (
     comparison_figures,
     figures,
     findings,
+    frozen,
     names,
     overview,
     pages,
@@ -96,6 +97,7 @@ def context(results: Path, studies: dict[str, dict[str, pd.DataFrame]], states: 
         "rivals": rivals,
         "reasons": {name: names.WHY[name] for name in names.WHY if any(name in one["methods"] for one in rivals)},
         "search_effort": search_findings.effort_sentence(list(searches.values())),
+        "changed": [(name, f"{study}/frozen.csv") for study in studies for name in frozen.changed(results / study)],
         "search_ends": [
             f"Study {study}: {told}"
             for study, frame in searches.items()

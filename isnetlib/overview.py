@@ -98,9 +98,12 @@ def _level_with(at: pd.Series, others: list[str], tests: pd.DataFrame, test_set:
         test = findings.cell(tests, b=method)
         said = findings.NOT_SHOWN if test is None else findings.verdict(test)
         above = findings.rounded(at[method]) - findings.rounded(own)  # as printed
-        told = f"{method_name(method)} {_stands(said, above)} {primary} on {name} cases"
+        unplanned = test is not None and findings.exploratory(test)
+        told = f"{method_name(method)} {_stands(said, above, unplanned)} {primary} on {name} cases"
         numbers = f"{metric_name(metric)} {findings.number(at[method])} against {findings.number(own)}"
-        yield method, f"{told} ({numbers}; {SAID[said]})."
+        alone = unplanned and said != findings.NOT_SHOWN
+        hint = f"; exploratory, {findings.p_value(test['p'])}, not adjusted" if alone else ""
+        yield method, f"{told} ({numbers}; {SAID[said]}{hint})."
     if not level:
         told = f"reaches {primary} on {name} cases, or comes within {MATCH:g} of it"
         yield None, f"No rival {told} ({metric_name(metric)} {findings.number(own)})."
@@ -113,11 +116,13 @@ SAID = {
 }
 
 
-def _stands(said: str, above: Decimal) -> str:
+def _stands(said: str, above: Decimal, unplanned: bool) -> str:
     """How a rival stands to the primary method: said is the verdict on the latter, above the difference of the printed
-    means.
+    means. What was not planned is a hint, and beats nobody.
     """
-    return "beats" if said == "behind" else "has a higher mean than" if above > 0 else f"comes within {MATCH:g} of"
+    if said == "behind" and not unplanned:
+        return "beats"
+    return "has a higher mean than" if above > 0 else f"comes within {MATCH:g} of"
 
 
 def _mean(frame: pd.DataFrame, **where) -> float:

@@ -20,6 +20,7 @@ from isnetlib.findings import (
 )
 from isnetlib.names import (
     LOCAL_STUDIES,
+    PRIMARY_METHOD,
     STUDY_SENTENCES,
     UPPER_BOUND_SENTENCES,
     UPPER_BOUNDS,
@@ -35,7 +36,12 @@ def readme_table(seeds: pd.DataFrame) -> str:
     """seeds.csv as Markdown, one table an experiment: primary metric by method and test set with the interval over
     seeds (of folds, joined: over cases), the gap, and the background share of relevance (chance level beside it) on the
     hardest test set."""
-    return "\n\n".join(_table(seeds, experiment) for experiment in experiments(seeds))
+    return "\n\n".join(_table(seeds, experiment) for experiment in shown(seeds))
+
+
+def shown(seeds: pd.DataFrame) -> list[str]:
+    """The experiments that README.md shows: those in which the primary method has run."""
+    return experiments(seeds[seeds["method"] == PRIMARY_METHOD])
 
 
 def _table(seeds: pd.DataFrame, experiment: str) -> str:
@@ -48,9 +54,8 @@ def _table(seeds: pd.DataFrame, experiment: str) -> str:
     head = ["method", over, *(name_of_test_set(name) for name in sets)] + (
         [f"background share ({name_of_test_set(worst)})"] if len(shares) else []
     )
-    what = (
-        "over all folds [95 % interval over cases]" if over == "folds" else "mean over seeds [95 % interval over seeds]"
-    )
+    what = "mean over seeds [95 % interval over seeds]" if (rows["n"] > 1).any() else "one training each"
+    what = "over all folds [95 % interval over cases]" if over == "folds" else what
     lines = [f"{experiment} ({data_kind(experiment)}): {metric_name(rows['metric'].iloc[0])}, {what}", ""]
     lines += [_line(head), _line(["---"] + ["---:"] * (len(head) - 1))]
     for method in methods(rows):
@@ -129,7 +134,7 @@ def update(
     seeds = frames["seeds"]
     figures = [
         f"![{titles.scores_title(seeds, experiment)}]({study}/figures/scores_{experiment}.png)"
-        for experiment in experiments(seeds)
+        for experiment in shown(seeds)
     ]
     text = fill(text, "results", readme_table(seeds) + linked(f"{study}/tables/seeds.csv"))
     text = fill(text, "figure", "\n\n".join(figures))
@@ -137,9 +142,9 @@ def update(
         there = name in frames
         made = make(frames[name]) + linked(f"{study}/tables/{name}.csv") if there else MISSING.format(name=name)
         text = fill(text, name, made)
-    told = "\n".join(f"- {sentence}" for sentence in cost_findings.sentences(frames))
+    found = "\n".join(f"- {sentence}" for sentence in cost_findings.sentences(frames))
     there = [f"{study}/tables/{name}.csv" for name in ("cost", "classes") if name in frames]
-    return fill(text, "cost findings", told + (linked(*there) if told else ""))
+    return fill(text, "cost findings", found + (linked(*there) if found else ""))
 
 
 def linked(*files: str) -> str:

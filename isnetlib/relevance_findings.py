@@ -6,7 +6,7 @@ import pandas as pd
 
 from isnetlib import findings
 from isnetlib.findings import listed, number
-from isnetlib.names import LIMITS, PRIMARY_METHOD, UPPER_BOUNDS, method_name, metric_name, name_of_test_set
+from isnetlib.names import ELSEWHERE, LIMITS, PRIMARY_METHOD, UPPER_BOUNDS, method_name, metric_name, name_of_test_set
 from isnetlib.overview import ISNETS, MATCH
 
 HIGH = 0.25  # of the background's share of the area: so much relevance there would be read as a sign of dependence
@@ -69,8 +69,8 @@ def box_sentences(seeds: pd.DataFrame, experiment: str) -> Iterator[str]:
 
 
 def hole_sentences(seeds: pd.DataFrame, experiment: str) -> Iterator[str]:
-    """ISNets that hardly look at the background, by their heatmaps, and are misled by it all the same: their mean falls
-    by more than `FALL` from the easiest to the hardest test set.
+    """ISNets that hardly look at the background, by their heatmaps, and fall all the same by more than `FALL` from the
+    easiest to the hardest test set. Where both hold the same objects, the background must be the reason.
     """
     shares, chance = shares_of(seeds, experiment)
     rows, worst = findings.primary(seeds, experiment), findings.hardest(seeds, experiment)
@@ -83,7 +83,18 @@ def hole_sentences(seeds: pd.DataFrame, experiment: str) -> Iterator[str]:
                 f"{method_name(method)} has only {number(shares[method])} of its relevance in the background on {where}"
             )
             scores = f"{metric} {number(own[best])} on {name_of_test_set(best)} cases to {number(own[worst])}"
-            yield f"{told}, and falls from {scores} all the same: what passes there is not in its heatmap."
+            yield f"{told}, and falls from {scores} all the same: {_why(rows, best, worst)}."
+
+
+def _why(rows: pd.DataFrame, best: str, worst: str) -> str:
+    """What a fall says: on other cases nothing of the background, where a network without any falls, too."""
+    if worst not in ELSEWHERE:
+        return "what passes there is not in its heatmap"
+    cut = rows[rows["method"] == "pipeline"].set_index("test_set")["mean"]
+    if not {best, worst} <= set(cut.index):
+        return "these are other cases, and why is not shown"
+    told = f"{method_name('pipeline')}, which sees no background, goes from {number(cut[best])} to {number(cut[worst])}"
+    return f"these are other cases, and why is not shown ({told})"
 
 
 def shares_of(seeds: pd.DataFrame, experiment: str) -> tuple[pd.Series, float]:

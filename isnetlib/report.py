@@ -92,6 +92,7 @@ def context(study: Path, frames: dict[str, pd.DataFrame]) -> dict:
         "summary": report_parts.figure_of(study, "summary", summary_alt(frames["comparisons"]), "40_compare"),
         "coverage": report_parts.coverage(frames.get("coverage")),
         "coverage_sentences": report_parts.coverage_sentences(frames),
+        "changed": [(name, "frozen.csv") for name in frozen.changed(study)],
         "search_ends": list(search_findings.edge_sentences(frames["search"])) if "search" in frames else [],
         "cost": report_parts.cost(study, frames),
         "cost_link": "#cost" if "cost" in frames else None,
@@ -126,6 +127,7 @@ def experiment(study: Path, frames: dict[str, pd.DataFrame], name: str) -> dict:
         "recipe": report_parts.recipe(frames["runs"], name),
         "search": report_parts.search(study, frames.get("search"), name),
         "frozen": _of(frozen.rows(study), name).to_dict("records"),
+        "changed": name in frozen.changed(study),
         "tests": [tested(row) for row in _of(frames["tests"], name).to_dict("records")],
         "sentences": {kind: list(told) for kind, told in sentences(frames, name).items()},
         "scores": grid(primary),
@@ -176,7 +178,7 @@ def short_sentences(frames: dict[str, pd.DataFrame], name: str) -> Iterator[str]
     """The first things to know of an experiment: from which to which mean the methods reach where it is hardest, what
     the planned comparisons show, and which rivals do as well.
     """
-    yield f"{titles.scores_title(frames['seeds'], name)} ({names.metric_name(names.primary_metric(name))})."
+    yield f"{titles.scores_title(frames['seeds'], name)}."
     yield from findings.reverse_sentences(frames["seeds"], name)
     claims = findings.claims(frames["comparisons"], name)
     yield from (claims[part] for part in ("planned", "detectable") if part in claims)
@@ -284,6 +286,6 @@ def figure(study: Path, kind: str, experiment: str, frames: dict[str, pd.DataFra
         "roc": f"ROC curves with bands, one panel a test set, for {few}.",
         "reliability": f"Share right by confidence, one panel a test set, for {few}.",
         "curves": f"Training loss and validation by epoch, one line a seed, for {shown}.",
-        "heatmaps": f"Images in grey and relevance maps, red for and blue against, mask outlined, for {shown}.",
+        "heatmaps": f"Relevance maps, red for and blue against, mask outlined, with images that may be shown: {shown}.",
     }
     return report_parts.figure_of(study, f"{kind}_{experiment}", alts[kind], FIGURES[kind])

@@ -133,6 +133,8 @@ def score(cases: runs.Cases, weights: np.ndarray, metric: str = "") -> dict[str,
         estimate = stats.Estimate(value, np.full(len(cases.ids), np.nan))
         found["average_precision"] = Score(estimate, draws, len(cases.ids))
     for name, values in cases.values.items():
+        if name == "logit_change" and cases.y.ndim == 1 and len(np.unique(cases.y)) == 1:
+            continue  # no case of another class: no background could be swapped
         if n := int(np.isfinite(values).sum()):  # none: the masks of this test set are not known
             draws = stats.mean(values, weights) if cases.clustered or name == metric else None
             found[name] = Score(stats.mean_estimate(values), draws, n)

@@ -5,7 +5,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from isnetlib import figures, findings
+from isnetlib import figures, findings, titles
 from isnetlib.names import method_name, metric_name
 
 
@@ -20,6 +20,8 @@ def panel(frame: pd.DataFrame, ax: Axes) -> Axes:
     chosen = rows[rows["chosen"]]
     ax.plot(chosen["value"], chosen["swapped"], "o", ms=7, mfc="none", mec="black")
     ax.set_xscale("log" if rows["value"].max() >= 10 * rows["value"].min() > 0 else "linear")
+    ax.set_xticks(rows["value"], [f"{value:g}" for value in rows["value"]])
+    ax.minorticks_off()
     ax.set(xlabel=frame["option"].iloc[0], ylim=(-0.03, 1.03), title=method_name(frame["method"].iloc[0]))
     return ax
 
@@ -36,4 +38,5 @@ def figure(frame: pd.DataFrame) -> Figure:
     for ax in axes.flat[len(methods) :]:
         ax.set_axis_off()
     fig.supylabel(f"validation {metric_name(frame['metric'].iloc[0])}: swapped backgrounds solid, internal dashed")
+    fig.suptitle(titles.search_title(frame), x=0.01, ha="left", fontsize=10, weight="bold")
     return fig

@@ -45,5 +45,6 @@ def failed_sentences(rows: pd.DataFrame, experiment: str) -> Iterator[str]:
         own = rows[rows["method"] == method]
         best = own[["swapped", "internal"]].min(axis=1).max()
         if best < GUESSING:
-            told = f"On {experiment} no value that was tried for {method_name(method)} worked (best AUC by the rule"
-            yield f"{told} {number(best)}): its results there are those of a method without a good setting."
+            told = f"On {experiment} no value tried for {method_name(method)} reached an AUC of {GUESSING:g} both"
+            lower = f"on images as they are and with swapped backgrounds (the lower of the two at best {number(best)})"
+            yield f"{told} {lower}: at every value it reads the background, or has not learnt."

@@ -14,18 +14,19 @@ from isnetlib.findings import (
     rivals,
     verdict,
 )
-from isnetlib.names import PRIMARY_METHOD, method_name, name_of_test_set
+from isnetlib.names import LIMITS, PRIMARY_METHOD, method_name, metric_name, name_of_test_set
 
 
 def scores_title(seeds: pd.DataFrame, experiment: str) -> str:
-    """The lowest and the highest mean on the hardest test set, without `reversed_methods`."""
+    """Metric, the lowest and the highest mean of it on the hardest test set, without `reversed_methods`."""
     test_set, rows = hardest(seeds, experiment), rivals(primary(seeds, experiment))
     rows = rows[~rows["method"].isin(reversed_methods(seeds, experiment))]
     rows = rows[(rows["test_set"] == test_set) & rows["mean"].notna()].sort_values("mean")
     if rows.empty:
         return f"{experiment}: nothing to compare"
     low, high = (f"{method_name(row['method'])} {number(row['mean'])}" for row in (rows.iloc[0], rows.iloc[-1]))
-    return f"{name_of_test_set(test_set).capitalize()}: " + (f"from {low} to {high}" if len(rows) > 1 else low)
+    where = f"{experiment}, {metric_name(rows['metric'].iloc[0])} on {name_of_test_set(test_set)} cases"
+    return f"{where}: " + (f"from {low} to {high}" if len(rows) > 1 else low)
 
 
 def forest_title(comparisons: pd.DataFrame, experiment: str) -> str:
@@ -41,8 +42,8 @@ def p_title(comparisons: pd.DataFrame, experiment: str) -> str:
 
 
 def summary_title(rows: pd.DataFrame) -> str:
-    """Ahead and behind over all experiments (`_counted`). rows: the main comparisons of each."""
-    return f"Over all: {_counted(rows)}"
+    """Ahead and behind over all experiments (`_counted`) but those of `LIMITS`. rows: the main comparisons of each."""
+    return f"All test sets, with those beside the claim: {_counted(rows[~rows['experiment'].isin(LIMITS)])}"
 
 
 def _counted(rows: pd.DataFrame) -> str:
@@ -61,7 +62,8 @@ def calibration_title(intervals: pd.DataFrame, experiment: str) -> str:
     if means.empty:
         return f"{experiment}: no calibration error"
     low, high = (f"{method_name(means.index[k])} {number(means.iloc[k])}" for k in (0, -1))
-    return f"Calibration error: {low}" + (f" to {high}" if len(means) > 1 else "")
+    where = f"{experiment}, calibration error, mean over test sets"
+    return f"{where}: " + (f"from {low} to {high}" if len(means) > 1 else low)
 
 
 def curve_title(log: pd.DataFrame, metric: str) -> str:
@@ -69,3 +71,10 @@ def curve_title(log: pd.DataFrame, metric: str) -> str:
     last = log[log["epoch"] == log.groupby("seed")["epoch"].transform("max")]
     values = [last[f"{kind}_{metric}"].mean() if f"{kind}_{metric}" in last else np.nan for kind in ("val", "swapped")]
     return f"ends at {number(values[0])}, swapped {number(values[1])}"
+
+
+def search_title(frame: pd.DataFrame) -> str:
+    """For how many methods the value chosen is an end of what was tried. frame: rows of search.csv, one experiment."""
+    ends, chosen = frame.groupby("method")["value"].agg(["min", "max"]), frame[frame["chosen"]].set_index("method")
+    at = int(((chosen["value"] == ends["min"]) | (chosen["value"] == ends["max"])).sum())
+    return f"{frame['experiment'].iloc[0]}: for {at} of {len(ends)} methods an end of the range was best"

@@ -6,7 +6,17 @@ import pandas as pd
 import pytest
 from matplotlib.figure import Figure
 
-from isnetlib import figures, findings, heatmaps, names, runs, tables, titles
+from isnetlib import (
+    comparison_figures,
+    figures,
+    findings,
+    heatmaps,
+    names,
+    runs,
+    search_figure,
+    tables,
+    titles,
+)
 
 METHODS = ("standard", "isnet_original", "isnet_selective")
 
@@ -74,7 +84,9 @@ def test_forest_draws_differences_and_fills_what_is_shown(frames, ax):
 def test_titles_follow_from_the_numbers(frames):
     seeds, comparisons = frames["seeds"], frames["comparisons"]
     lowest = seeds.query("method == 'standard' and test_set == 'deceiving' and metric == 'accuracy'")["mean"].iloc[0]
-    assert titles.scores_title(seeds, "digits").startswith(f"Deceiving: from Standard classifier {lowest:.3f} to ISNet")
+    assert titles.scores_title(seeds, "digits").startswith(
+        f"digits, accuracy on deceiving cases: from Standard classifier {lowest:.3f} to ISNet"
+    )
     turned = seeds.assign(mean=np.where(seeds["method"] == "standard", 0.999, seeds["mean"]))
     assert "Standard classifier 0.999" in titles.scores_title(turned, "digits")
     worse = comparisons.assign(difference=-0.1, p=0.001, p_holm=0.001)
@@ -167,6 +179,27 @@ def test_heatmaps_of_other_cases_or_not_finite_are_refused(study):
 def test_several_labels_are_told():
     assert heatmaps._says(np.array([0.9, 0.2, 0.6]), ["x", "y", "z"], several=True) == "says x, z"
     assert heatmaps._says(np.array([0.2]), ["no", "yes"], several=False) == "says no (0.80)"
+
+
+def test_a_panel_above_an_empty_place_has_its_axis():
+    rows = pd.DataFrame({"bin": [5, 9], "confidence": [0.55, 0.95], "accuracy": [0.5, 0.9], "low": 0.4, "high": 1.0})
+    rows = pd.concat([rows.assign(test_set=name) for name in ("biased", "unbiased", "deceiving")])
+    rows = rows.assign(experiment="digits", method="standard", measure="calibration_error", value=0.1)
+    fig = comparison_figures.reliability_figure(rows, rows, "digits")
+    shown = [ax for ax in fig.axes if ax.axison]
+    assert len(shown) == 3 and [bool(ax.get_xlabel()) for ax in shown] == [False, True, True]
+    assert [ax.xaxis.get_tick_params()["labelbottom"] for ax in shown] == [False, True, True]
+    assert fig.get_suptitle() == "digits, calibration error, mean over test sets: Standard\nclassifier 0.100"
+
+
+def test_values_tried_are_written_as_numbers():
+    frame = pd.DataFrame({"value": [0.1, 1.0, 10.0, 100.0], "internal": 0.9, "swapped": [0.5, 0.6, 0.7, 0.8]})
+    frame = frame.assign(
+        experiment="digits", method="rrr", option="penalty_weight", metric="auc", chosen=frame.value == 1
+    )
+    fig = search_figure.figure(frame)
+    assert [label.get_text() for label in fig.axes[0].get_xticklabels()] == ["0.1", "1", "10", "100"]
+    assert fig.get_suptitle() == "digits: for 0 of 1 methods an end of the range was best"
 
 
 def test_one_seed_a_method_has_its_interval_over_cases(frames):

@@ -112,6 +112,7 @@ def test_a_change_is_a_further_row_that_says_what_changed_after_how_many_runs(pl
     assert table["reason"][1] == (
         "changed after 2 evaluated runs: third added; epochs 2 -> 5; other: weight 0.7 -> 0.9"
     )
+    assert frozen.changed(place.results / "own") == list(table["experiment"].unique())
     place.write()
     place.commit()
     table = place.freeze()  # back again: that, too, is told

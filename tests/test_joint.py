@@ -156,9 +156,9 @@ def test_methods_outside_the_five_that_match_or_are_ahead_are_told():
     gaps = pd.DataFrame({"experiment": "digits", "test_set": "gap", "primary": True, "method": ["rrr"], "mean": [0.0]})
     (told,) = claims.outside_sentences({"full": {"comparisons": comparisons(*rows), "seeds": gaps}})
     assert told == (
-        "Outside the five, so not planned, on digits (full): ISNet on gradient x input is ahead of ISNet selective on "
-        "deceiving cases; Right for the right reasons and Random backgrounds match ISNet selective to within 0.02 on "
-        "deceiving cases."
+        "Outside the five, so not planned and p not adjusted, on digits (full): ISNet on gradient x input is ahead of "
+        "ISNet selective on deceiving cases; Right for the right reasons and Random backgrounds match ISNet selective "
+        "to within 0.02 on deceiving cases."
     )
     assert list(claims.outside_sentences({"full": {"comparisons": comparisons(*rows[4:]), "seeds": gaps}})) == []
     gaps["mean"] = -0.5  # who reads the mark in reverse is no match
@@ -341,3 +341,15 @@ def test_studies_that_are_not_published_are_those_that_git_ignores():
     assert ignored == {"quick", "smoke"} < set(names.LOCAL_STUDIES)
     known = study.read_studies(Path(__file__).parents[1] / "notebooks")["studies"]
     assert set(known) == set(names.STUDY_SENTENCES)  # each is explained in the report
+
+
+def test_the_one_label_that_the_background_tells_is_told_by_itself():
+    rows = pd.DataFrame({"method": ["isnet_selective", "standard", "standard"], "value": [0.5, 0.0, 0.9]})
+    rows = rows.assign(experiment="faces_planted", test_set="deceiving", metric="auc", label="Mouth_Open")
+    rows.loc[2, "label"] = "Eyeglasses"
+    (told,) = claims.label_sentences({"real": {"labels": rows}, "full": {}})
+    assert told == (
+        "On faces_planted (real) the background tells one label of several, Mouth_Open. Its AUC on deceiving cases, "
+        "where 0 means wholly misled: Standard classifier 0.000, ISNet selective 0.500."
+    )
+    assert list(claims.label_sentences({"real": {"labels": rows[1:]}})) == []

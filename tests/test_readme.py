@@ -48,7 +48,7 @@ def test_the_conclusion_is_that_of_all_published_studies(tmp_path):
 
 
 def test_where_cases_are_tested_by_folds_the_interval_is_over_cases(tmp_path):
-    frames = tables.write(fabricated.by_folds(tmp_path, {"standard": (0, 1)}, cases=60, test_sets=("internal",)))
+    frames = tables.write(fabricated.by_folds(tmp_path, {"isnet_selective": (0, 1)}, cases=60, test_sets=("internal",)))
     table = readme.readme_table(frames["seeds"])
     assert table.startswith("faces (real): AUC, over all folds [95 % interval over cases]")
     row = frames["seeds"].query("metric == 'auc'").iloc[0]

@@ -112,7 +112,7 @@ def test_sentences_turn_with_the_numbers(copy):
     change(copy, "seeds", mean=seeds["mean"].where(~low, 0.2))
     change(copy, "comparisons", difference=-0.3, p=0.001, p_holm=0.001)
     after = Page(report.build(copy)).text
-    assert re.search(r"ISNet original and .* do better than ISNet selective on deceiving cases", after)
+    assert re.search(r"ISNet original \(exploratory\) and .* do better than ISNet selective on deceiving cases", after)
     assert "accuracy on deceiving cases 0.200 (at least 0.95 asked, missed by 0.750)" in after
     assert (
         "Deceiving: ISNet selective is not shown to do better than any other method; ISNet selective does worse"

@@ -378,3 +378,13 @@ def test_fill_replaces_what_is_marked():
     for bad in ("nothing", text + text, "<!-- end: table -->\n<!-- generated: table -->\n"):
         with pytest.raises(ValueError, match="generated: table"):
             readme.fill(bad, "table", "new")
+
+
+def test_where_every_case_is_of_one_class_nothing_is_said_of_swapped_backgrounds(tmp_path):
+    rows = pd.DataFrame({"id": range(4), "patient": "", "y": [1, 1, 1, 0], "p_a": 0.4, "p_b": 0.6, "logit_change": 0.0})
+    rows.to_csv(tmp_path / "two.csv", index=False)
+    rows.assign(y=1).to_csv(tmp_path / "one.csv", index=False)
+    two, one = (
+        scoring.score(runs.read_cases(tmp_path / f"{name}.csv"), np.ones((1, 4)), "accuracy") for name in ("two", "one")
+    )
+    assert two["logit_change"].value == 0 and "logit_change" not in one and one["accuracy"].value == 1
