@@ -21,6 +21,7 @@ from isnetlib import (
     report_parts,
     search_findings,
     tables,
+    wording,
 )
 from isnetlib.files import write_atomically
 from isnetlib.report import NEEDED
@@ -86,16 +87,16 @@ def context(results: Path, studies: dict[str, dict[str, pd.DataFrame]], states: 
         "contents": CONTENTS,
         "primary": names.PRIMARY_METHOD,
         "rivals_named": names.in_order(names.RIVALS, names.METHOD_NAMES),
-        "methods": {name: names.METHOD_SENTENCES[name] for name in (*names.RIVALS, names.PRIMARY_METHOD)},
+        "methods": {name: wording.METHOD_SENTENCES[name] for name in (*names.RIVALS, names.PRIMARY_METHOD)},
         "sentences": list(claims.conclusion(studies)),
         "absent": claims.absent(rows, states),
         "claim": [(key, trained(own), compared(own)) for key, own in rows.groupby(BLOCK, sort=False)],
         "figure": pages.picture(results / "figures", FIGURE, alt, COMMAND),
         "scores": claims.scores(rows, studies),
-        "upper_bound": names.UPPER_BOUND_SENTENCES,
+        "upper_bound": wording.UPPER_BOUND_SENTENCES,
         "upper_bounds": names.UPPER_BOUNDS,
         "rivals": rivals,
-        "reasons": {name: names.WHY[name] for name in names.WHY if any(name in one["methods"] for one in rivals)},
+        "reasons": {name: wording.WHY[name] for name in wording.WHY if any(name in one["methods"] for one in rivals)},
         "search_effort": search_findings.effort_sentence(list(searches.values())),
         "changed": [(name, f"{study}/frozen.csv") for study in studies for name in frozen.changed(results / study)],
         "search_ends": [
@@ -131,8 +132,8 @@ def other(study: str, frames: dict[str, pd.DataFrame], judged: dict) -> dict:
         found = list(findings.result_sentences(frames["seeds"], frames["comparisons"], name))
         found += relevance_findings.hole_sentences(frames["seeds"], name)
         told.append((name, report_parts.seeds_each(frames["seeds"].query("experiment == @name")), found))
-    changed = [method for method in findings.methods(frames["seeds"]) if method in names.ABLATION_SENTENCES]
-    about = {names.ABLATIONS[method]: names.ABLATION_SENTENCES[method] for method in changed}
+    changed = [method for method in findings.methods(frames["seeds"]) if method in wording.ABLATION_SENTENCES]
+    about = {names.ABLATIONS[method]: wording.ABLATION_SENTENCES[method] for method in changed}
     return {"study": study, "asks": names.STUDY_SENTENCES.get(study, ""), "experiments": told, "about": about}
 
 
@@ -160,8 +161,8 @@ def data(studies: dict[str, dict[str, pd.DataFrame]]) -> list[dict]:
             cases = frames["tests"].query("experiment == @name").set_index("test_set")["cases"]
             sets = findings.test_sets_of(cases.reset_index())
             told = ", ".join(f"{names.name_of_test_set(test_set)} ({cases[test_set]})" for test_set in sets)
-            about = {"name": name, "kind": names.data_kind(name), "sentence": names.data_sentence(name), "sets": []}
-            about |= {"means": [(one, names.TEST_SET_SENTENCES.get(one, "")) for one in sets]}
+            about = {"name": name, "kind": names.data_kind(name), "sentence": wording.data_sentence(name), "sets": []}
+            about |= {"means": [(one, wording.TEST_SET_SENTENCES.get(one, "")) for one in sets]}
             found.setdefault(name, about)["sets"].append((study, told))
     return [found[name] for name in sorted(found)]
 

@@ -9,8 +9,8 @@ from decimal import Decimal
 import numpy as np
 import pandas as pd
 
-from isnetlib import findings
-from isnetlib.names import PRIMARY_METHOD, UPPER_BOUNDS, WHY, is_home, method_name, metric_name, name_of_test_set
+from isnetlib import findings, wording
+from isnetlib.names import PRIMARY_METHOD, UPPER_BOUNDS, is_home, method_name, metric_name, name_of_test_set
 
 ISNETS = "isnet_"  # the names of the ISNets, and of what is one thing changed in them, start so
 MATCH = 0.01  # a mean no more than this below the primary method's counts as doing as well; the same as the gap's goal
@@ -71,7 +71,7 @@ def rival_sentences(
 ) -> Iterator[str]:
     """What `level_rivals` finds in sentences, each with the reason why it might be so, where that is wanted."""
     for method, sentence in level_rivals(seeds, comparisons, experiment):
-        yield f"{sentence} Why it might: {WHY[method]}." if reasons and method in WHY else sentence
+        yield f"{sentence} Why it might: {wording.WHY[method]}." if reasons and method in wording.WHY else sentence
 
 
 def level_rivals(seeds: pd.DataFrame, comparisons: pd.DataFrame, experiment: str) -> Iterator[tuple[str | None, str]]:

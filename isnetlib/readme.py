@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from isnetlib import claims, cost_findings, tables, titles
+from isnetlib import claims, cost_findings, tables, titles, wording
 from isnetlib.files import write_atomically
 from isnetlib.findings import (
     cell,
@@ -22,7 +22,6 @@ from isnetlib.names import (
     LOCAL_STUDIES,
     PRIMARY_METHOD,
     STUDY_SENTENCES,
-    UPPER_BOUND_SENTENCES,
     UPPER_BOUNDS,
     data_kind,
     in_order,
@@ -69,7 +68,7 @@ def _table(seeds: pd.DataFrame, experiment: str) -> str:
         cells += [_estimate(share) + (beside if share is not None else "")] if len(shares) else []
         lines.append(_line([method_name(method), *cells]))
     if set(rows["method"]) & set(UPPER_BOUNDS):
-        lines += ["", UPPER_BOUND_SENTENCES]
+        lines += ["", wording.UPPER_BOUND_SENTENCES]
     return "\n".join(lines)
 
 

@@ -23,6 +23,7 @@ from isnetlib import (
     selection_findings,
     tables,
     titles,
+    wording,
 )
 from isnetlib.files import write_atomically
 
@@ -78,7 +79,7 @@ CONTENTS = (
 def context(study: Path, frames: dict[str, pd.DataFrame]) -> dict:
     """Everything the template shows."""
     runs, present = frames["runs"], findings.methods(frames["runs"])
-    sentences = {method: names.method_sentence(method) for method in present}
+    sentences = {method: wording.method_sentence(method) for method in present}
     return {
         "study": Path(study).name,
         "contents": CONTENTS,
@@ -99,8 +100,8 @@ def context(study: Path, frames: dict[str, pd.DataFrame]) -> dict:
         "training": report_parts.training(runs),
         "networks": report_parts.networks(frames),
         "works": names.WORKS,
-        "upper_bound": names.UPPER_BOUND_SENTENCES,
-        "about": names.METRIC_SENTENCES,
+        "upper_bound": wording.UPPER_BOUND_SENTENCES,
+        "about": wording.METRIC_SENTENCES,
         "test_set_names": [(name, names.name_of_test_set(name)) for name in findings.test_sets_of(frames["tests"])],
         "needs_data": any(names.data_kind(name).startswith("real") for name in set(runs["experiment"]) - {"digits"}),
         "published": Path(study).name not in names.LOCAL_STUDIES,
@@ -123,7 +124,7 @@ def experiment(study: Path, frames: dict[str, pd.DataFrame], name: str) -> dict:
         "name": name,
         "metric": names.primary_metric(name),
         "kind": names.data_kind(name),
-        "data": names.data_sentence(name),
+        "data": wording.data_sentence(name),
         "recipe": report_parts.recipe(frames["runs"], name),
         "search": report_parts.search(study, frames.get("search"), name),
         "frozen": _of(frozen.rows(study), name).to_dict("records"),
@@ -193,9 +194,9 @@ def _of(frame: pd.DataFrame, experiment: str, **where) -> pd.DataFrame:
 
 def tested(row: dict) -> dict:
     """A row of tests.csv with what the test set is and its classes as (name, cases)."""
-    about = names.TEST_SET_SENTENCES.get(row["test_set"], "")
+    about = wording.TEST_SET_SENTENCES.get(row["test_set"], "")
     patients = None if pd.isna(row["patients"]) else int(row["patients"])
-    told = {"about": about, "patients": patients or names.patients_words(row["experiment"])}
+    told = {"about": about, "patients": patients or wording.patients_words(row["experiment"])}
     return row | told | {"classes": list(json.loads(row["classes"]).items())}
 
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from isnetlib import cost_findings, coverage_findings, findings, names, pages, search_findings
+from isnetlib import cost_findings, coverage_findings, findings, names, pages, search_findings, wording
 
 
 def seeds_each(seeds: pd.DataFrame) -> str:
@@ -56,7 +56,7 @@ def search(study: Path, frame: pd.DataFrame | None, experiment: str) -> dict | N
         "rows": [row | {"note": "" if pd.isna(row["note"]) else row["note"]} for row in rows.to_dict("records")],
         "figure": figure_of(study, f"search_{experiment}", alt, "06_search_table"),
         "sentences": list(search_findings.edge_sentences(rows)),
-        "options": {name: names.OPTION_SENTENCES.get(name, name) for name in rows["option"].unique()},
+        "options": {name: wording.OPTION_SENTENCES.get(name, name) for name in rows["option"].unique()},
     }
 
 

@@ -16,6 +16,7 @@ from isnetlib import (
     search_figure,
     tables,
     titles,
+    wording,
 )
 
 METHODS = ("standard", "isnet_original", "isnet_selective")
@@ -52,7 +53,7 @@ def test_every_method_has_a_look_of_its_own():
     assert list(figures.METHOD_COLOURS) == list(names.METHOD_NAMES)
     for looks in (figures.METHOD_COLOURS, figures.METHOD_MARKERS, figures.METHOD_HATCHES, names.METHOD_NAMES):
         assert len(set(looks.values())) == len(names.METHOD_NAMES)
-    assert set(names.METHOD_SENTENCES) == set(names.METHOD_NAMES) and set(names.RIVALS) < set(names.METHOD_NAMES)
+    assert set(wording.METHOD_SENTENCES) == set(names.METHOD_NAMES) and set(names.RIVALS) < set(names.METHOD_NAMES)
     assert figures.colour("own") == figures.OTHER_LOOK[0]
 
 

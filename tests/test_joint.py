@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from test_report import EVIL, Page
 
-from isnetlib import claims, findings, joint, names, rebuild, study, tables
+from isnetlib import claims, findings, joint, names, rebuild, study, tables, wording
 from isnetlib.__main__ import main
 from isnetlib.comparison_figures import claim_figure
 
@@ -217,7 +217,7 @@ def test_the_page_shows_every_comparison_with_its_verdict(page, rows):
 
 def test_a_rival_that_does_as_well_is_told_with_its_reason(page):
     assert re.search(r"U-Net \+ classifier (has a higher mean than|comes within 0.01 of) ISNet selective", page.text)
-    assert names.WHY["pipeline"] in page.text and names.WHY["standard"] not in page.text
+    assert wording.WHY["pipeline"] in page.text and wording.WHY["standard"] not in page.text
 
 
 def test_the_state_of_the_runs_is_that_of_the_files(page):

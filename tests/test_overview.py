@@ -17,6 +17,7 @@ from isnetlib import (
     runs,
     tables,
     titles,
+    wording,
 )
 
 RIGHT = {
@@ -55,9 +56,9 @@ def test_a_rival_that_beats_or_matches_is_told_with_its_reason(frames):
     sentences = told(frames, **means)
     assert sentences == [
         "U-Net + classifier comes within 0.01 of ISNet selective on deceiving cases (accuracy 0.955 against "
-        f"0.960; the comparison shows no difference). Why it might: {names.WHY['pipeline']}.",
+        f"0.960; the comparison shows no difference). Why it might: {wording.WHY['pipeline']}.",
         "Random backgrounds has a higher mean than ISNet selective on deceiving cases (accuracy 0.980 against 0.960; "
-        f"the comparison shows no difference). Why it might: {names.WHY['background_random']}.",
+        f"the comparison shows no difference). Why it might: {wording.WHY['background_random']}.",
     ]
     assert "removes the correlation itself" in sentences[1] and "removes the background" in sentences[0]
     shown = told(frames, p=0.001, difference=-0.02, **means)
@@ -165,7 +166,7 @@ def test_the_upper_bound_is_shown_and_compared_with_nothing(frames, study):
         in list(findings.result_sentences(best, frames["comparisons"], "digits"))[-1]
     )
     assert "compared with none" in readme.readme_table(frames["seeds"])
-    assert "no ceiling" in readme.readme_table(frames["seeds"]) and "no ceiling" in names.METHOD_SENTENCES["oracle"]
+    assert "no ceiling" in readme.readme_table(frames["seeds"]) and "no ceiling" in wording.METHOD_SENTENCES["oracle"]
     assert "Upper bound: true mask at test *" in report.build(study) and "* An upper bound" in report.build(study)
     maps = runs.read_heatmaps(study, "digits")
     assert "Upper bound" not in heatmaps.heatmap_title(maps, [("deceiving", 0)])

@@ -26,6 +26,7 @@ from isnetlib import (
     selection_findings,
     tables,
     train,
+    wording,
 )
 from isnetlib.data import digits
 
@@ -202,10 +203,10 @@ def test_real_and_planted_data_are_told_apart(study):
 
 def test_every_method_of_the_studies_has_a_name_and_a_sentence():
     methods = yaml.safe_load((ROOT / "notebooks" / "study.yaml").read_text(encoding="utf-8"))["methods"]
-    told = {name: (names.method_name(name), names.method_sentence(name)) for name in methods}
+    told = {name: (names.method_name(name), wording.method_sentence(name)) for name in methods}
     assert not [name for name, (shown, sentence) in told.items() if shown == name or "your own" in sentence]
     assert len({shown for shown, _ in told.values()}) == len(methods)
-    assert names.method_sentence("mine") == "a method of your own"
+    assert wording.method_sentence("mine") == "a method of your own"
     assert told["standard_se"] == (
         "Standard classifier, squeeze-excitation",
         "Standard classifier on another network: squeeze-excitation",
@@ -316,13 +317,13 @@ def test_the_recipe_names_the_methods_that_differ():
 
 def test_the_sizes_of_the_digits_are_those_of_the_loader():
     train_size, validation, test = (f"{10 * size:,}" for size in digits.SIZES.values())
-    assert f"{train_size} to train, {validation} to validate and {test} to test" in names.data_sentence("digits")
+    assert f"{train_size} to train, {validation} to validate and {test} to test" in wording.data_sentence("digits")
 
 
 def test_who_wrote_a_digit_is_not_known(study):
     text = Page(report.build(study)).text
     assert "not known; cases taken as independent" in text and "Which digits share a writer is not known" in text
-    assert [names.patients_words(name) for name in ("faces_sim", "tuberculosis")] == ["one case each"] * 2
+    assert [wording.patients_words(name) for name in ("faces_sim", "tuberculosis")] == ["one case each"] * 2
 
 
 def searched():
