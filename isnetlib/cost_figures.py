@@ -63,11 +63,10 @@ def run_time_figure(cost: pd.DataFrame) -> Figure:
     fig = Figure(figsize=(figures.WIDTH, sum(heights) + 0.6), layout="constrained")
     axes = fig.subplots(len(panels), 2, squeeze=False, height_ratios=heights, sharey="row")
     for rows, (time, size) in zip(panels, axes, strict=True):
-        bars(rows, "ratio_to_plain_inference", 1, 2, time).set_xlabel("prediction / plain prediction")
-        bars(rows, "parameters", 1e6, 1, size).set_xlabel("parameters used, millions")
+        bars(rows, "ratio_to_plain_inference", 1, 2, time).set_xlabel("prediction /\nplain prediction")
+        bars(rows, "parameters", 1e6, 1, size).set_xlabel("parameters used,\nmillions")
         time.set_title(cost_findings.setting_name(rows))
-    first = next(cost_findings.run_time_sentences(cost), "")
-    _title(fig, first.removesuffix(".").replace(", by ", ",\nby ").replace(": ", ":\n"))
+    _title(fig, cost_findings.run_time_title(cost))
     return fig
 
 

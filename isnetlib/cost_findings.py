@@ -95,19 +95,33 @@ def run_time_sentences(cost: pd.DataFrame) -> Iterator[str]:
         )
 
 
-def error_sentences(cost: pd.DataFrame) -> Iterator[str]:
-    """By how much the times of the same network differ: predictions of methods that use the plain classifier alone, as
-    many parameters tell, in plain predictions.
-    """
-    if "parameters" not in cost:
-        return
-    rows, found = cost.dropna(subset="ratio_to_plain_inference"), []
+def run_time_title(cost: pd.DataFrame) -> str:
+    """The first of `run_time_sentences` in brief, with what the same network takes under other names; "" without."""
+    for rows in settings(run_time(cost)):
+        ours, other = (cell(rows, variant=name) for name in (PRIMARY_METHOD, "pipeline"))
+        if ours is not None and (found := same_network(cost)):
+            two = f"{method_name('pipeline')} takes {ratio(other['ratio_to_plain_inference'])} plain ones"
+            own = f"{method_name(PRIMARY_METHOD)} {ratio(ours['ratio_to_plain_inference'])}"
+            error = f"one network under other names: {ratio(min(found))} to {ratio(max(found))}"
+            return f"{setting_name(rows)}: a prediction by\n{two},\nby {own} ({error})"
+    return ""
+
+
+def same_network(cost: pd.DataFrame) -> list[float]:
+    """Predictions of methods that use the plain classifier alone, as many parameters tell, in plain predictions."""
+    found = []
+    rows = cost.dropna(subset="ratio_to_plain_inference") if "parameters" in cost else cost[:0]
     for own in settings(rows[~rows["variant"].isin(UPPER_BOUNDS)]):  # which mask the image as well
         plain = cell(own, variant="standard")
         if plain is not None:
             same = own[(own["parameters"] == plain["parameters"]) & (own["variant"] != "standard")]
             found += list(same["ratio_to_plain_inference"])
-    if found:
+    return found
+
+
+def error_sentences(cost: pd.DataFrame) -> Iterator[str]:
+    """By how much the times of the `same_network` differ."""
+    if found := same_network(cost):
         yield (
             f"Predictions by the same network, under the names of different methods, take from {ratio(min(found))} to "
             f"{ratio(max(found))} plain ones: these times have an error of that size, and smaller differences mean "

@@ -89,7 +89,7 @@ def hole_sentences(seeds: pd.DataFrame, experiment: str) -> Iterator[str]:
 def _why(rows: pd.DataFrame, best: str, worst: str) -> str:
     """What a fall says: on other cases nothing of the background, where a network without any falls, too."""
     if worst not in ELSEWHERE:
-        return "what passes there is not in its heatmap"
+        return "so small a share decides where relevance in the mask cancels, or what passes is not in its heatmap"
     cut = rows[rows["method"] == "pipeline"].set_index("test_set")["mean"]
     if not {best, worst} <= set(cut.index):
         return "these are other cases, and why is not shown"
