@@ -26,6 +26,7 @@ ABLATIONS = {
     "isnet_selective_no_zb": "no z^B",
     "isnet_selective_eps_0": "eps 0",
     "isnet_selective_no_foreground": "no foreground term",
+    "isnet_selective_range_150": "foreground range to 150",
     "isnet_selective_decay_0": "decay 0",
     "isnet_selective_decay_0_996": "decay 0.996",
     "isnet_selective_decay_1": "decay 1",

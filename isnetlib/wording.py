@@ -32,6 +32,7 @@ ABLATION_SENTENCES = {
     "isnet_selective_no_zb": "without the rule of the first layer that lets dark pixels have relevance",
     "isnet_selective_eps_0": "without the small constant that keeps weakly active units from dominating",
     "isnet_selective_no_foreground": "nothing keeps the relevance inside the mask within a range",
+    "isnet_selective_range_150": "the range of the relevance inside the mask ends at 150 instead of 25",
     "isnet_selective_decay_0": "of the background the single strongest pixel counts",
     "isnet_selective_decay_0_996": "weaker pixels of the background count for more than with 0.9",
     "isnet_selective_decay_1": "all pixels of the background count alike",
