@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from test_study import PARAMETERS, note, write_notebook
+from tiny_study import PARAMETERS, note, write_notebook
 
 from isnetlib.provenance import PACKAGE, made_by
 

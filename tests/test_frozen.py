@@ -5,7 +5,7 @@ import subprocess
 
 import pytest
 import yaml
-from test_study import PARAMETERS, write_notebook
+from tiny_study import PARAMETERS, write_notebook
 
 from isnetlib import frozen, runner
 from isnetlib.study import StudyError, read_studies
