@@ -1,4 +1,4 @@
-"""Tests that run beside each other keep to one core each; the tiny study that several of them use."""
+"""Tests that run beside each other keep to one core each; the tiny study and data sets that several of them use."""
 
 import os
 
@@ -14,3 +14,22 @@ def place(tmp_path):
     from tiny_study import write_all  # imports isnetlib, so after the setting above
 
     return write_all(tmp_path)
+
+
+@pytest.fixture
+def published(tmp_path, monkeypatch):
+    """published(name): the publisher's folder of a source, its card changed so that the tiny tree is all there is."""
+    from trees import TREES
+
+    from isnetlib.data.sources import SOURCES
+
+    monkeypatch.setattr("isnetlib.data.sources.convert.JSRT_SIDE", 64)
+
+    def build(name):
+        root, source = tmp_path / "published", SOURCES[name]
+        images, masks, _ = TREES[name](root)
+        card = source.CARD._replace(images=(images,), labels={}, masks=masks)
+        monkeypatch.setattr(source, "CARD", card)
+        return source, root, tmp_path / "out"
+
+    return build

@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 import twins
-from test_rules import images, randomised
+from small_nets import images, randomised
 from torch import nn
 from twins import unlike
 

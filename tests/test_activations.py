@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 import twins
-from test_rules import Between, images
+from small_nets import Between, images
 from torch import nn
 from twins import ModifiedGradient, unlike
 

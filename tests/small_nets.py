@@ -1,0 +1,38 @@
+"""Small networks and images for tests of rules, in float64."""
+
+import torch
+from torch import nn
+
+
+def images(*size, box=(0.0, 1.0), batch=2):
+    low, high = (torch.as_tensor(bound).double().view(-1, 1, 1) for bound in box)
+    return low + (high - low) * torch.rand(batch, *size, dtype=torch.float64)
+
+
+def randomised(model):
+    """The model in float64 and eval mode, with biases, BatchNorm weights and statistics drawn at random."""
+    for module in model.double().eval().modules():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm):
+            nn.init.uniform_(module.running_var, 0.5, 1.5)
+            nn.init.normal_(module.running_mean, std=0.3)
+            nn.init.uniform_(module.weight, 0.5, 1.5)
+        if getattr(module, "bias", None) is not None:
+            nn.init.normal_(module.bias, std=0.3)
+    return model
+
+
+class Between(nn.Module):
+    """conv -> f -> linear, for any f(self, z)."""
+
+    def __init__(self, f, size=8):
+        super().__init__()
+        self.f, self.first = f, nn.Conv2d(3, 4, 3, padding=1)
+        self.conv, self.norm = nn.Conv2d(4, 4, 3, padding=1), nn.BatchNorm2d(4)
+        self.relu, self.scale = nn.ReLU(inplace=True), nn.Parameter(torch.rand(4, 1, 1))
+        self.double()
+        with torch.no_grad():
+            self.last = nn.Linear(f(self, torch.rand(1, 4, size, size).double()).numel(), 3)
+        randomised(self)
+
+    def forward(self, x):
+        return self.last(self.f(self, self.first(x)).flatten(1))
