@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import pandas as pd
 
-from isnetlib import findings
+from isnetlib import findings, overview
 from isnetlib.names import (
     ELSEWHERE,
     LIMITS,
@@ -28,13 +28,18 @@ from isnetlib.overview import ISNETS
 
 NOT_RUN = "not run"
 KEYS = ["study", "experiment", "test_set"]
-OF_CSV = "metric difference low high n seeds_a seeds_b p p_holm detectable margin p_equivalent family".split()
+OF_CSV = "metric difference low high test n seeds_a seeds_b p p_holm detectable margin p_equivalent family".split()
 COLUMNS = [*KEYS, "kind", "b", *OF_CSV, "verdict", "words", "line"]
 KIND_WORDS = {
     "simulated": "simulated images",
     "real, bias planted": "real images with a planted bias",
     "real": "real images",
 }
+FEWER = " \N{DAGGER}"
+FEWER_SENTENCE = (
+    "\N{DAGGER} Over fewer cases than others of the column, for not all folds were run: to be compared with them by "
+    "the comparisons alone, which are over the cases that both methods were tested on."
+)
 DIGITS = "handwritten digits with a planted mark"  # real images, too, but nobody should take them for films
 
 
@@ -97,15 +102,15 @@ def conclusion(studies: dict[str, dict[str, pd.DataFrame]]) -> Iterator[str]:
     reads the background in reverse, and the one label that it tells.
     """
     yield from claim_sentences(claim(studies))
+    yield from label_sentences(studies)
+    yield from reverse_sentences(studies)
     yield from home_sentences(studies)
     yield from outside_sentences(studies)
-    yield from reverse_sentences(studies)
-    yield from label_sentences(studies)
 
 
 def claim_sentences(rows: pd.DataFrame) -> Iterator[str]:
-    """What may be said of the claim, in one to five sentences: the count, by kind of images where there are several,
-    which rivals are ahead or level and where, and what is still to be made. rows: `claim`.
+    """What may be said of the claim, in a few sentences: the count, by kind of images where there are several, by
+    rival, where a rival is ahead, and what is still to be made. rows: `claim`.
     """
     own, primary = made(rows), method_name(PRIMARY_METHOD)
     if own.empty:
@@ -117,37 +122,35 @@ def claim_sentences(rows: pd.DataFrame) -> Iterator[str]:
     parts = list(own.groupby(own["experiment"].map(images_words), sort=False))
     alone = f", all on {parts[0][0]}" if len(parts) == 1 else ""
     yield f"Of {len(own)} planned comparisons {where}{alone}: {told}."
-    yield from _scope(own)
     if not alone:
-        counts = [f"{int((part['verdict'] == 'ahead').sum())} of {len(part)} on {words}" for words, part in parts]
-        yield f"{primary} is ahead in {findings.listed(counts)}."
-    for said, told in (("behind", f"{primary} is behind"), (findings.NOT_SHOWN, "No difference is shown to")):
-        parts = [
-            _against(part, int((own["b"] == rival).sum()))
-            for rival, part in own[own["verdict"] == said].groupby("b", sort=False)
-        ]
-        if parts:
-            yield f"{told} {'; '.join(parts)}."
+        yield f"By kind of images: {'; '.join(f'on {words} {_counts(part)}' for words, part in parts)}."
+    rivals = [f"{method_name(rival)} {_counts(part)}" for rival, part in own.groupby("b", sort=False)]
+    yield f"By rival: {'; '.join(rivals)}."
+    if behind:
+        yield f"{primary} is behind on {_by_whom(own[own['verdict'] == 'behind'])}."
+    if neither:
+        could = own.loc[own["verdict"] == findings.NOT_SHOWN, "detectable"]
+        told = "Where no difference is shown, the smallest detectable difference is"
+        yield f"{told} {_range(could, findings.number)}: differences below it may well be there."
+    yield from _scope(own)
     if len(rows) > len(own):
         yield f"{len(rows) - len(own)} more are planned, and not made yet: the rival was not run."
 
 
 def _scope(own: pd.DataFrame) -> Iterator[str]:
     """How many of the comparisons rest on a single training a method, and whether any is on images from elsewhere."""
-    single = int(((own["seeds_a"] == 1) & (own["seeds_b"] == 1)).sum())
+    single = int((own["test"] == findings.OVER_CASES).sum())
     if single:
-        told = "one training of each method, with intervals over cases alone: nothing is known of another training"
-        yield f"{single} of the {len(own)} rest on {told}."
+        told = "intervals over cases alone, for each case was tested by one training of a method (one seed, or folds)"
+        yield f"{single} of the {len(own)} have {told}: of other trainings they say nothing."
     if not own["test_set"].isin(ELSEWHERE).any():
         yield "No test set of a new source is among them: that part of the claim is not tested yet."
 
 
-def _against(rows: pd.DataFrame, of: int) -> str:
-    """A rival, in how many of its comparisons and where, by how much, and what they could have found."""
-    where = ", ".join(f"{row.experiment} {name_of_test_set(row.test_set)}" for row in rows.itertuples())
-    differences = _range(rows["difference"], findings.signed)
-    told = f"{where}; difference {differences}, smallest detectable {_range(rows['detectable'], findings.number)}"
-    return f"{method_name(rows['b'].iloc[0])} in {len(rows)} of {of} ({told})"
+def _counts(rows: pd.DataFrame) -> str:
+    """In how many comparisons the primary method is ahead, and behind."""
+    ahead, behind = (int((rows["verdict"] == said).sum()) for said in ("ahead", "behind"))
+    return f"ahead in {ahead}, behind in {behind} of {len(rows)}"
 
 
 def _range(values: pd.Series, form: Callable[[float], str]) -> str:
@@ -215,7 +218,8 @@ def _outside(rows: pd.DataFrame) -> Iterator[str]:
         (rows[ahead], "is", "are", f"ahead of {primary} {where}"),
         (rows[level], "matches", "match", f"{primary} to within {rows['margin'].iloc[0]:g} {where}"),
     ):
-        names = [method_name(method) for method in in_order(found["b"], METHOD_NAMES)]
+        single = dict(zip(found["b"], found.apply(findings.once, axis=1), strict=True))
+        names = [method_name(m) + " (one training)" * single[m] for m in in_order(found["b"], METHOD_NAMES)]
         if names:
             yield f"{findings.listed(names)} {several if len(names) > 1 else one} {end}"
 
@@ -229,31 +233,27 @@ def reverse_sentences(studies: dict[str, dict[str, pd.DataFrame]]) -> Iterator[s
 
 
 def label_sentences(studies: dict[str, dict[str, pd.DataFrame]]) -> Iterator[str]:
-    """Where the background tells one label of several, which the mean over labels hides: that label's AUC on deceiving
-    cases, by method.
-    """
-    for study, frames in studies.items():
-        for experiment, label in PLANTED_LABEL.items() if "labels" in frames else ():
-            rows = frames["labels"].query("experiment == @experiment and label == @label")
-            at = rows.query("test_set == 'deceiving' and metric == 'auc'").set_index("method")["value"].dropna()
-            if PRIMARY_METHOD in at:
-                told = ", ".join(f"{method_name(m)} {findings.number(at[m])}" for m in in_order(at.index, METHOD_NAMES))
-                where = f"On {experiment} ({study}) the background tells one label of several, {label}"
-                yield f"{where}. Its AUC on deceiving cases, where 0 means wholly misled: {told}."
+    """`overview.label_sentences` of every study and experiment: means over labels hide the one that is told."""
+    for frames in studies.values():
+        for name in PLANTED_LABEL:
+            yield from overview.label_sentences(frames, name)
 
 
 def scores(rows: pd.DataFrame, studies: dict[str, dict[str, pd.DataFrame]]) -> dict:
     """Primary metric, mean over seeds, of every method on each test set of the claim: columns (study, experiment, test
-    set, metric) and lines (method, its means).
+    set, metric), lines (method, its means as text) and partial: whether some are over fewer cases than others of their
+    column (`FEWER`), which folds not run leave out.
     """
     keys = [tuple(key) for key in rows[[*KEYS, "metric"]].drop_duplicates().to_numpy()]
     means = {}
     for study, name, test_set, metric in keys:
         own = findings.primary(studies[study]["seeds"], name)
-        for row in own[own["test_set"] == test_set].itertuples():
-            means.setdefault(row.method, {})[study, name, test_set, metric] = row.mean
-    order = in_order(means, METHOD_NAMES)
-    return {"columns": keys, "lines": [(method, [means[method].get(key) for key in keys]) for method in order]}
+        own = own[own["test_set"] == test_set]
+        for row in own.itertuples():
+            mark = FEWER * bool(row.cases < own["cases"].max())
+            means.setdefault(row.method, {})[study, name, test_set, metric] = findings.number(row.mean) + mark
+    lines = [(method, [means[method].get(key, "") for key in keys]) for method in in_order(means, METHOD_NAMES)]
+    return {"columns": keys, "lines": lines, "partial": any(FEWER in "".join(cells) for _, cells in lines)}
 
 
 def absent(rows: pd.DataFrame, planned: pd.DataFrame) -> list[tuple[str, str]]:

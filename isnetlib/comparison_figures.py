@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from isnetlib import claims, findings, titles
-from isnetlib.figures import METHOD_MARKERS, OTHER_LOOK, STYLE, TITLE, WIDTH, colour
+from isnetlib.figures import DASHED, METHOD_MARKERS, OTHER_LOOK, STYLE, TITLE, WIDTH, colour
 from isnetlib.names import LOWER_IS_BETTER, PRIMARY_METHOD, UPPER_BOUNDS, method_name, metric_name, name_of_test_set
 
 BOLD = {"x": 0.01, "ha": "left", "fontsize": 10, "weight": "bold"}
@@ -153,13 +153,16 @@ def summary(frame: pd.DataFrame, ax: Axes) -> Axes:
     ax.set_xlabel(
         f"advantage of {method_name(PRIMARY_METHOD)} over the other method, 95 % interval\n"
         f"right: {method_name(PRIMARY_METHOD)} is better; filled: p < {findings.ALPHA}"
+        + f"\n{DASHED}"
+        * any(findings.over_cases(row) for _, row in frame.iterrows())
     )
     return ax
 
 
 def _advantage(ax: Axes, place: float, row: pd.Series) -> None:
     sign, own = -1 if row["metric"] in LOWER_IS_BETTER else 1, colour(row["b"])
-    ax.plot([sign * row["low"], sign * row["high"]], [place, place], "-", color=own, lw=1.1, zorder=2)
+    ends, style = [sign * row["low"], sign * row["high"]], (0, (2, 1)) if findings.over_cases(row) else "-"
+    ax.plot(ends, [place, place], ls=style, color=own, lw=1.1, zorder=2)
     face = "white" if findings.verdict(row) == findings.NOT_SHOWN else own
     marker = METHOD_MARKERS.get(row["b"], OTHER_LOOK[1])
     ax.plot(sign * row["difference"], place, marker, ms=4.5, mfc=face, mec=own, zorder=3)
@@ -167,12 +170,13 @@ def _advantage(ax: Axes, place: float, row: pd.Series) -> None:
 
 @matplotlib.rc_context(STYLE)
 def summary_figure(comparisons: pd.DataFrame) -> Figure:
-    """The primary comparison over all experiments. ValueError where nothing was compared."""
+    """The planned comparisons over all experiments; without any, all. ValueError where nothing was compared."""
     rows = [findings.main_comparisons(comparisons, name) for name in findings.experiments(comparisons)]
     rows = pd.concat(rows) if rows else comparisons
     if rows.empty:
         raise ValueError(f"no comparison with {method_name(PRIMARY_METHOD)} to draw")
-    return _summary(rows, titles.summary_title(rows))
+    planned = rows[~rows.apply(findings.exploratory, axis=1).astype(bool)]
+    return _summary(planned if len(planned) else rows, titles.summary_title(rows))
 
 
 @matplotlib.rc_context(STYLE)

@@ -1,4 +1,4 @@
-"""Figures of what a method costs: training against the number of classes, and predictions against the pipeline."""
+"""Figures of what a method costs: a step, training against the number of classes, predictions against the pipeline."""
 
 import matplotlib
 import pandas as pd
@@ -9,6 +9,45 @@ from matplotlib.figure import Figure
 from isnetlib import cost_findings, figures
 from isnetlib.findings import number
 from isnetlib.names import METHOD_NAMES, in_order, method_name
+
+
+def cost(frame: pd.DataFrame, ax: Axes) -> Axes:
+    """Bars: time of a training step in plain steps; a line across the bars with K maps at 1 + K, what counting passes
+    gives. frame: rows of cost.csv of one network, size and batch.
+    """
+    rows = frame.dropna(subset="ratio_to_plain_step").sort_values("ratio_to_plain_step", kind="stable")
+    for place, row in enumerate(rows.itertuples()):
+        method, ratio = row.variant.split("+")[0], row.ratio_to_plain_step
+        face, hatch = (*to_rgb(figures.colour(method)), 0.75), figures.METHOD_HATCHES.get(method, figures.OTHER_LOOK[2])
+        ax.barh(place, ratio, color=[face], hatch=hatch, ec="black", lw=0.6)
+        floor, told = 1 + row.maps if row.maps > 0 else 0, f" {number(ratio, 2)}"
+        ax.text(max(ratio, floor), place, told, va="center")
+        if floor:
+            ax.plot([floor, floor], [place - 0.45, place + 0.45], "-", color="black", lw=2, zorder=3)
+    ax.axvline(1, color="0.4", lw=0.8, ls=":")
+    ax.set_yticks(range(len(rows)), [cost_findings.variant_name(row.variant, row.maps) for row in rows.itertuples()])
+    first, most = rows.iloc[0], rows["ratio_to_plain_step"].max()
+    ax.set(xlabel="time of a training step / plain step", xlim=(0, 1.15 * max(1, most, 1 + rows["maps"].max())))
+    if (rows["maps"] > 0).any():
+        ax.set_xlabel(f"{ax.get_xlabel()}\nblack lines: 1 + K for K maps, an estimate by counting fp32 passes")
+    setting = f"{first['network']}, {first['size']} px, batch {first['batch']}"
+    ax.set_title(f"{setting}: up to {number(most, 2)} plain steps")
+    return ax
+
+
+@matplotlib.rc_context(figures.STYLE)
+def cost_figure(frame: pd.DataFrame) -> Figure:
+    """One panel a network, image size and batch of cost.csv. ValueError where nothing was measured."""
+    rows = frame.dropna(subset="ratio_to_plain_step")
+    if rows.empty:
+        raise ValueError("cost.csv holds no ratio_to_plain_step to draw")
+    panels = [panel for _, panel in rows.groupby(["network", "size", "batch"])]
+    heights = [0.8 + 0.25 * len(panel) for panel in panels]
+    fig = Figure(figsize=(figures.WIDTH, sum(heights)), layout="constrained")
+    axes = fig.subplots(len(panels), 1, squeeze=False, height_ratios=heights)
+    for panel, ax in zip(panels, axes.flat, strict=True):
+        cost(panel, ax)
+    return fig
 
 
 def against_classes(rows: pd.DataFrame, ax: Axes) -> Axes:

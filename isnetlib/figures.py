@@ -14,15 +14,16 @@ import matplotlib
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from isnetlib import cost_findings, findings, titles
+from isnetlib import findings, titles
 from isnetlib.names import (
+    ABLATIONS,
     BOUNDS,
     LOWER_IS_BETTER,
     METHOD_NAMES,
+    NETWORKS,
     PRIMARY_METHOD,
     in_order,
     method_name,
@@ -49,6 +50,13 @@ METHOD_LOOKS = {
     "oracle": ("#555555", "8", "xxx"),
 }
 OTHER_LOOK = ("#999999", "o", "")  # a method that is not in the list
+# Variants of a method (`names.ABLATIONS`, `names.NETWORKS`) never stand beside the methods whose hues they borrow.
+VARIANT_COLOURS, VARIANT_MARKERS = ("#C2661F", "#3B9A76", "#B98A1E", "#A0528A", "#5C1A3B", "#7FB7D6"), "sD^v<>ph*Xd"
+METHOD_LOOKS |= {
+    method: (VARIANT_COLOURS[k % len(VARIANT_COLOURS)], VARIANT_MARKERS[k % len(VARIANT_MARKERS)], "")
+    for variants in (ABLATIONS, NETWORKS)
+    for k, method in enumerate(variants)
+}
 METHOD_COLOURS, METHOD_MARKERS, METHOD_HATCHES = (
     {method: look[k] for method, look in METHOD_LOOKS.items()} for k in range(3)
 )
@@ -66,6 +74,7 @@ STYLE = {
     "hatch.linewidth": 0.6,
     "svg.hashsalt": "isnetlib",
 }
+DASHED = "dashed: over cases alone"
 WIDTH = 5.2  # inches: about 370 points, so that text of 9 points can be read on a phone
 TITLE = 62  # letters of a bold title in a line of that width
 FIXED = {"pdf": {"CreationDate": None, "Creator": None, "Producer": None}, "png": {"Software": None}}
@@ -97,22 +106,23 @@ def save(fig: Figure, stem: str | Path) -> list[Path]:
 
 def scores(frame: pd.DataFrame, ax: Axes, points: pd.DataFrame | None = None) -> Axes:
     """One line a method under each test set: mean over seeds with its interval; where there is none over seeds (folds,
-    or one seed a method), the value with its interval over cases.
+    or one seed), the value with its interval over cases, dashed where others have one over seeds.
 
     frame: rows of seeds.csv of one experiment and metric; points: rows of metrics.csv, drawn as one tick a seed.
     """
     rows, places = _ladder(frame, "method")
     folds, single = (frame["unit"] == "folds").all(), (frame["n"] == 1).all()
-    low, high = ("cases_low", "cases_high") if folds or single else ("low", "high")
     for place, row in zip(places, rows, strict=True):
+        alone = folds or row["n"] == 1
+        low, high = (row["cases_low"], row["cases_high"]) if alone else (row["low"], row["high"])
         if points is not None and not single:
             own = points[(points["method"] == row["method"]) & (points["test_set"] == row["test_set"])]["value"]
             ax.plot(own, [place + 0.36] * len(own), "|", ms=4, mec="0.25", mew=0.9, zorder=2)
-        _estimate(ax, place, row["mean"], row[low], row[high], row["method"])
+        _estimate(ax, place, row["mean"], low, high, row["method"], dashed=alone and not (folds or single))
     _label_ladder(ax, places, [method_name(row["method"]) for row in rows], findings.test_sets_of(frame))
-    metric, smallest = frame["metric"].iloc[0], frame[["mean", low]].min(axis=None)
+    metric, smallest = frame["metric"].iloc[0], frame[["mean", "low", "cases_low"]].min(axis=None)
     if metric in BOUNDS and pd.notna(smallest):  # from 0 where a method is that low, from a round number otherwise
-        ax.set_xlim(0 if smallest < 0.4 else np.floor(10 * smallest - 0.2) / 10, BOUNDS[metric][1] + 0.02)
+        ax.set_xlim(-0.02 if smallest < 0.4 else np.floor(10 * smallest - 0.2) / 10, BOUNDS[metric][1] + 0.02)
     ax.set_xlabel(f"{metric_name(metric)}: {_what_is_shown(frame, folds, single)}")
     return ax
 
@@ -123,8 +133,8 @@ def _what_is_shown(frame: pd.DataFrame, folds: bool, single: bool) -> str:
         return f"one {'fold' if folds else 'seed'}, 95 % interval over cases"
     if folds:
         return "all folds joined, 95 % interval over cases\nticks: single folds"
-    alone = "; no bar: one seed" if (frame["n"] == 1).any() else ""
-    return f"mean and 95 % interval over seeds{alone}\nticks: single seeds"
+    alone = "dashed: one seed, interval over cases; " if (frame["n"] == 1).any() else ""
+    return f"mean and 95 % interval over seeds\n{alone}ticks: single seeds"
 
 
 def forest(frame: pd.DataFrame, ax: Axes) -> Axes:
@@ -136,15 +146,16 @@ def forest(frame: pd.DataFrame, ax: Axes) -> Axes:
     ax.axvline(0, color="0.4", lw=0.8, zorder=1)
     labels = [method_name(row["b"]) + (" *" if findings.exploratory(row) else "") for row in rows]
     for place, row in zip(places, rows, strict=True):
-        filled = findings.verdict(row) != findings.NOT_SHOWN
-        _estimate(ax, place, row["difference"], row["low"], row["high"], row["b"], filled)
+        look = {"filled": findings.verdict(row) != findings.NOT_SHOWN, "dashed": findings.over_cases(row)}
+        _estimate(ax, place, row["difference"], row["low"], row["high"], row["b"], **look)
     _label_ladder(ax, places, labels, findings.test_sets_of(frame))
     a, metric = method_name(frame["a"].iloc[0]), frame["metric"].iloc[0]
     side = "left" if metric in LOWER_IS_BETTER else "right"
-    star = "\n* exploratory" if any(label.endswith(" *") for label in labels) else ""
+    notes = ["* exploratory"] * any(label.endswith(" *") for label in labels)
+    notes += [DASHED] * any(findings.over_cases(row) for row in rows)
     ax.set_xlabel(
         f"difference of {metric_name(metric)}, {a} minus other (95 % interval)\n"
-        f"{side}: {a} is better; filled: p < {findings.ALPHA}{star}"
+        f"{side}: {a} is better; filled: p < {findings.ALPHA}" + ("\n" + "; ".join(notes) if notes else "")
     )
     return ax
 
@@ -173,10 +184,20 @@ def _label_ladder(ax: Axes, places: list[float], labels: list[str], test_sets: l
         ax.text(-0.015, start + 0.5, name_of_test_set(test_set), **bold)
 
 
-def _estimate(ax: Axes, place: float, value: float, low: float, high: float, method: str, filled: bool = True) -> None:
+def _estimate(
+    ax: Axes,
+    place: float,
+    value: float,
+    low: float,
+    high: float,
+    method: str,
+    filled: bool = True,
+    dashed: bool = False,
+) -> None:
     own, marker = colour(method), METHOD_MARKERS.get(method, OTHER_LOOK[1])
     if not np.isnan(low):
-        ax.plot([low, high], [place, place], "-", color=own, lw=1.6, solid_capstyle="butt", zorder=3)
+        width = {"ls": (0, (2, 1)), "lw": 1.1} if dashed else {"ls": "-", "lw": 1.6}
+        ax.plot([low, high], [place, place], color=own, solid_capstyle="butt", zorder=3, **width)
     ax.plot(value, place, marker, ms=6.5, mfc=own if filled else "white", mec=own, mew=1.2, zorder=4)
 
 
@@ -258,46 +279,4 @@ def curves_figure(log: pd.DataFrame, experiment: str) -> Figure:
     looks = {"internal": {"ls": "--"}, "swapped backgrounds": {"ls": "-"}, "epoch chosen": {"marker": "o", "ls": ""}}
     lines = [Line2D([], [], color="black", lw=1.1, mfc="none", label=label, **look) for label, look in looks.items()]
     fig.legend(handles=lines, loc="lower center", ncols=3, frameon=False)
-    return fig
-
-
-# ---- cost ----
-
-
-def cost(frame: pd.DataFrame, ax: Axes) -> Axes:
-    """Bars: time of a training step in plain steps; a line across the bars with K maps at 1 + K, what counting passes
-    gives. frame: rows of cost.csv of one network, size and batch.
-    """
-    rows = frame.dropna(subset="ratio_to_plain_step").sort_values("ratio_to_plain_step", kind="stable")
-    for place, row in enumerate(rows.itertuples()):
-        method, ratio = row.variant.split("+")[0], row.ratio_to_plain_step
-        face, hatch = (*to_rgb(colour(method)), 0.75), METHOD_HATCHES.get(method, OTHER_LOOK[2])
-        ax.barh(place, ratio, color=[face], hatch=hatch, ec="black", lw=0.6)
-        floor, told = 1 + row.maps if row.maps > 0 else 0, f" {findings.number(ratio, 2)}"
-        ax.text(max(ratio, floor), place, told, va="center")
-        if floor:
-            ax.plot([floor, floor], [place - 0.45, place + 0.45], "-", color="black", lw=2, zorder=3)
-    ax.axvline(1, color="0.4", lw=0.8, ls=":")
-    ax.set_yticks(range(len(rows)), [cost_findings.variant_name(row.variant, row.maps) for row in rows.itertuples()])
-    first, most = rows.iloc[0], rows["ratio_to_plain_step"].max()
-    ax.set(xlabel="time of a training step / plain step", xlim=(0, 1.15 * max(1, most, 1 + rows["maps"].max())))
-    if (rows["maps"] > 0).any():
-        ax.set_xlabel(f"{ax.get_xlabel()}\nblack lines: 1 + K for K maps, the floor that counting fp32 passes gives")
-    setting = f"{first['network']}, {first['size']} px, batch {first['batch']}"
-    ax.set_title(f"{setting}: up to {findings.number(most, 2)} plain steps")
-    return ax
-
-
-@matplotlib.rc_context(STYLE)
-def cost_figure(frame: pd.DataFrame) -> Figure:
-    """One panel a network, image size and batch of cost.csv. ValueError where nothing was measured."""
-    rows = frame.dropna(subset="ratio_to_plain_step")
-    if rows.empty:
-        raise ValueError("cost.csv holds no ratio_to_plain_step to draw")
-    panels = [panel for _, panel in rows.groupby(["network", "size", "batch"])]
-    heights = [0.8 + 0.25 * len(panel) for panel in panels]
-    fig = Figure(figsize=(WIDTH, sum(heights)), layout="constrained")
-    axes = fig.subplots(len(panels), 1, squeeze=False, height_ratios=heights)
-    for panel, ax in zip(panels, axes.flat, strict=True):
-        cost(panel, ax)
     return fig

@@ -22,7 +22,8 @@ from isnetlib.names import (
 )
 
 ALPHA = 0.05
-MAIN_TESTS = ("two-level t", "paired t over cases")  # one a pair; the others are second looks
+OVER_CASES = "paired t over cases"  # where no two trainings of a method saw the same case
+MAIN_TESTS = ("two-level t", OVER_CASES)  # one a pair; the others are second looks
 NOT_SHOWN = "no difference shown"
 NOT_DEFINED = "n/a"
 FEW = 7  # more curves than that cannot be told apart
@@ -118,6 +119,35 @@ def _by_test_set(seeds: pd.DataFrame, experiment: str) -> pd.Series:
     return (standard if len(standard) else rows).groupby("test_set")["mean"].mean()[test_sets_of(rows)]
 
 
+def leads(rows: pd.DataFrame, tests: pd.DataFrame) -> pd.DataFrame:
+    """How each method stands to the primary one on a test set, by method: lead (its mean less the primary method's),
+    above (whether it is, in the digits that are printed) and shared.
+
+    Methods with other folds than the primary one were tested on other cases: their lead is that of the comparison, over
+    the `shared` cases (else NaN), and without one they are left out. rows: the primary metric's of one test set, with
+    the primary method's; tests: `main_comparisons` there.
+    """
+    at = rows.dropna(subset="mean").set_index("method")
+    own, folds = at.loc[PRIMARY_METHOD], at.get("folds", pd.Series("", at.index)).fillna("").astype(str)
+    found = pd.DataFrame({"lead": at["mean"] - own["mean"], "above": at["mean"].map(rounded) > rounded(own["mean"])})
+    found["shared"] = np.nan
+    for method in at.index[folds != folds[PRIMARY_METHOD]]:
+        test = cell(tests, b=method)
+        lead = np.nan if test is None else -test["difference"]
+        found.loc[method] = [lead, bool(lead > 0 and rounded(lead) > 0), np.nan if test is None else test["n"]]
+    return found.dropna(subset="lead")
+
+
+def shared_words(shared: float) -> str:
+    """Of how many cases both methods were tested on, where these are not all; else ""."""
+    return "" if pd.isna(shared) else f" on the {int(shared)} cases that both were tested on"
+
+
+def once(row: pd.Series) -> bool:
+    """Whether the other method of a comparison was trained once, and the primary one more often, on the same images."""
+    return row["seeds_b"] == 1 < row["seeds_a"]
+
+
 def reversed_methods(seeds: pd.DataFrame, experiment: str) -> list[str]:
     """Methods that do much better where the mark is that of a wrong class (`REVERSED`): they are misled as others are,
     and to be ahead on deceiving cases is no merit of theirs.
@@ -154,20 +184,20 @@ def result_sentences(seeds: pd.DataFrame, comparisons: pd.DataFrame, experiment:
             yield f"{method_name(method)}: {metric} {number(at[method])} on {name} cases."
     if PRIMARY_METHOD in at and len(at) > 1:
         tests = main_comparisons(comparisons, experiment)
-        apart = [*UPPER_BOUNDS, *reversed_methods(seeds, experiment)]
-        yield from _above(at.drop(apart, errors="ignore"), tests[tests["test_set"] == worst], name)
+        tests, apart = tests[tests["test_set"] == worst], [*UPPER_BOUNDS, *reversed_methods(seeds, experiment)]
+        yield from _above(leads(rows[rows["test_set"] == worst], tests).drop(apart, errors="ignore"), tests, name)
 
 
-def _above(at: pd.Series, tests: pd.DataFrame, name: str) -> Iterator[str]:
-    """The methods whose mean is above the primary one's: those that a comparison shows, and the others. at: mean by
-    method; tests: comparisons on the same test set, called `name`.
+def _above(found: pd.DataFrame, tests: pd.DataFrame, name: str) -> Iterator[str]:
+    """The methods whose mean is above the primary one's: those that a comparison shows, and the others. found: `leads`;
+    tests: comparisons on the same test set, called `name`.
     """
     primary, shown, others = method_name(PRIMARY_METHOD), [], []
-    for method in at.index[at.map(rounded) > rounded(at[PRIMARY_METHOD])]:  # as printed
+    for method in found.index[found["above"].astype(bool)]:
         test = cell(tests, b=method)
-        hint = " (exploratory)" if test is not None and exploratory(test) else ""
+        note = f" ({hint(test)})" if test is not None and exploratory(test) else ""
         behind = test is not None and verdict(test) == "behind"
-        (shown if behind else others).append(method_name(method) + (hint if behind else ""))
+        (shown if behind else others).append(method_name(method) + (note if behind else ""))
     if shown:
         yield f"{listed(shown)} {'do' if len(shown) > 1 else 'does'} better than {primary} on {name} cases."
     if others:
@@ -180,6 +210,16 @@ def _above(at: pd.Series, tests: pd.DataFrame, name: str) -> Iterator[str]:
 def exploratory(row: pd.Series) -> bool:
     """Whether a comparison belongs to no family."""
     return pd.isna(row["family"]) or row["family"] == ""
+
+
+def over_cases(row: pd.Series) -> bool:
+    """Whether a comparison allows for other cases alone: each case was tested by one training of a method."""
+    return row["test"] == OVER_CASES
+
+
+def hint(row: pd.Series) -> str:
+    """What weakens a comparison that was not planned: that alone, or that the other method was trained once, too."""
+    return "exploratory, one training" if once(row) else "exploratory"
 
 
 def verdict(row: pd.Series) -> str:
@@ -206,53 +246,3 @@ def main_comparisons(comparisons: pd.DataFrame, experiment: str) -> pd.DataFrame
     """The comparisons of the primary metric over cases and seeds, without the further tests of the same pair."""
     rows = primary(comparisons, experiment)
     return rows[rows["test"].isin(MAIN_TESTS)]
-
-
-def comparison_sentences(comparisons: pd.DataFrame, experiment: str) -> Iterator[str]:
-    """One sentence a test set: which methods the primary one is ahead of, which do better, and where nothing is shown,
-    with the smallest difference that would have been found.
-    """
-    rows, a = main_comparisons(comparisons, experiment), method_name(PRIMARY_METHOD)
-    for test_set in test_sets_of(rows):
-        own = rows[rows["test_set"] == test_set]
-        by_verdict = {said: [] for said in ("ahead", "behind", NOT_SHOWN)}
-        for _, row in own.iterrows():
-            by_verdict[verdict(row)].append(_compared_name(row))
-        ahead, behind, open_ = (", ".join(by_verdict[said]) for said in ("ahead", "behind", NOT_SHOWN))
-        parts = [f"{a} does better than {ahead}"] if ahead else [f"{a} is not shown to do better than any other method"]
-        parts += [f"{a} does worse than {behind}"] if behind else []
-        parts += [f"no difference is shown to {open_}"] if open_ else []
-        yield f"{name_of_test_set(test_set).capitalize()}: {'; '.join(parts)}."
-
-
-def _compared_name(row: pd.Series) -> str:
-    """The other method, whether the comparison is exploratory, and what it could have found where it shows nothing."""
-    notes = ["exploratory"] if exploratory(row) else []
-    if verdict(row) == NOT_SHOWN and pd.notna(row["detectable"]):
-        notes.append(f"detectable: {number(row['detectable'])}")
-    return method_name(row["b"]) + (f" ({', '.join(notes)})" if notes else "")
-
-
-def claims(comparisons: pd.DataFrame, experiment: str) -> dict[str, str]:
-    """What may be concluded, in three sentences: planned (the family), equivalence, detectable (of the planned
-    comparisons, where there are any).
-    """
-    rows = main_comparisons(comparisons, experiment)
-    planned = rows[~rows.apply(exploratory, axis=1).astype(bool)] if len(rows) else rows
-    found = {}
-    if len(planned):
-        verdicts = [verdict(row) for _, row in planned.iterrows()]
-        ahead, behind, open_ = (verdicts.count(said) for said in ("ahead", "behind", NOT_SHOWN))
-        told = f"{ahead} show {method_name(PRIMARY_METHOD)} ahead, {behind} behind, and {open_} show no difference"
-        found["planned"] = f"Of {len(planned)} planned comparisons {told}."
-    if len(rows):
-        same, margin = rows[rows["p_equivalent"] < ALPHA], rows["margin"].iloc[0]
-        pairs = [f"{method_name(row.b)} ({name_of_test_set(row.test_set)})" for row in same.itertuples()]
-        names = ", ".join(pairs) or "no method"
-        found["equivalence"] = f"Shown to match to within {margin:g}, each taken alone (TOST, p < {ALPHA}): {names}."
-    could = (planned if len(planned) else rows)["detectable"].dropna()
-    if len(could):
-        whose = "of the planned comparisons" if len(planned) else "of the comparisons"
-        told = f"The smallest detectable difference {whose}, one that is found in four of five such studies,"
-        found["detectable"] = f"{told} lies from {number(could.min())} to {number(could.max())}."
-    return found

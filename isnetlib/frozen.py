@@ -8,6 +8,7 @@ later, a further row is appended and says what changed after how many evaluated 
 import hashlib
 import io
 import json
+import re
 import subprocess
 import tarfile
 import tempfile
@@ -38,6 +39,13 @@ def changed(study: Path) -> list[str]:
     """The experiments whose configuration was changed after runs had been evaluated."""
     found = rows(study)
     return list(dict.fromkeys(found.loc[found["reason"].str.startswith("changed after"), "experiment"]))
+
+
+def untouched(study: Path, methods: Iterable[str]) -> list[str]:
+    """Those of the methods that no later change named: the reasons of all rows "changed after ..." are searched."""
+    found = rows(study)
+    told = " ".join(found.loc[found["reason"].str.startswith("changed after"), "reason"])
+    return [method for method in methods if not re.search(rf"\b{re.escape(method)}\b", told)]
 
 
 def configuration(study: str, experiment: str, notebooks: Path, results: Path) -> dict[str, dict]:

@@ -28,6 +28,8 @@ def goal_sentences(seeds: pd.DataFrame, experiment: str) -> Iterator[str]:
     own = frame[frame["method"] != "standard"]
     asked = own["goal"].str.startswith("at least") & (own["metric"] == primary_metric(experiment))
     yield f"{int(frame['met'].sum())} of {len(frame)} goals that were named before the runs are met."
+    if len(frame[frame["met"]]) and (frame[frame["met"]]["metric"] == "background_share").all():
+        yield "Those that are met ask for small shares of relevance alone, which is what an ISNet is trained for."
     if not asked.any():
         yield "None of them asks how well an ISNet classifies: one that learns nothing has no gap, either."
     missed = frame[~frame["met"]]

@@ -93,12 +93,14 @@ def context(results: Path, studies: dict[str, dict[str, pd.DataFrame]], states: 
         "claim": [(key, trained(own), compared(own)) for key, own in rows.groupby(BLOCK, sort=False)],
         "figure": pages.picture(results / "figures", FIGURE, alt, COMMAND),
         "scores": claims.scores(rows, studies),
+        "fewer": claims.FEWER_SENTENCE,
         "upper_bound": wording.UPPER_BOUND_SENTENCES,
         "upper_bounds": names.UPPER_BOUNDS,
         "rivals": rivals,
         "reasons": {name: wording.WHY[name] for name in wording.WHY if any(name in one["methods"] for one in rivals)},
         "search_effort": search_findings.effort_sentence(list(searches.values())),
         "changed": [(name, f"{study}/frozen.csv") for study in studies for name in frozen.changed(results / study)],
+        "untouched": report_parts.untouched([results / study for study in studies], list(names.RIVALS)),
         "search_ends": [
             f"Study {study}: {told}"
             for study, frame in searches.items()
@@ -120,7 +122,8 @@ def _planned(states: pd.DataFrame) -> list[str]:
 def level(study: str, name: str, frames: dict[str, pd.DataFrame]) -> dict:
     """The rivals of an experiment that do as well as the primary method: their names, and sentences."""
     found = list(overview.level_rivals(frames["seeds"], frames["comparisons"], name))
-    told = {"methods": {method for method, _ in found} - {None}, "sentences": [sentence for _, sentence in found]}
+    sentences = [*(sentence for _, sentence in found), *overview.label_sentences(frames, name)]
+    told = {"methods": {method for method, _ in found} - {None}, "sentences": sentences}
     return {"study": study, "name": name, "kind": names.data_kind(name)} | told
 
 
@@ -142,10 +145,16 @@ def trained(rows: pd.DataFrame) -> str:
     own = claims.made(rows)
     if own.empty:
         return "none made"
-    counts = own[["seeds_a", "seeds_b"]].astype(int).to_numpy()
-    low, high = counts.min(), counts.max()
-    times = f"{low}" if low == high else f"{low} to {high}"
-    return f"{int(own['n'].max())} cases, {times} training{'s' if high > 1 else ''} a method"
+    cases = _from_to(own["n"])
+    if (own["test"] == findings.OVER_CASES).all():
+        return f"{cases} cases, each tested by one training of a method"
+    times = _from_to(own[["seeds_a", "seeds_b"]].stack())
+    return f"{cases} cases, {times} training{'' if times == '1' else 's'} a method"
+
+
+def _from_to(counts: pd.Series) -> str:
+    low, high = int(counts.min()), int(counts.max())
+    return f"{low}" if low == high else f"{low} to {high}"
 
 
 def compared(rows: pd.DataFrame) -> list[dict]:

@@ -130,7 +130,7 @@ GOALS = {
 PLANTED_LABEL = {"faces_planted": "Mouth_Open", "faces_sim": "Smiling"}
 
 # Experiments that show a limit, where ISNet should do worse: no part of the claim.
-LIMITS = {"faces_outside": "What is asked for (hat, earrings) lies outside the mask: a limit, where ISNet should lose."}
+LIMITS = {"faces_outside": "What is asked for (hat, earrings) lies outside the mask, where ISNet was expected to lose."}
 
 # The studies in the order of a report, and what each asks.
 STUDY_SENTENCES = {

@@ -95,10 +95,8 @@ def claim_table(studies: dict[str, dict[str, pd.DataFrame]]) -> str:
         for _, name, test_set, metric in found["columns"]
     ]
     lines = [["method", *head], ["---"] + ["---:"] * len(head)]
-    lines += [
-        [method_name(m), *("" if mean is None else number(mean) for mean in means)] for m, means in found["lines"]
-    ]
-    return "\n".join(_line(cells) for cells in lines)
+    lines += [[method_name(method), *means] for method, means in found["lines"]]
+    return "\n".join(_line(cells) for cells in lines) + f"\n\n{claims.FEWER_SENTENCE}" * found["partial"]
 
 
 def _line(cells: Sequence[str]) -> str:
@@ -122,14 +120,16 @@ def update(
     text: str, study: str, frames: dict[str, pd.DataFrame], studies: dict[str, dict[str, pd.DataFrame]] | None = None
 ) -> str:
     """README.md's text with its generated parts made anew: the result tables, a figure an experiment, the cost, what
-    explaining takes, the networks covered, and, where README.md has a place for it, the conclusion over all `studies`
-    (`published`). A table that is not there is said to be missing.
+    explaining takes, the networks covered, and, where README.md has a place for them, what the methods are and the
+    conclusion over all `studies` (`published`). A table that is not there is said to be missing.
 
     study: its folder as README.md names it, such as results/full; frames: `tables.read`.
     """
     if studies and "<!-- generated: conclusion -->" in text:
         files = [(Path(study).parent / name / "tables/comparisons.csv").as_posix() for name in studies]
         text = fill(text, "conclusion", conclusion(studies) + linked(*files))
+    about = [f"- *{method_name(name)}* (`{name}`): {sentence}." for name, sentence in wording.METHOD_SENTENCES.items()]
+    text = fill(text, "methods", "\n".join(about)) if "<!-- generated: methods -->" in text else text
     seeds = frames["seeds"]
     figures = [
         f"![{titles.scores_title(seeds, experiment)}]({study}/figures/scores_{experiment}.png)"

@@ -11,6 +11,7 @@ from pathlib import Path
 import pandas as pd
 
 from isnetlib import (
+    comparison_findings,
     findings,
     frozen,
     goal_findings,
@@ -94,9 +95,10 @@ def context(study: Path, frames: dict[str, pd.DataFrame]) -> dict:
         "coverage": report_parts.coverage(frames.get("coverage")),
         "coverage_sentences": report_parts.coverage_sentences(frames),
         "changed": [(name, "frozen.csv") for name in frozen.changed(study)],
+        "untouched": report_parts.untouched([study], present),
         "search_ends": list(search_findings.edge_sentences(frames["search"])) if "search" in frames else [],
         "cost": report_parts.cost(study, frames),
-        "cost_link": "#cost" if "cost" in frames else None,
+        "cost_link": "#cost" if "cost" in frames else report_parts.other_cost(study),
         "training": report_parts.training(runs),
         "networks": report_parts.networks(frames),
         "works": names.WORKS,
@@ -133,6 +135,7 @@ def experiment(study: Path, frames: dict[str, pd.DataFrame], name: str) -> dict:
         "sentences": {kind: list(told) for kind, told in sentences(frames, name).items()},
         "scores": grid(primary),
         "overview": (lines := overview.overview(frames, name)).to_dict("records"),
+        "standard": "standard" in set(primary["method"]),
         "costed": bool(lines["training"].notna().any()),
         "level": level(seeds, comparisons, name),
         "folds": bool((primary["unit"] == "folds").any()),
@@ -159,8 +162,8 @@ def sentences(frames: dict[str, pd.DataFrame], name: str) -> dict[str, Iterable[
         "results": findings.result_sentences(seeds, comparisons, name),
         "background": relevance_findings.background_sentences(seeds, name),
         "goals": goal_findings.goal_sentences(seeds, name),
-        "claims": findings.claims(comparisons, name).values(),
-        "comparisons": findings.comparison_sentences(comparisons, name),
+        "claims": comparison_findings.claims(comparisons, name).values(),
+        "comparisons": comparison_findings.comparison_sentences(comparisons, name),
         "rivals": overview.rival_sentences(seeds, comparisons, name),
         "selection": selection_findings.selection_sentences(*rules),
         "first_epoch": selection_findings.first_epoch_sentences(frames["runs"], *rules),
@@ -177,13 +180,19 @@ def level(seeds: pd.DataFrame, comparisons: pd.DataFrame, name: str) -> str:
 
 def short_sentences(frames: dict[str, pd.DataFrame], name: str) -> Iterator[str]:
     """The first things to know of an experiment: from which to which mean the methods reach where it is hardest, what
-    the planned comparisons show, and which rivals do as well.
+    the planned comparisons show (without any: all of them, where it is hardest), and which rivals are shown to do
+    better.
     """
-    yield f"{titles.scores_title(frames['seeds'], name)}."
-    yield from findings.reverse_sentences(frames["seeds"], name)
-    claims = findings.claims(frames["comparisons"], name)
+    seeds, comparisons = frames["seeds"], frames["comparisons"]
+    yield f"{titles.scores_title(seeds, name)}."
+    yield from findings.reverse_sentences(seeds, name)
+    yield from overview.label_sentences(frames, name)
+    claims = comparison_findings.claims(comparisons, name)
     yield from (claims[part] for part in ("planned", "detectable") if part in claims)
-    yield from overview.rival_sentences(frames["seeds"], frames["comparisons"], name, reasons=False)
+    if "planned" in claims:
+        yield from overview.better_sentences(seeds, comparisons, name)
+    else:
+        yield from comparison_findings.difference_sentences(comparisons, name, findings.hardest(seeds, name))
 
 
 def _of(frame: pd.DataFrame, experiment: str, **where) -> pd.DataFrame:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from isnetlib import cost_findings, coverage_findings, findings, names, pages, search_findings, wording
+from isnetlib import cost_findings, coverage_findings, findings, frozen, names, pages, search_findings, wording
 
 
 def seeds_each(seeds: pd.DataFrame) -> str:
@@ -125,3 +125,15 @@ def networks(frames: dict[str, pd.DataFrame]) -> dict:
 def figure_of(study: Path, stem: str, alt: str, notebook: str) -> dict:
     """A figure of results/<study>/figures for a page, made by a notebook."""
     return pages.picture(study / "figures", stem, alt, f"notebook {notebook}")
+
+
+def untouched(studies: list[Path], present: list[str]) -> str:
+    """The planned rivals by name, where no setting that was changed after tests is one of theirs; else ""."""
+    rivals = [method for method in names.in_order(names.RIVALS, names.METHOD_NAMES) if method in present]
+    same = all(frozen.untouched(study, rivals) == rivals for study in studies)
+    return findings.listed([names.method_name(method) for method in rivals]) if same else ""
+
+
+def other_cost(study: Path) -> str | None:
+    """The part of the published report that holds the costs, seen from results/<study>; None where it is not there."""
+    return "../full/report.html#cost" if (study.parent / "full" / "tables" / "cost.csv").exists() else None

@@ -7,6 +7,8 @@ import pandas as pd
 from isnetlib import findings
 from isnetlib.names import TEST_SET_NAMES, in_order, method_name, name_of_test_set
 
+UNTRAINED = 0.02  # of the metric: more than that below what in-distribution selection has at home
+
 
 def selection_table(metrics: pd.DataFrame, selection: pd.DataFrame, experiment: str) -> pd.DataFrame:
     """Primary metric, mean over seeds, by the named rule (swapped) and by in-distribution selection (internal)."""
@@ -34,21 +36,24 @@ def first_epoch_sentences(
     runs: pd.DataFrame, metrics: pd.DataFrame, selection: pd.DataFrame, seeds: pd.DataFrame, experiment: str
 ) -> Iterator[str]:
     """The methods of which the named rule kept the first epoch that counts in half of their runs or more, if runs.csv
-    tells which that is, with their scores by either rule.
+    tells which that is, with their scores by either rule, and which of them that left untrained.
     """
     rows = runs[runs["experiment"] == experiment]
     if "epoch_first" not in rows:
         return
     first = (rows["epoch_swapped"] == rows["epoch_first"]).groupby(rows["method"]).mean() >= 0.5
     table, worst = selection_table(metrics, selection, experiment), findings.hardest(seeds, experiment)
-    told = []
+    told, untrained = [], []
     for method in (method for method in findings.methods(rows) if first[method]):
         own = table[table["method"] == method].set_index("test_set")
         if worst in own.index:
             told.append(f"{method_name(method)}, {_by_either(own, worst)}")
+            home = own["internal"].idxmax()
+            untrained += [method_name(method)] * bool(own["difference"][home] < -UNTRAINED)
     if told:
-        yield f"The rule kept the first epoch that counts in most runs of these methods: {'; '.join(told)}."
-        yield "These were hardly trained: on cases like the training images they score less than they can."
+        yield f"In at least half of their runs the rule kept the first epoch that counts: {'; '.join(told)}."
+    if untrained:
+        yield f"It left {findings.listed(untrained)} hardly trained, by the scores on cases like the training images."
 
 
 def _by_either(own: pd.DataFrame, worst: str) -> str:

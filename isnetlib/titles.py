@@ -18,15 +18,24 @@ from isnetlib.names import LIMITS, PRIMARY_METHOD, method_name, metric_name, nam
 
 
 def scores_title(seeds: pd.DataFrame, experiment: str) -> str:
-    """Metric, the lowest and the highest mean of it on the hardest test set, without `reversed_methods`."""
+    """Metric, the lowest and the highest mean of it on the hardest test set, and the primary method's: of the methods
+    that were tested on the most cases (folds), without `reversed_methods`.
+    """
     test_set, rows = hardest(seeds, experiment), rivals(primary(seeds, experiment))
-    rows = rows[~rows["method"].isin(reversed_methods(seeds, experiment))]
     rows = rows[(rows["test_set"] == test_set) & rows["mean"].notna()].sort_values("mean")
+    rows = rows[rows["cases"] == rows["cases"].max()]
+    reverse = [method for method in reversed_methods(seeds, experiment) if method in set(rows["method"])]
+    rows = rows[~rows["method"].isin(reverse)]
     if rows.empty:
         return f"{experiment}: nothing to compare"
-    low, high = (f"{method_name(row['method'])} {number(row['mean'])}" for row in (rows.iloc[0], rows.iloc[-1]))
-    where = f"{experiment}, {metric_name(rows['metric'].iloc[0])} on {name_of_test_set(test_set)} cases"
-    return f"{where}: " + (f"from {low} to {high}" if len(rows) > 1 else low)
+    means = {row.method: f"{method_name(row.method)} {number(row.mean)}" for row in rows.itertuples()}
+    told = list(means.values())
+    parts = [f"from {told[0]} to {told[-1]}" if len(told) > 1 else told[0]]
+    parts += [means[method] for method in list(means)[1:-1] if method == PRIMARY_METHOD]
+    parts += [f"without {', '.join(map(method_name, reverse))}, which reads the mark in reverse"] if reverse else []
+    return (
+        f"{experiment}, {metric_name(rows['metric'].iloc[0])} on {name_of_test_set(test_set)} cases: {'; '.join(parts)}"
+    )
 
 
 def forest_title(comparisons: pd.DataFrame, experiment: str) -> str:

@@ -68,7 +68,8 @@ TEST_SET_SENTENCES = {
     "external": "sources that training never saw",
     "shenzhen": "both classes from one hospital that training never saw",
     "ieee8023_pneumonia": "pneumonia alone, from the source that is covid in training: who reads the background says "
-    "covid; with this one class macro F1 tells how many are recognised (recall), and nothing of wrong claims",
+    "covid. With this one class macro F1 is 2 r / (1 + r) of the share r that is recognised (recall, here the same as "
+    "accuracy): it rises with r, but is larger",
     "gap": "biased minus deceiving",
 }
 
@@ -80,7 +81,8 @@ METRIC_SENTENCES = {
     "Probabilities below 1e-12 count as 1e-12, so a network that is that sure of one class in every case shows 0 "
     "whatever the background does.",
     "box_hit": "Of the films with boxes that radiologists drew around findings: in how many the pixel with the most "
-    "relevance lies in a box. A pixel drawn at random lies there as often as the boxes have of the area.",
+    "relevance lies in a box. A pixel drawn at random lies there as often as the boxes have of the area; one drawn "
+    "inside the mask more often, so a map that keeps to the mask hits more often for that alone.",
     "dice": "Dice is twice the common area of the predicted and the reference mask, divided by the sum of their areas: "
     "1 where they agree, 0 where they do not meet.",
 }

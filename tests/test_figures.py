@@ -8,6 +8,7 @@ from matplotlib.figure import Figure
 
 from isnetlib import (
     comparison_figures,
+    cost_figures,
     figures,
     findings,
     heatmaps,
@@ -50,9 +51,13 @@ def cost_frame():
 
 
 def test_every_method_has_a_look_of_its_own():
-    assert list(figures.METHOD_COLOURS) == list(names.METHOD_NAMES)
+    variants = [*names.ABLATIONS, *names.NETWORKS]
+    assert list(figures.METHOD_COLOURS) == [*names.METHOD_NAMES, *variants]
     for looks in (figures.METHOD_COLOURS, figures.METHOD_MARKERS, figures.METHOD_HATCHES, names.METHOD_NAMES):
-        assert len(set(looks.values())) == len(names.METHOD_NAMES)
+        assert len({looks[method] for method in names.METHOD_NAMES}) == len(names.METHOD_NAMES)
+    for own in (names.ABLATIONS, names.NETWORKS):  # told apart by colour and marker together
+        assert len({figures.METHOD_LOOKS[method] for method in own}) == len(own)
+    assert not {figures.colour(m) for m in variants} & {figures.colour(m) for m in names.METHOD_NAMES}
     assert set(wording.METHOD_SENTENCES) == set(names.METHOD_NAMES) and set(names.RIVALS) < set(names.METHOD_NAMES)
     assert figures.colour("own") == figures.OTHER_LOOK[0]
 
@@ -114,13 +119,13 @@ def test_curves_draw_the_log(study):
 
 
 def test_cost_bars_are_the_ratios(ax):
-    figures.cost(cost_frame(), ax)
+    cost_figures.cost(cost_frame(), ax)
     assert sorted(bar.get_width() for bar in ax.patches) == [1.0, 2.1, 2.4]
     labels = [label.get_text() for label in ax.get_yticklabels()]
     assert labels == ["Standard classifier", "ISNet selective + bf16", "ISNet selective"]
     assert len({bar.get_hatch() for bar in ax.patches}) == 2
     with pytest.raises(ValueError, match="no ratio_to_plain_step"):
-        figures.cost_figure(cost_frame().assign(ratio_to_plain_step=np.nan))
+        cost_figures.cost_figure(cost_frame().assign(ratio_to_plain_step=np.nan))
 
 
 # ---- heatmaps ----
@@ -210,6 +215,19 @@ def test_one_seed_a_method_has_its_interval_over_cases(frames):
     spans = [line.get_xdata() for line in ax.lines if len(line.get_xdata()) == 2]
     rows = findings.primary(single, "digits").query("test_set != 'gap' and cases_low.notna()")
     assert sorted(low for low, _ in spans) == pytest.approx(sorted(rows["cases_low"]))
+
+
+def test_one_seed_beside_several_is_dashed_over_cases(frames):
+    at = frames["seeds"]["method"] == "standard"
+    mixed = frames["seeds"].assign(n=np.where(at, 1, 3), low=frames["seeds"]["low"].mask(at))
+    (ax,) = figures.scores_figure(mixed, frames["metrics"], "digits").axes
+    assert "dashed: one seed, interval over cases" in ax.get_xlabel()
+    dashed = [line for line in ax.lines if len(line.get_xdata()) == 2 and line.get_linestyle() == "--"]
+    rows = findings.primary(mixed, "digits").query("method == 'standard' and test_set != 'gap'")
+    assert sorted(line.get_xdata()[0] for line in dashed) == pytest.approx(sorted(rows["cases_low"]))
+    comparisons = frames["comparisons"].assign(test=findings.OVER_CASES)
+    (ax,) = figures.forest_figure(comparisons, "digits").axes
+    assert figures.DASHED in ax.get_xlabel()
 
 
 # ---- files ----

@@ -3,6 +3,7 @@
 import shutil
 import subprocess
 
+import pandas as pd
 import pytest
 import yaml
 from tiny_study import PARAMETERS, write_notebook
@@ -159,3 +160,11 @@ def test_the_runner_freezes_before_the_first_run_and_not_for_the_search(place, m
     (place.root / "tiny").mkdir()
     assert runner.run_study("own", place.notebooks, place.results, package=place.root / "tiny", **given) == 0
     assert seen[0] == ("10_train", 1) and len(seen) == 4
+
+
+def test_methods_that_no_change_named_are_found(tmp_path):
+    reasons = ["before any run: plain", "changed after 3 evaluated runs: other: weight 1 -> 2; plainer: rate 1 -> 2"]
+    rows = pd.DataFrame({"experiment": "toy", "reason": reasons}).reindex(columns=frozen.COLUMNS, fill_value="x")
+    rows.to_csv(tmp_path / "frozen.csv", index=False)
+    assert frozen.untouched(tmp_path, ["plain", "other", "plainer"]) == ["plain"]
+    assert frozen.untouched(tmp_path / "elsewhere", ["other"]) == ["other"]

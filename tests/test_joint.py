@@ -93,11 +93,13 @@ def test_sentences_count_what_the_table_says():
     assert told[0].startswith("Of 3 planned comparisons")
     assert "ISNet selective is ahead in 1, behind in 1, and in 1 no difference is shown" in told[0]
     assert ", all on real images:" in told[0]
-    numbers = "(covid external; difference -0.010, smallest detectable 0.050)"
-    assert told[1] == f"ISNet selective is behind Multi-task U-Net in 1 of 1 {numbers}."
-    assert told[2] == f"No difference is shown to U-Net + classifier in 1 of 1 {numbers}."
-    assert told[3].startswith("1 more are planned") and len(told) == 4
-    assert len(list(claims.claim_sentences(table(standard="ahead")))) == 1
+    assert told[1].startswith(
+        "By rival: Standard classifier ahead in 1, behind in 0 of 1; U-Net + classifier ahead in 0, "
+    )
+    assert told[2] == "ISNet selective is behind on covid external (Multi-task U-Net)."
+    assert told[3].startswith("Where no difference is shown, the smallest detectable difference is 0.050:")
+    assert told[4].startswith("1 more are planned") and len(told) == 5
+    assert len(list(claims.claim_sentences(table(standard="ahead")))) == 2
     assert list(claims.claim_sentences(table(standard=claims.NOT_RUN))) == [
         "No planned comparison with ISNet selective was made yet."
     ]
@@ -108,7 +110,8 @@ def test_digits_are_not_called_real_images_and_kinds_are_told_apart():
     told = list(claims.claim_sentences(several))
     assert "all on" not in told[0]
     assert told[1] == (
-        "ISNet selective is ahead in 1 of 1 on real images and 0 of 1 on handwritten digits with a planted mark."
+        "By kind of images: on real images ahead in 1, behind in 0 of 1; on handwritten digits with a planted mark "
+        "ahead in 0, behind in 1 of 1."
     )
 
 
@@ -116,6 +119,7 @@ def comparisons(*rows):
     """comparisons.csv with (test set, b, difference, p, p of equivalence, whether planned)."""
     frame = pd.DataFrame(rows, columns=["test_set", "b", "difference", "p", "p_equivalent", "family"])
     frame = frame.assign(experiment="digits", metric="accuracy", primary=True, test="two-level t", margin=0.02)
+    frame = frame.assign(seeds_a=5, seeds_b=5)
     return frame.assign(p_holm=frame["p"], family=frame["family"].map({True: "planned", False: np.nan}))
 
 
@@ -164,15 +168,18 @@ def test_methods_outside_the_five_that_match_or_are_ahead_are_told():
     gaps["mean"] = -0.5  # who reads the mark in reverse is no match
     (told,) = claims.outside_sentences({"full": {"comparisons": comparisons(*rows), "seeds": gaps}})
     assert "Right for the right reasons" not in told and "Random backgrounds matches" in told
+    one = comparisons(*rows).assign(seeds_b=1)
+    (told,) = claims.outside_sentences({"full": {"comparisons": one, "seeds": gaps}})
+    assert "ISNet on gradient x input (one training) is ahead" in told
 
 
 def test_single_trainings_and_missing_external_tests_are_told(rows):
     own = claims.made(rows)
     none = "No test set of a new source is among them"
-    told = list(claims.claim_sentences(own.assign(seeds_a=1, seeds_b=1, test_set="deceiving")))
-    assert told[1].startswith(f"{len(own)} of the {len(own)} rest on one training of each method") and none in told[2]
-    told = list(claims.claim_sentences(own.assign(test_set="external", seeds_a=3)))
-    assert not any("one training" in sentence or none in sentence for sentence in told)
+    told = " ".join(claims.claim_sentences(own.assign(test=findings.OVER_CASES, test_set="deceiving")))
+    assert f"{len(own)} of the {len(own)} have intervals over cases alone" in told and none in told
+    told = list(claims.claim_sentences(own.assign(test_set="external", test="two-level t")))
+    assert not any("over cases alone" in sentence or none in sentence for sentence in told)
 
 
 def test_an_experiment_that_shows_a_limit_is_no_part_of_the_claim(results):
@@ -349,7 +356,9 @@ def test_the_one_label_that_the_background_tells_is_told_by_itself():
     rows.loc[2, "label"] = "Eyeglasses"
     (told,) = claims.label_sentences({"real": {"labels": rows}, "full": {}})
     assert told == (
-        "On faces_planted (real) the background tells one label of several, Mouth_Open. Its AUC on deceiving cases, "
-        "where 0 means wholly misled: Standard classifier 0.000, ISNet selective 0.500."
+        "The background of faces_planted tells one label of several, Mouth_Open. By its AUC on deceiving cases wholly "
+        "misled (below 0.05): Standard classifier; not: ISNet selective 0.500."
     )
+    (told,) = claims.label_sentences({"real": {"labels": rows.assign(value=0.0)}})
+    assert "Standard classifier and ISNet selective. Between the wholly misled the other labels alone" in told
     assert list(claims.label_sentences({"real": {"labels": rows[1:]}})) == []

@@ -6,9 +6,12 @@ import pandas as pd
 import pytest
 
 from isnetlib import (
+    claims,
+    comparison_findings,
     findings,
     goal_findings,
     heatmaps,
+    joint,
     names,
     overview,
     readme,
@@ -84,8 +87,11 @@ def test_every_test_set_of_the_claim_is_looked_at(frames):
 def test_where_none_comes_near_that_is_told(frames):
     means = {"standard": 0.1, "background_random": 0.949, "pipeline": 0.9, "isnet_selective": 0.96, "oracle": 0.99}
     assert told(frames, **means) == [
-        "No rival reaches ISNet selective on deceiving cases, or comes within 0.01 of it (accuracy 0.960)."
+        "No rival reaches ISNet selective on deceiving cases, or comes within 0.01 of it (accuracy 0.960; the "
+        "comparisons show it ahead of 0 of 3)."
     ]
+    (shown,) = told(frames, p=0.001, difference=0.2, **means)
+    assert shown.endswith("the comparisons show it ahead of 3 of 3).")
     assert "Upper bound" not in "".join(told(frames, **means | {"isnet_selective": 0.5}))
 
 
@@ -144,9 +150,14 @@ def test_a_clean_map_that_hides_an_influence_is_told(frames):
 
 def test_hits_of_boxes_are_told_beside_chance(frames):
     rows = pd.DataFrame({"experiment": "x", "test_set": "internal", "method": ["standard", "isnet_selective"] * 2})
-    rows = rows.assign(metric=["box_hit"] * 2 + ["box_chance"] * 2, mean=[0.068, 0.466, 0.097, 0.097])
+    rows = rows.assign(metric=["box_hit"] * 2 + ["box_chance"] * 2, mean=[0.068, 0.466, 0.097, 0.097], cases=74)
+    rows = rows.assign(cases_low=rows["mean"] - 0.02, cases_high=rows["mean"] + 0.02)
     (told,) = relevance_findings.box_sentences(rows, "x")
-    assert told.endswith("(chance 0.097; share of these films): ISNet selective 0.466; Standard classifier 0.068.")
+    assert told.endswith("ISNet selective 0.466 [0.446, 0.486]; Standard classifier 0.068 [0.048, 0.088].")
+    assert "(74 films; a pixel drawn at random would in 0.097)" in told
+    share = rows.iloc[:1].assign(metric="chance_share", mean=0.75, cases=120)
+    (told,) = relevance_findings.box_sentences(pd.concat([rows, share]), "x")
+    assert "one drawn inside the mask in at most some 0.39)" in told
     assert list(relevance_findings.box_sentences(frames["seeds"], "digits")) == []
 
 
@@ -221,8 +232,54 @@ def test_a_fall_on_other_cases_is_not_laid_to_the_background():
     (told,) = relevance_findings.hole_sentences(pd.DataFrame(rows).assign(experiment="tuberculosis"), "tuberculosis")
     assert told.endswith(
         "falls from AUC 0.970 on internal cases to 0.700 all the same: these are other cases, and why is not shown "
-        "(U-Net + classifier, which sees no background, goes from 0.980 to 0.750)."
+        "(U-Net + classifier, which sees little of the background, goes from 0.980 to 0.750)."
     )
     frame = pd.DataFrame(rows).assign(experiment="digits").replace({"shenzhen": "deceiving", "internal": "biased"})
     (told,) = relevance_findings.hole_sentences(frame, "digits")
-    assert "to 0.700 all the same: so small a share decides where relevance in the mask cancels, or" in told
+    assert "to 0.700 all the same: either relevances in the mask cancel, so that a small share" in told
+
+
+def test_methods_with_other_folds_are_compared_on_the_cases_that_both_have(tmp_path):
+    folds = {"standard": (0, 1, 2), "gain_ext": (0,), "isnet_selective": (0, 1, 2)}
+    skills = {"standard": 0.2, "gain_ext": 1.5}
+    study = fabricated.by_folds(tmp_path, folds, name="real", cases=200, test_sets=("swapped",), skills=skills)
+    frames = tables.write(study)
+    seeds, rows = frames["seeds"], frames["comparisons"]
+    test = findings.cell(findings.main_comparisons(rows, "faces"), b="gain_ext", test_set="swapped")
+    (told,) = (one for one in overview.rival_sentences(seeds, rows, "faces", reasons=False) if "Extended" in one)
+    assert test["n"] == 40 and f"(AUC {findings.signed(-test['difference'])} on the 40 cases that both were" in told
+    leads = findings.leads(findings.primary(seeds, "faces").query("test_set == 'swapped'"), rows.iloc[:0])
+    assert set(leads.index) == {"standard", "isnet_selective"}  # without a comparison nothing is said of other cases
+    assert "Extended GAIN" not in titles.scores_title(seeds, "faces")
+    found = claims.scores(claims.claim({"real": frames}), {"real": frames})
+    marked = {method: cells[0].endswith(claims.FEWER) for method, cells in found["lines"]}
+    assert marked == {"standard": False, "gain_ext": True, "isnet_selective": False} and found["partial"]
+    assert joint.trained(claims.claim({"real": frames})) == "40 to 120 cases, each tested by one training of a method"
+
+
+def test_what_single_changes_do_is_told_where_nothing_was_planned(frames):
+    rows = frames["comparisons"].query("b in ('standard', 'pipeline')").assign(family=np.nan, p_equivalent=0.5)
+    rows = rows.replace({"b": {"standard": "isnet_selective_no_zb", "pipeline": "isnet_selective_block"}})
+    worse = rows["b"] == "isnet_selective_no_zb"
+    rows = rows.assign(p=np.where(worse, 0.001, 0.4), difference=np.where(worse, 0.3, 0.001))
+    told = list(comparison_findings.difference_sentences(rows, "digits", "deceiving"))
+    assert [one.split(" on deceiving")[0] for one in told] == [
+        "Shown to do worse than ISNet selective", "Neither is shown of these beside ISNet selective"
+    ]  # fmt: skip
+    assert told[0].endswith("ISNet selective, no z^B (-0.300).")
+    (_, told) = comparison_findings.difference_sentences(rows.assign(p_equivalent=0.01), "digits", "deceiving")
+    assert told.startswith("Shown to match ISNet selective")
+
+
+def test_in_short_only_what_is_shown_has_numbers(frames):
+    means = {"standard": 0.1, "background_random": 0.98, "pipeline": 0.97, "isnet_selective": 0.96, "oracle": 0.99}
+    seeds, rows = with_means(frames["seeds"], **means), frames["comparisons"]
+    p = rows["b"].map({"pipeline": 0.001}).fillna(0.5)
+    told = list(overview.better_sentences(seeds, rows.assign(p=p, p_holm=p, difference=-0.01), "digits"))
+    assert told == [
+        "Shown to do better than ISNet selective on deceiving cases: U-Net + classifier (+0.010).",
+        "Rivals that come near it or have a higher mean on some test set, without a difference shown: Random "
+        "backgrounds.",
+    ]
+    hints = list(overview.better_sentences(seeds, rows.assign(p=0.001, p_holm=0.5, difference=-0.01), "digits"))
+    assert hints[0].endswith("on deceiving cases: Random backgrounds (+0.010; exploratory).")

@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 
 from isnetlib import (
     architectures,
+    comparison_findings,
     cost_figures,
     coverage_findings,
     figures,
@@ -244,7 +245,7 @@ def test_cost_and_architectures_are_shown_where_measured(copy):
     columns = ["variant", "phase", "ratio_to_plain_step", "ratio_to_plain_inference", "peak_mib"]
     cost = pd.DataFrame(rows, columns=columns).assign(network="resnet18", size=224, batch=8, maps=1, seconds=0.5)
     cost.to_csv(copy / "tables" / "cost.csv", index=False)
-    figures.save(figures.cost_figure(cost), copy / "figures" / "cost")
+    figures.save(cost_figures.cost_figure(cost), copy / "figures" / "cost")
     steps = pd.DataFrame([("isnet_selective", k, 1, 2.5, 1.02) for k in (2, 10, 100)])
     steps.columns = ["variant", "class_count", "maps", "ratio_to_plain_step", "ratio_to_fewest_classes"]
     steps = steps.assign(network="resnet18", size=96, batch=4, seconds=[0.5, 0.52, 0.51])
@@ -356,16 +357,18 @@ def test_methods_that_were_cut_at_the_first_epoch_are_named(study):
     rules = frames["metrics"], frames["selection"], frames["seeds"], "digits"
     runs = frames["runs"].assign(epoch_first=5.0)
     runs = runs.assign(epoch_swapped=np.where(runs["method"] == "standard", 5, 5 + runs["seed"]))
-    told, warned = selection_findings.first_epoch_sentences(runs, *rules)
+    (told,) = selection_findings.first_epoch_sentences(runs, *rules)
     table = selection_findings.selection_table(*rules[:2], "digits").set_index(["method", "test_set"])
     row, best = (table.loc[("standard", name)] for name in ("deceiving", "biased"))
     ours, other = (f"{findings.number(row[rule])}" for rule in ("swapped", "internal"))
     assert told == (
-        f"The rule kept the first epoch that counts in most runs of these methods: Standard classifier, {ours} on "
+        f"In at least half of their runs the rule kept the first epoch that counts: Standard classifier, {ours} on "
         f"deceiving cases and {findings.number(best['swapped'])} on biased cases (by in-distribution selection {other} "
         f"and {findings.number(best['internal'])})."
     )
-    assert "hardly trained" in warned
+    better = rules[1].assign(value=rules[1]["value"] + 0.5)  # what in-distribution selection has
+    *_, warned = selection_findings.first_epoch_sentences(runs, rules[0], better, *rules[2:])
+    assert warned == "It left Standard classifier hardly trained, by the scores on cases like the training images."
     assert list(selection_findings.first_epoch_sentences(runs.assign(epoch_first=np.nan), *rules)) == []
     assert list(selection_findings.first_epoch_sentences(runs.drop(columns="epoch_first"), *rules)) == []
 
@@ -384,7 +387,7 @@ def test_coverage_is_told_of_the_intervals_in_use():
     seeds = pd.DataFrame({"metric": ["macro_f1", "accuracy"], "cases_interval": ["score, jackknife", "wilson"]})
     seeds = seeds.assign(test_set="biased")
     made = pd.DataFrame({"measure": ["macro_f1"], "interval": ["posterior, shortest"]})
-    told = list(coverage_findings.coverage_sentences(simulated, seeds, made))
+    told = list(coverage_findings.coverage_sentences(simulated.assign(share=0.95), seeds, made))
     assert "macro F1 is \u201cscore, jackknife\u201d: it holds in 1 of 2 settings." in told[0]
     assert "in intervals.csv is \u201cposterior, shortest\u201d: it holds in 1 of 1 settings." in told[1]
     assert "Not simulated: the intervals over cases of accuracy (\u201cwilson\u201d)." in told
@@ -393,6 +396,12 @@ def test_coverage_is_told_of_the_intervals_in_use():
     told = list(coverage_findings.coverage_sentences(pd.concat([simulated, wilson]), seeds, None))
     assert not any("wilson" in sentence and "Not simulated" in sentence for sentence in told)
     assert not any("over seeds" in sentence or "intervals.csv" in sentence for sentence in told)
+    errors = wilson.assign(
+        what="false positives", name=["two-level t"] * 3 + ["McNemar"], share=[0.0, 0.01, 0.026, 0.05]
+    )
+    told = list(coverage_findings.coverage_sentences(pd.concat([simulated, errors]), seeds, None))
+    (cautious,) = (sentence for sentence in told if "cautious" in sentence)
+    assert "two-level t" in cautious and "more than 0.026" in cautious
 
 
 def test_detectable_is_of_the_planned_comparisons(study):
@@ -400,8 +409,8 @@ def test_detectable_is_of_the_planned_comparisons(study):
     main = rows["primary"] & rows["test"].isin(findings.MAIN_TESTS)
     planned = main & rows["family"].notna()
     rows = rows.assign(detectable=np.where(planned, 0.25, 0.75))
-    told = findings.claims(rows, "digits")
-    assert told["detectable"].endswith("four of five such studies, lies from 0.250 to 0.250.")
+    told = comparison_findings.claims(rows, "digits")
+    assert told["detectable"].endswith("four of five repetitions would show, lies from 0.250 to 0.250.")
     assert "of the planned comparisons" in told["detectable"] and told["planned"].endswith("show no difference.")
-    alone = findings.claims(rows.assign(family=np.nan), "digits")
+    alone = comparison_findings.claims(rows.assign(family=np.nan), "digits")
     assert alone["detectable"].endswith("0.250 to 0.750.") and "planned" not in alone["detectable"]
