@@ -137,7 +137,7 @@ def table(study: Path, trials: Iterable[Trial] | None = None) -> pd.DataFrame:
         given = found.pop("manifest")["parameters"]
         rows.append({name: given[name] for name in ("experiment", "method", "option", "value")} | found)
     if not rows:
-        raise FileNotFoundError(f"{Path(study) / 'search'}: no finished trial; isnet run --study {Path(study).name}")
+        raise FileNotFoundError(f"{Path(study) / 'search'}: no finished trial; a study with a `search` makes them")
     frame = pd.DataFrame(rows).reindex(columns=COLUMNS).sort_values(COLUMNS[:4], ignore_index=True)
     frame["chosen"] = False
     frame["score"] = frame[["swapped", "internal"]].min(axis=1)

@@ -1,5 +1,8 @@
 """The notebooks as they are committed, and all of them at work: the smoke study from the first run to the report."""
 
+import ast
+import importlib
+import inspect
 import json
 from pathlib import Path
 
@@ -7,6 +10,7 @@ import nbformat
 import pandas as pd
 import pytest
 
+import isnetlib
 from isnetlib.notebooks import declared, execute
 from isnetlib.runner import run_study
 from isnetlib.study import status
@@ -42,6 +46,27 @@ def test_a_notebook_is_thin_has_parameters_and_no_outputs(name):
     assert notebook.metadata.kernelspec.name == "python3" and declared(NOTEBOOKS / f"{name}.ipynb")
     lines = next(cell.source for cell in code if "parameters" in cell.metadata.get("tags", [])).splitlines()
     assert all("  # " in line for line in lines), "every parameter has a comment that says what it is"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_what_a_notebook_takes_from_the_package_is_there(name):
+    """In seconds, and before a run comes to it: every `module.name` of a module that the notebook imports."""
+    cells = nbformat.read(NOTEBOOKS / f"{name}.ipynb", as_version=4).cells
+    tree = ast.parse("\n".join(cell.source for cell in cells if cell.cell_type == "code"))
+    known = {"isnetlib": isnetlib}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and node.module.split(".")[0] == "isnetlib":
+            for one in node.names:
+                try:
+                    found = importlib.import_module(f"{node.module}.{one.name}")
+                except ModuleNotFoundError:
+                    found = getattr(importlib.import_module(node.module), one.name)
+                known[one.asname or one.name] = found
+    stored = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id in known:
+            if node.value.id not in stored and inspect.ismodule(known[node.value.id]):
+                assert hasattr(known[node.value.id], node.attr), f"{node.value.id}.{node.attr}"
 
 
 @pytest.fixture(scope="module")
