@@ -84,6 +84,7 @@ METRIC_NAMES = {
 
 # One primary metric an experiment; a name with a suffix (digits_sim, faces_planted) takes the one of its stem.
 PRIMARY_METRIC = {"digits": "accuracy", "tuberculosis": "auc", "faces": "auc", "covid": "macro_f1"}
+OWN_DATA = "folder"  # the experiment of anybody's own images, whose classes say how it is judged
 LOWER_IS_BETTER = {"background_share", "chance_share", "logit_change"}
 BOUNDS = {
     "accuracy": (0.0, 1.0),

@@ -124,7 +124,7 @@ def experiment(study: Path, frames: dict[str, pd.DataFrame], name: str) -> dict:
     selection = selection_findings.selection_table(frames["metrics"], frames["selection"], name)
     return {
         "name": name,
-        "metric": names.primary_metric(name),
+        "metric": primary["metric"].iloc[0] if len(primary) else names.primary_metric(name),
         "kind": names.data_kind(name),
         "data": wording.data_sentence(name),
         "recipe": report_parts.recipe(frames["runs"], name),

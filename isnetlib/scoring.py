@@ -9,7 +9,7 @@ import numpy as np
 
 from isnetlib import folds, names, runs, stats
 from isnetlib.folds import Folds
-from isnetlib.names import PRIMARY_METHOD, primary_metric
+from isnetlib.names import OWN_DATA, PRIMARY_METHOD, primary_metric
 
 SCORE_INTERVALS = {"accuracy": "score", "macro_f1": "score, jackknife", "auc": "score, DeLong"}
 BOOTSTRAPPED = ("average_precision",)  # no part a case is known
@@ -31,11 +31,13 @@ class Score(NamedTuple):
 
 class Tested(NamedTuple):
     """Cases that several methods were tested on, the same for all: cases and scores[metric] by (method, seed), and the
-    bootstrap's case weights. folds: those that were joined; the seed is then None.
+    bootstrap's case weights. primary: the metric that the experiment is judged by. folds: those that were joined; the
+    seed is then None.
     """
 
     experiment: str
     name: str
+    primary: str
     cases: dict[tuple[str, int | None], runs.Cases]
     scores: dict[tuple[str, int | None], dict[str, Score]]
     weights: np.ndarray
@@ -141,6 +143,16 @@ def score(cases: runs.Cases, weights: np.ndarray, metric: str = "") -> dict[str,
     return found
 
 
+def primary_of(run: runs.Run, cases: runs.Cases) -> str:
+    """`names.primary_metric`; of anybody's own data what `data.folder` chooses epochs by: its option `metric`, else the
+    AUC of two classes or several labels, and macro F1 of more classes.
+    """
+    if run.experiment != OWN_DATA:
+        return primary_metric(run.experiment)
+    usual = "auc" if cases.y.ndim == 2 or len(cases.classes) == 2 else "macro_f1"
+    return run.parameters.get("data_options", {}).get("metric") or usual
+
+
 def generator(*key: str) -> np.random.Generator:
     """A generator seeded by what it is for."""
     return np.random.default_rng(int.from_bytes(hashlib.sha256("\0".join(key).encode()).digest()[:8], "big"))
@@ -156,13 +168,14 @@ def tested(found: list[runs.Run], selection: str) -> Iterator[TestedSet]:
         own, weights = [run for run in found if run.experiment == experiment], _weights(experiment)
         files = {(run.method, run.seed): dict(runs.test_files(run, selection)) for run in own}
         for name in names.in_order((name for of_run in files.values() for name in of_run), names.TEST_SET_NAMES):
-            where, metric = (experiment, name), primary_metric(experiment) if selection == "swapped" else ""
             cases = {
                 (run.method, run.seed): runs.predicted(run, selection, path)
                 for run in own
                 if (path := files[run.method, run.seed].get(name))
             }
-            yield _test_set(where, cases, own, functools.partial(_tested, where, metric, weights))
+            where, primary = (experiment, name), primary_of(own[0], next(iter(cases.values())))
+            drawn = primary if selection == "swapped" else ""
+            yield _test_set(where, cases, own, functools.partial(_tested, where, primary, drawn, weights))
 
 
 def _test_set(where: tuple[str, str], cases: dict, own: list[runs.Run], scored: Callable) -> TestedSet:
@@ -177,10 +190,12 @@ def _test_set(where: tuple[str, str], cases: dict, own: list[runs.Run], scored: 
     return TestedSet(*where, {part: scored(one, part) for part, one in joined.items()}, of, networks)
 
 
-def _tested(where: tuple[str, str], metric: str, weights: Callable, cases: dict, joined: Folds = ()) -> Tested:
+def _tested(
+    where: tuple[str, str], primary: str, metric: str, weights: Callable, cases: dict, joined: Folds = ()
+) -> Tested:
     drawn = weights(tuple(next(iter(cases.values())).groups))
     scores = {key: score(one, drawn, metric) for key, one in cases.items()}
-    return Tested(*where, cases, scores, drawn, joined)
+    return Tested(*where, primary, cases, scores, drawn, joined)
 
 
 def _weights(experiment: str) -> Callable[[tuple[str, ...]], np.ndarray]:

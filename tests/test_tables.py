@@ -388,3 +388,18 @@ def test_where_every_case_is_of_one_class_nothing_is_said_of_swapped_backgrounds
         scoring.score(runs.read_cases(tmp_path / f"{name}.csv"), np.ones((1, 4)), "accuracy") for name in ("two", "one")
     )
     assert two["logit_change"].value == 0 and "logit_change" not in one and one["accuracy"].value == 1
+
+
+@pytest.mark.parametrize(
+    ("classes", "metric", "expected"), [(2, None, "auc"), (3, None, "macro_f1"), (3, "auc", "auc")]
+)
+def test_own_images_are_judged_by_what_chose_their_epochs(tmp_path, classes, metric, expected):
+    common = {"seeds": (0, 1), "cases": 30, "test_sets": ("internal",), "classes": list("abc")[:classes]}
+    right = {"standard": (0.7,), "isnet_selective": (0.8,)}
+    study = fabricated.study(tmp_path, experiment="folder", right=right, **common)
+    for manifest in study.glob("runs/folder/*/*/manifest.json"):
+        manifest.write_text(json.dumps({"parameters": {"data_options": {"metric": metric} if metric else {}}}))
+    frames = tables.write(study)
+    for name in ("metrics", "seeds", "comparisons"):
+        rows = frames[name]
+        assert set(rows.loc[rows["primary"].astype(bool), "metric"]) == {expected}, name

@@ -10,7 +10,7 @@ from isnetlib.scoring import Score, Tested, TestedSet, case_variance, generator,
 
 def key(study: str, test: Tested | TestedSet, metric: str) -> dict:
     """What every row is about."""
-    primary = metric == names.primary_metric(test.experiment)
+    primary = metric == (test.whole if isinstance(test, TestedSet) else test).primary
     return {"study": study, "experiment": test.experiment, "test_set": test.name, "metric": metric, "primary": primary}
 
 
@@ -56,7 +56,7 @@ def _seed_row(test: Tested, method: str, metric: str, seeds: list[Score]) -> dic
 
 def gap_rows(study: str, biased: TestedSet, deceiving: TestedSet) -> Iterator[dict]:
     """The primary metric on biased minus that on deceiving cases, seed by seed, as the test set "gap"."""
-    metric = names.primary_metric(biased.experiment)
+    metric = biased.whole.primary
     for method in (method for method in biased.methods() if method in deceiving.folds):
         one, other = biased.of(method), deceiving.of(method)
         keys = [name for name in one.scores if name[0] == method and name in other.scores]
