@@ -20,6 +20,8 @@ from isnetlib.names import METHOD_NAMES, TEST_SET_NAMES, UPPER_BOUNDS, in_order,
 SEGMENTING = ("pipeline", "multitask")  # what is shown beside their maps is the mask that they predict
 SAID = 20  # letters below a panel
 PER_LINE = 7  # panels side by side: as many as a page can show
+# Inches: a map, its place across, its heading, its line with heading and words; the margins; a colour bar.
+PANEL, CELL, HEAD, LINE, LEFT, RIGHT, TOP, BAR = 1.18, 1.32, 0.45, 2.12, 0.55, 0.85, 0.35, 2.6
 LIMIT = 0.995  # quantile of |share| in a row at which colours saturate: single pixels would make everything else white
 
 
@@ -77,20 +79,27 @@ def heatmap_figure(maps: dict[str, dict[str, np.ndarray]], classes: list[str], p
     maps = {method: maps[method] for method in in_order(maps, METHOD_NAMES)}
     rows, shown = first_cases(maps, per_test_set), any(key.startswith("x_") for key in next(iter(maps.values())))
     heads = (["image"] if shown else []) + [textwrap.fill(head, 14) for head in _heads(maps)]
-    panels = len(heads)
-    lines = -(-panels // PER_LINE)
-    columns = -(-panels // lines)
-    fig = Figure(figsize=(0.7 + 1.3 * columns, 0.7 + 1.62 * lines * len(rows)), layout="constrained")
-    axes = fig.subplots(lines * len(rows), columns, squeeze=False)
+    lines = -(-len(heads) // PER_LINE)
+    columns = -(-len(heads) // lines)
+    width, height = LEFT + columns * CELL + RIGHT, TOP + LINE * lines * len(rows)
+    fig = Figure(figsize=(width, height))  # of so many panels a layout engine would take most of the time
     for k, (test_set, case) in enumerate(rows):
-        block = axes[k * lines : (k + 1) * lines]
+        block = [_panel(fig, k * lines + n // columns, n % columns) for n in range(len(heads))]
         _case(fig, block, maps, test_set, case, classes, shown)
-        if k == 0 or lines > 1:
-            for ax, head in zip(block.flat, heads, strict=False):
-                ax.set_title(head, loc="center", fontsize=8.5, weight="bold")
-    title = textwrap.fill(heatmap_title(maps, rows), int(11 * fig.get_figwidth()))
-    fig.suptitle(title, x=0.01, ha="left", fontsize=10, weight="bold")
+        for ax, head in zip(block, heads, strict=True):
+            ax.set_title(head, loc="center", fontsize=8.5, weight="bold")
+    title = textwrap.fill(heatmap_title(maps, rows), int(11 * width))
+    fig.suptitle(title, x=0.1 / width, y=1 - 0.05 / height, ha="left", va="top", fontsize=10, weight="bold")
     return fig
+
+
+def _panel(fig: Figure, line: int, column: int) -> Axes:
+    """Axes for one image or map, without ticks or frame."""
+    (width, height), left = fig.get_size_inches(), LEFT + CELL * column + (CELL - PANEL) / 2
+    bottom = height - TOP - LINE * line - HEAD - PANEL
+    ax = fig.add_axes((left / width, bottom / height, PANEL / width, PANEL / height), xticks=[], yticks=[])
+    ax.spines[:].set_visible(False)
+    return ax
 
 
 def _heads(maps: dict[str, dict[str, np.ndarray]]) -> list[str]:
@@ -120,19 +129,16 @@ def heatmap_title(maps: dict[str, dict[str, np.ndarray]], rows: list[tuple[str, 
     return f"{where}, most relevance outside the mask: {most}" + (f"; least: {least}" if len(known) > 1 else "")
 
 
-def _case(fig: Figure, block: np.ndarray, maps: dict, test_set: str, k: int, classes: list[str], shown: bool) -> None:
+def _case(fig: Figure, block: list[Axes], maps: dict, test_set: str, k: int, classes: list[str], shown: bool) -> None:
     """Image and maps of one case, with what each network says and how much of the map lies outside the mask."""
     one = next(iter(maps.values()))
     y = one[f"y_{test_set}"][k]
     mask = np.squeeze(one[f"mask_{test_set}"][k]) > 0
     relevance = [shares(arrays[f"relevance_{test_set}"][k]) for arrays in maps.values()]
     limit = max(float(np.quantile(np.abs(relevance), LIMIT)), 1e-12)
-    for ax in block.flat:
-        ax.set(xticks=[], yticks=[])
-        ax.spines[:].set_visible(False)
     if shown and f"x_{test_set}" in one:
-        picture(one[f"x_{test_set}"][k], mask, block[0, 0])
-    free = iter(block.flat[int(shown) :])
+        picture(one[f"x_{test_set}"][k], mask, block[0])
+    free = iter(block[int(shown) :])
     for share, arrays in zip(relevance, maps.values(), strict=True):
         ax = next(free)
         image = heatmap(share, mask, ax, limit)
@@ -141,10 +147,13 @@ def _case(fig: Figure, block: np.ndarray, maps: dict, test_set: str, k: int, cla
         if _attends(arrays):
             picture(arrays[f"attention_{test_set}"][k], mask, next(free))
     beside = f"{name_of_test_set(test_set)}\nlabel {_label(y, classes)}"
-    block[0, 0].set_ylabel(beside, fontsize=8.5, labelpad=15)  # what is said below a panel is wider than the panel
-    bar = fig.colorbar(image, ax=list(block.flat), extend="both", shrink=0.75, aspect=12, pad=0.05)
-    bar.set_label("‰ of |R| a pixel", fontsize=8)
-    bar.ax.tick_params(labelsize=7.5)
+    block[0].set_ylabel(beside, fontsize=8.5, labelpad=15)  # what is said below a panel is wider than the panel
+    last, low = block[0].get_position(), block[-1].get_position().y0
+    width, height = fig.get_size_inches()
+    tall = min(last.y1 - low, BAR / height)
+    bar = fig.add_axes((1 - (RIGHT - 0.1) / width, (last.y1 + low - tall) / 2, 0.14 / width, tall))
+    fig.colorbar(image, cax=bar, extend="both").set_label("‰ of |R| a pixel", fontsize=8)
+    bar.tick_params(labelsize=7.5)
 
 
 def _says(p: np.ndarray, classes: list[str], several: bool) -> str:

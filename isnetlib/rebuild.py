@@ -22,7 +22,8 @@ def report(study: str, notebooks: Path, results: Path, package: Path = PACKAGE, 
     runs = resolve(study, notebooks, results)
     if not _finished(runs, results):
         raise StudyError(f"study {study} has no finished run in {results}; first: isnet run --study {study}")
-    return _report(study, notebooks, results, status(study, notebooks, results, package, hashes))
+    _tell(study, status(study, notebooks, results, package, hashes))
+    return _report(study, notebooks, results)
 
 
 def report_all(notebooks: Path, results: Path, package: Path = PACKAGE, hashes: Callable = data_hashes) -> int:
@@ -34,11 +35,14 @@ def report_all(notebooks: Path, results: Path, package: Path = PACKAGE, hashes: 
     begun = sorted((study for study in studies if finished[study]), key=lambda study: -finished[study])
     if not begun:
         raise StudyError(f"none of the published studies ({', '.join(studies)}) has a finished run in {results}")
-    states = {study: status(study, notebooks, results, package, hashes) for study in studies}
     stop = threading.Event()
     with ThreadPoolExecutor(cores()) as pool:  # the longest first, so that none is left for the end alone
         try:
-            failures = sum(pool.map(lambda study: _report(study, notebooks, results, states[study], stop), begun))
+            made = [pool.submit(_report, study, notebooks, results, stop) for study in begun]
+            states = {study: status(study, notebooks, results, package, hashes) for study in studies}  # meanwhile
+            for study in begun:
+                _tell(study, states[study])
+            failures = sum(one.result() for one in made)
         except BaseException:  # Ctrl-C too: no notebook may outlive us
             stop.set()
             pool.shutdown(cancel_futures=True)
@@ -56,14 +60,16 @@ def _finished(runs: list[Run], results: Path) -> int:
     return sum((run.folder(results) / "metrics.json").exists() for run in runs)
 
 
-def _report(
-    study: str, notebooks: Path, results: Path, states: pd.DataFrame, stop: threading.Event | None = None
-) -> int:
-    """Execute what makes a study's tables, figures and report. Returns the failures. states: `study.status`."""
+def _tell(study: str, states: pd.DataFrame) -> None:
+    """Print how many runs are not done. states: `study.status`."""
     open_ = states.loc[states["state"] != "done", "state"].value_counts().sort_index()
     if len(open_):
         counts = ", ".join(f"{number} {state}" for state, number in open_.items())
         print(f"note: of the {len(states)} runs of study {study} {counts}")
+
+
+def _report(study: str, notebooks: Path, results: Path, stop: threading.Event | None = None) -> int:
+    """Execute what makes a study's tables, figures and report. Returns the failures."""
     searched = [trial for trial in search.trials(study, notebooks, results) if trial.file(results).exists()]
     failures = execute_own(search.TABLE, study, notebooks, results, stop) if searched else []
     failures += run_study_notebooks(study, notebooks, results, REPORT_NOTEBOOKS, stop)

@@ -88,8 +88,12 @@ def _precision(positive: np.ndarray, score: np.ndarray, weights: np.ndarray) -> 
     """One column's average precision in each draw: the weighted mean over positives of the precision at their score."""
     order = np.argsort(-score, kind="stable")
     score, hits = score[order], np.flatnonzero(positive[order])
+    if not len(hits):
+        return np.full(len(weights), np.nan)
     last = np.searchsorted(-score, -score[hits], "right") - 1  # the last case of the same score
     gained = weights[:, order[hits]]
     found = np.cumsum(gained, 1)[:, np.searchsorted(hits, last, "right") - 1]
-    seen = np.cumsum(weights[:, order], 1)[:, last]
+    ends, which = np.unique(last, return_inverse=True)  # few of all cases: cheaper than a running sum over all
+    pieces = np.add.reduceat(weights[:, order[: ends[-1] + 1]], np.append(0, ends[:-1] + 1), axis=1)
+    seen = np.cumsum(pieces, 1)[:, which]
     return ratio((gained * np.nan_to_num(ratio(found, seen))).sum(1), gained.sum(1))

@@ -54,8 +54,8 @@ def posterior(
     never called) is NaN: only the prior would speak.
     """
     truth, said = truth_and_answer(y, p)
-    tables = (truth & said, truth, said)
-    tp, actual, called = (weights @ table.astype(float) for table in tables)
+    tables = np.hstack([truth & said, truth, said], dtype=float)
+    tp, actual, called = np.hsplit(weights @ tables, 3)  # the weights are read once
     extra = _pseudo_cases(truth.shape[1], len(weights), rng, several=y.ndim == 2, uniform=uniform)
     total = weights.sum(1, keepdims=True) + extra[3]
     drawn = _measures(tp + extra[0], actual + extra[1], called + extra[2], total)
