@@ -40,7 +40,7 @@ class Tested(NamedTuple):
     primary: str
     cases: dict[tuple[str, int | None], runs.Cases]
     scores: dict[tuple[str, int | None], dict[str, Score]]
-    weights: np.ndarray
+    weights: np.ndarray | None
     folds: Folds = ()
 
     @property
@@ -119,26 +119,28 @@ class TestedSet(NamedTuple):
         return self.parts[common]
 
 
-def score(cases: runs.Cases, weights: np.ndarray, metric: str = "") -> dict[str, Score]:
+def score(cases: runs.Cases, weights: np.ndarray | None, metric: str = "") -> dict[str, Score]:
     """Every metric of the predictions: those of `stats.METRICS`, of several labels average precision, and the mean of
-    each further number of a case. Values in the bootstrap draws: of every metric where patients have several cases,
-    else of `metric` and of `BOOTSTRAPPED` alone.
+    each further number of a case. Values in the bootstrap draws, of which there are none without weights: of every
+    metric where patients have several cases, else of `metric` and of `BOOTSTRAPPED` alone.
     """
     found = {}
     for name, estimate in stats.ESTIMATES.items():
         given = cases.ranks if name == "auc" else cases.answers
-        drawn = cases.clustered or name == metric
+        drawn = weights is not None and (cases.clustered or name == metric)
         draws = stats.METRICS[name](cases.y, given, weights) if drawn else None
         found[name] = Score(estimate(cases.y, given), draws, len(cases.ids))
     if cases.y.ndim == 2:
-        value, draws = (stats.average_precision(cases.y, cases.ranks, drawn) for drawn in (None, weights))
+        value = stats.average_precision(cases.y, cases.ranks)
+        draws = None if weights is None else stats.average_precision(cases.y, cases.ranks, weights)
         estimate = stats.Estimate(value, np.full(len(cases.ids), np.nan))
         found["average_precision"] = Score(estimate, draws, len(cases.ids))
     for name, values in cases.values.items():
         if name == "logit_change" and cases.y.ndim == 1 and len(np.unique(cases.y)) == 1:
             continue  # no case of another class: no background could be swapped
         if n := int(np.isfinite(values).sum()):  # none: the masks of this test set are not known
-            draws = stats.mean(values, weights) if cases.clustered or name == metric else None
+            drawn = weights is not None and (cases.clustered or name == metric)
+            draws = stats.mean(values, weights) if drawn else None
             found[name] = Score(stats.mean_estimate(values), draws, n)
     return found
 
@@ -162,7 +164,8 @@ def tested(found: list[runs.Run], selection: str) -> Iterator[TestedSet]:
     """Predictions and scores under a selection rule, one test set after the other; those of folds are joined.
 
     Test sets that hold the same cases (the same digit with and without its mark) share their bootstrap draws, so that
-    differences between them are paired too. ValueError where runs were tested on different cases.
+    differences between them are paired too; under in-distribution selection, which is shown beside the other, nothing
+    is drawn. ValueError where runs were tested on different cases.
     """
     for experiment in sorted({run.experiment for run in found}):
         own, weights = [run for run in found if run.experiment == experiment], _weights(experiment)
@@ -193,7 +196,7 @@ def _test_set(where: tuple[str, str], cases: dict, own: list[runs.Run], scored: 
 def _tested(
     where: tuple[str, str], primary: str, metric: str, weights: Callable, cases: dict, joined: Folds = ()
 ) -> Tested:
-    drawn = weights(tuple(next(iter(cases.values())).groups))
+    drawn = weights(tuple(next(iter(cases.values())).groups)) if metric else None
     scores = {key: score(one, drawn, metric) for key, one in cases.items()}
     return Tested(*where, primary, cases, scores, drawn, joined)
 
@@ -205,10 +208,12 @@ def _weights(experiment: str) -> Callable[[tuple[str, ...]], np.ndarray]:
 
 def interval(test: Tested, metric: str, scores: list[Score]) -> stats.Interval:
     """Over cases, of the mean over seeds: Wilson for a plain accuracy, his way with the jackknife's or DeLong's
-    variance for macro F1 and AUC, t for a mean; the bootstrap for average precision, and where some patients have
-    several cases.
+    variance for macro F1 and AUC, t for a mean; the bootstrap, where there are weights for it, for average precision
+    and where some patients have several cases.
     """
     if test.any.clustered or metric in BOOTSTRAPPED:
+        if test.weights is None:
+            return stats.NO_INTERVAL
         return stats.bootstrap_interval(np.mean([s.draws for s in scores], 0), f"bootstrap over {test.unit}")
     estimate = stats.average([s.estimate for s in scores])
     if metric == "accuracy" and test.plain:

@@ -301,3 +301,10 @@ def test_a_fold_that_is_no_seed_is_a_choice_of_data(small):
     (test,) = scoring.tested(runs.find_runs(small), "swapped")
     assert list(test.parts) == [()] and sorted(test.whole.cases)[0] == ("isnet_selective", 0)
     assert len(test.whole.any.ids) == 12
+
+
+def test_nothing_is_drawn_for_the_selection_that_stands_beside(frames):
+    rows = frames["selection"].query("metric == 'average_precision'")
+    assert rows["low"].isna().all() and set(rows["interval"]) == {"none"} and rows["value"].notna().all()
+    assert frames["metrics"].query("metric == 'average_precision'")["low"].notna().any()
+    assert frames["selection"].query("metric == 'auc'")["low"].notna().any()
