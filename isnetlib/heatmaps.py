@@ -58,7 +58,9 @@ def _outline(mask: np.ndarray, ax: Axes, color: str = "black") -> None:
 
 
 def first_cases(maps: dict[str, dict[str, np.ndarray]], per_test_set: int) -> list[tuple[str, int]]:
-    """(test set, position) of the first cases of each test set. ValueError where methods show others, or NaN."""
+    """(test set, position) of the first cases of each test set, those whose image is that of the biased set (the random
+    mark is the same) after the others. ValueError where methods show others, or NaN.
+    """
     first = next(iter(maps.values()))
     sets = in_order((key.removeprefix("relevance_") for key in first if key.startswith("relevance_")), TEST_SET_NAMES)
     for name in sets:
@@ -67,7 +69,16 @@ def first_cases(maps: dict[str, dict[str, np.ndarray]], per_test_set: int) -> li
                 raise ValueError(f"heatmaps of {method} on {name} show other cases than those of {next(iter(maps))}")
             if not np.isfinite(arrays[f"relevance_{name}"]).all():
                 raise ValueError(f"heatmaps of {method} on {name} hold NaN or infinity; scale them before float16")
-    return [(name, k) for name in sets for k in range(min(per_test_set, len(first[f"relevance_{name}"])))]
+    order = {name: sorted(range(len(first[f"y_{name}"])), key=lambda k: _as_biased(first, name, k)) for name in sets}
+    return [(name, k) for name in sets for k in order[name][:per_test_set]]
+
+
+def _as_biased(arrays: dict[str, np.ndarray], test_set: str, k: int) -> bool:
+    """Whether a case of another test set shows the very image of the biased one, as far as images are kept."""
+    own, biased = arrays.get(f"x_{test_set}"), arrays.get("x_biased")
+    if test_set == "biased" or own is None or biased is None or k >= len(biased):
+        return False
+    return np.array_equal(own[k], biased[k])
 
 
 @matplotlib.rc_context(STYLE)

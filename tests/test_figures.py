@@ -167,6 +167,16 @@ def test_many_methods_take_more_lines(study):
     assert len([ax for ax in fig.axes if ax.images]) == 2 * (1 + len(names.METHOD_NAMES))
 
 
+def test_a_case_that_shows_what_the_biased_one_shows_comes_later(study):
+    one = next(iter(runs.read_heatmaps(study, "digits").values()))
+    one = one | {"x_deceiving": one["x_deceiving"].copy()}
+    one["x_deceiving"][0] = one["x_biased"][0]
+    one["x_deceiving"][1] = one["x_biased"][1] + 1
+    assert heatmaps.first_cases({"standard": one}, 1) == [("biased", 0), ("deceiving", 1)]
+    hidden = {key: value for key, value in one.items() if not key.startswith("x_")}
+    assert heatmaps.first_cases({"standard": hidden}, 1) == [("biased", 0), ("deceiving", 0)]
+
+
 def test_images_that_may_not_be_shown_are_left_out(study):
     maps = runs.read_heatmaps(study, "digits")
     maps = {m: {k: v for k, v in arrays.items() if not k.startswith("x_")} for m, arrays in maps.items()}
