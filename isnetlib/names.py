@@ -56,6 +56,8 @@ TEST_SET_NAMES = {
     "internal": "internal",
     "swapped": "swapped backgrounds",
     "external": "external",
+    "hospital_c": "hospital C",
+    "hospital_d": "hospital D",
     "shenzhen": "Shenzhen",
     "ieee8023_pneumonia": "pneumonia of a known source",
     "gap": "gap",
@@ -65,7 +67,13 @@ TEST_SET_NAMES = {
 # Test sets that are like the training data, or on which no background misleads. The claim is about all others: there
 # the background misleads (deceiving, swapped), or the images come from sources that training never saw.
 AT_HOME = ("biased", "unbiased", "random", "internal")
-ELSEWHERE = ("external", "shenzhen", "ieee8023_pneumonia")  # test sets whose source, or a class of it, is new
+ELSEWHERE = (
+    "external",
+    "hospital_c",
+    "hospital_d",
+    "shenzhen",
+    "ieee8023_pneumonia",
+)  # test sets whose source, or a class of it, is new
 
 METRIC_NAMES = {
     "accuracy": "accuracy",

@@ -39,8 +39,11 @@ def readme_table(seeds: pd.DataFrame) -> str:
 
 
 def shown(seeds: pd.DataFrame) -> list[str]:
-    """The experiments that README.md shows: those in which the primary method has run."""
-    return experiments(seeds[seeds["method"] == PRIMARY_METHOD])
+    """The experiments that README.md shows: those in which the primary method has run, without the simulated ones where
+    there are others.
+    """
+    found = experiments(seeds[seeds["method"] == PRIMARY_METHOD])
+    return [name for name in found if data_kind(name) != "simulated"] or found
 
 
 def _table(seeds: pd.DataFrame, experiment: str) -> str:
@@ -119,7 +122,7 @@ def fill(text: str, name: str, content: str) -> str:
 def update(
     text: str, study: str, frames: dict[str, pd.DataFrame], studies: dict[str, dict[str, pd.DataFrame]] | None = None
 ) -> str:
-    """README.md's text with its generated parts made anew: the result tables, a figure an experiment, the cost, what
+    """README.md's text with its generated parts made anew: the result tables, a figure, the cost, what
     explaining takes, the networks covered, and, where README.md has a place for them, what the methods are and the
     conclusion over all `studies` (`published`). A table that is not there is said to be missing.
 
@@ -131,12 +134,8 @@ def update(
     about = [f"- *{method_name(name)}* (`{name}`): {sentence}." for name, sentence in wording.METHOD_SENTENCES.items()]
     text = fill(text, "methods", "\n".join(about)) if "<!-- generated: methods -->" in text else text
     seeds = frames["seeds"]
-    figures = [
-        f"![{titles.scores_title(seeds, experiment)}]({study}/figures/scores_{experiment}.png)"
-        for experiment in shown(seeds)
-    ]
     text = fill(text, "results", readme_table(seeds) + linked(f"{study}/tables/seeds.csv"))
-    text = fill(text, "figure", "\n\n".join(figures))
+    text = fill(text, "figure", figure_links(study, seeds, studies or {}))
     for name, make in (("cost", cost_table), ("explain", explain_table), ("architectures", architectures_table)):
         there = name in frames
         made = make(frames[name]) + linked(f"{study}/tables/{name}.csv") if there else MISSING.format(name=name)
@@ -144,6 +143,17 @@ def update(
     found = "\n".join(f"- {sentence}" for sentence in cost_findings.sentences(frames))
     there = [f"{study}/tables/{name}.csv" for name in ("cost", "classes") if name in frames]
     return fill(text, "cost findings", found + (linked(*there) if found else ""))
+
+
+def figure_links(study: str, seeds: pd.DataFrame, studies: dict[str, dict[str, pd.DataFrame]]) -> str:
+    """The figure of the claim as Markdown, which carries the message of all studies; where no comparison of the claim
+    was made, one of the scores for each experiment shown.
+    """
+    rows = claims.claim(studies) if studies else pd.DataFrame({"verdict": []})
+    if len(claims.made(rows)):
+        return f"![{claims.title(rows)}]({Path(study).parent.as_posix()}/figures/claim.png)"
+    links = [f"![{titles.scores_title(seeds, name)}]({study}/figures/scores_{name}.png)" for name in shown(seeds)]
+    return "\n\n".join(links)
 
 
 def linked(*files: str) -> str:

@@ -66,6 +66,8 @@ TEST_SET_SENTENCES = {
     "internal": "same sources as the training data",
     "swapped": "each object on the background of another image",
     "external": "sources that training never saw",
+    "hospital_c": "both classes from one simulated hospital that training never saw",
+    "hospital_d": "both classes from another simulated hospital that training never saw",
     "shenzhen": "both classes from one hospital that training never saw",
     "ieee8023_pneumonia": "pneumonia alone, from the source that is covid in training: who reads the background says "
     "covid. With this one class macro F1 is 2 r / (1 + r) of the share r that is recognised (recall, here the same as "

@@ -41,6 +41,9 @@ def test_the_conclusion_is_that_of_all_published_studies(tmp_path):
     assert list(studies) == ["full"]  # the quick one is everyone's own
     told = readme.conclusion(studies)
     assert told.startswith("- Of 1 planned comparisons") and "4 more are planned" in told
+    link = readme.figure_links("results/full", studies["full"]["seeds"], studies)
+    assert link.startswith("![ISNet selective: ahead in ") and link.endswith("](results/figures/claim.png)")
+    assert readme.figure_links("results/full", studies["full"]["seeds"], {}).endswith("figures/scores_digits.png)")
     text = "<!-- generated: conclusion -->\nold\n<!-- end: conclusion -->"
     assert readme.fill(text, "conclusion", told).splitlines()[1:-1] == told.splitlines()
     assert readme.linked("a/x.csv", "a/y.csv").endswith("Numbers: [x.csv](a/x.csv), [y.csv](a/y.csv)")
