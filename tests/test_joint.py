@@ -150,6 +150,9 @@ def test_who_reads_the_mark_in_reverse_is_told():
         "On digits (full), GAIN reads the mark in reverse (AUC 0.010 on biased and 0.990 on deceiving cases), which is "
         "no resistance."
     )
+    films = pd.concat([seeds("gain", internal=0.0, deceiving=1.0), seeds("rrr", internal=0.8, deceiving=0.85)])
+    (told,) = claims.reverse_sentences({"full": {"seeds": films}})
+    assert "GAIN reads the mark in reverse (AUC 0.000 on internal and 1.000 on deceiving cases)" in told
 
 
 def test_methods_outside_the_five_that_match_or_are_ahead_are_told():
