@@ -37,7 +37,7 @@ KIND_WORDS = {
 }
 FEWER = " \N{DAGGER}"
 FEWER_SENTENCE = (
-    "\N{DAGGER} Over fewer cases than others of the column, for not all folds were run: to be compared with them by "
+    "\N{DAGGER} Over fewer cases of the test set than others, for not all folds were run: to be compared with them by "
     "the comparisons alone, which are over the cases that both methods were tested on."
 )
 DIGITS = "handwritten digits with a planted mark"  # real images, too, but nobody should take them for films
@@ -109,8 +109,24 @@ def conclusion(studies: dict[str, dict[str, pd.DataFrame]]) -> Iterator[str]:
 
 
 def claim_sentences(rows: pd.DataFrame) -> Iterator[str]:
-    """What may be said of the claim, in a few sentences: the count, by kind of images where there are several, by
-    rival, where a rival is ahead, and what is still to be made. rows: `claim`.
+    """What may be said of the claim, in a few sentences: the counts, where a rival is ahead, which differences would
+    not have been found, and on how much it rests. rows: `claim`.
+    """
+    yield from count_sentences(rows)
+    own = made(rows)
+    behind, neither = (own[own["verdict"] == said] for said in ("behind", findings.NOT_SHOWN))
+    if len(behind):
+        yield f"{method_name(PRIMARY_METHOD)} is behind on {_by_whom(behind)}."
+    if len(neither):
+        told = "Where no difference is shown, the smallest detectable difference is"
+        could = _range(neither["detectable"], findings.number)
+        yield f"{told} {could}: differences below it may well be there."
+    yield from scope_sentences(rows)
+
+
+def count_sentences(rows: pd.DataFrame) -> Iterator[str]:
+    """In how many comparisons the primary method is ahead, behind, or neither is shown: of all, by kind of images
+    where there are several, and by rival. rows: `claim`.
     """
     own, primary = made(rows), method_name(PRIMARY_METHOD)
     if own.empty:
@@ -126,25 +142,33 @@ def claim_sentences(rows: pd.DataFrame) -> Iterator[str]:
         yield f"By kind of images: {'; '.join(f'on {words} {_counts(part)}' for words, part in parts)}."
     rivals = [f"{method_name(rival)} {_counts(part)}" for rival, part in own.groupby("b", sort=False)]
     yield f"By rival: {'; '.join(rivals)}."
-    if behind:
-        yield f"{primary} is behind on {_by_whom(own[own['verdict'] == 'behind'])}."
-    if neither:
-        could = own.loc[own["verdict"] == findings.NOT_SHOWN, "detectable"]
-        told = "Where no difference is shown, the smallest detectable difference is"
-        yield f"{told} {_range(could, findings.number)}: differences below it may well be there."
-    yield from _scope(own)
-    if len(rows) > len(own):
-        yield f"{len(rows) - len(own)} more are planned, and not made yet: the rival was not run."
 
 
-def _scope(own: pd.DataFrame) -> Iterator[str]:
-    """How many of the comparisons rest on a single training a method, and whether any is on images from elsewhere."""
+def scope_sentences(rows: pd.DataFrame) -> Iterator[str]:
+    """How many of the comparisons made rest on a single training a method, whether any is on images from elsewhere, and
+    how many are still to be made. rows: `claim`.
+    """
+    own = made(rows)
     single = int((own["test"] == findings.OVER_CASES).sum())
     if single:
         told = "intervals over cases alone, for each case was tested by one training of a method (one seed, or folds)"
         yield f"{single} of the {len(own)} have {told}: of other trainings they say nothing."
-    if not own["test_set"].isin(ELSEWHERE).any():
+    if len(own) and not own["test_set"].isin(ELSEWHERE).any():
         yield "No test set of a new source is among them: that part of the claim is not tested yet."
+    if 0 < len(own) < len(rows):
+        yield f"{len(rows) - len(own)} more are planned, and not made yet: the rival was not run."
+
+
+def trainings(rows: pd.DataFrame) -> str:
+    """How many trainings of a method tested each case, in the comparisons made among rows: "1", "3 to 5"."""
+    own = made(rows)
+    once = (own["test"] == findings.OVER_CASES).all()
+    return "1" if once else from_to(own[["seeds_a", "seeds_b"]].stack())
+
+
+def from_to(counts: pd.Series) -> str:
+    """The least and the greatest of whole numbers: "3 to 5", or "5"."""
+    return _range(counts, lambda value: f"{int(value)}")
 
 
 def _counts(rows: pd.DataFrame) -> str:
@@ -178,50 +202,44 @@ def home_sentences(studies: dict[str, dict[str, pd.DataFrame]]) -> Iterator[str]
     sets = ", ".join(name_of_test_set(name) for name in findings.test_sets_of(rows))
     counts = f"ahead in {ahead}, behind in {behind}, and in {level} no difference is shown"
     told = f"of {len(rows)} more planned comparisons {method_name(PRIMARY_METHOD)} is {counts}"
-    whom = f". Behind: {_by_whom(rows[verdicts == 'behind'])}" if behind else ""
     limits = f" ({', '.join(sorted(there))}, where it is expected to lose, is in neither count)" if there else ""
-    yield f"On the other test sets ({sets}), which are no part of the claim: {told}{limits}{whom}."
+    yield f"On the other test sets ({sets}), which are no part of the claim: {told}{limits}."
+    if behind:
+        yield f"Of these, {method_name(PRIMARY_METHOD)} is behind on {_by_whom(rows[verdicts == 'behind'])}."
 
 
 def _by_whom(rows: pd.DataFrame) -> str:
-    """Test sets and the rivals that are ahead there; test sets with the same rivals stand together."""
+    """Test sets and the methods b that are ahead, or match, there; test sets with the same methods stand together."""
     places = {}
     for (experiment, test_set), own in rows.groupby(["experiment", "test_set"], sort=False):
-        rivals = [method_name(name) for name in in_order(own["b"], METHOD_NAMES)]
-        names = "all five" if len(rivals) == len(RIVALS) else ", ".join(rivals)
+        single = dict(zip(own["b"], own.apply(findings.once, axis=1), strict=True))
+        others = in_order(own["b"], METHOD_NAMES)
+        told = [method_name(name) + " (one training)" * (single[name] and name not in RIVALS) for name in others]
+        names = "all five" if set(others) == set(RIVALS) else ", ".join(told)
         places.setdefault(names, []).append(f"{experiment} {name_of_test_set(test_set)}")
     return "; ".join(f"{', '.join(where)} ({names})" for names, where in places.items())
 
 
 def outside_sentences(studies: dict[str, dict[str, pd.DataFrame]]) -> Iterator[str]:
-    """By study and experiment, the methods outside the five rivals that comparisons on the test sets of the claim show
-    to be ahead of the primary method or to match it. Neither other ISNets nor upper bounds are such methods.
+    """Where comparisons on the test sets of the claim show methods outside the five rivals to be ahead of the primary
+    method, or to match it. Neither other ISNets nor upper bounds are such methods, nor who reads marks in reverse.
     """
-    for study, frames in studies.items():
+    found = []
+    for frames in studies.values():
         rows = _main(frames)
         rows = rows[~rows["b"].isin([*RIVALS, *UPPER_BOUNDS]) & ~rows["b"].str.startswith(ISNETS)]
         rows = rows[~rows["test_set"].map(is_home).astype(bool)]
         for experiment, own in rows.groupby("experiment", sort=False):
-            own = own[~own["b"].isin(findings.reversed_methods(frames["seeds"], experiment))]
-            parts = [part for name in findings.test_sets_of(own) for part in _outside(own[own["test_set"] == name])]
-            if parts:
-                where = f"Outside the five, so not planned and p not adjusted, on {experiment} ({study})"
-                yield f"{where}: {'; '.join(parts)}."
-
-
-def _outside(rows: pd.DataFrame) -> Iterator[str]:
-    """`outside_sentences` of one test set: who is ahead, and who is not but matches."""
-    where, primary = f"on {name_of_test_set(rows['test_set'].iloc[0])} cases", method_name(PRIMARY_METHOD)
+            found.append(own[~own["b"].isin(findings.reversed_methods(frames["seeds"], experiment))])
+    rows = pd.concat(found) if found else pd.DataFrame()
+    if rows.empty:
+        return
     said = rows.apply(findings.verdict, axis=1)
-    ahead, level = said == "behind", (said != "behind") & rows.apply(findings.matches, axis=1)
-    for found, one, several, end in (
-        (rows[ahead], "is", "are", f"ahead of {primary} {where}"),
-        (rows[level], "matches", "match", f"{primary} to within {rows['margin'].iloc[0]:g} {where}"),
-    ):
-        single = dict(zip(found["b"], found.apply(findings.once, axis=1), strict=True))
-        names = [method_name(m) + " (one training)" * single[m] for m in in_order(found["b"], METHOD_NAMES)]
-        if names:
-            yield f"{findings.listed(names)} {several if len(names) > 1 else one} {end}"
+    ahead, level = said == "behind", (said == findings.NOT_SHOWN) & rows.apply(findings.matches, axis=1)
+    primary = method_name(PRIMARY_METHOD)
+    for those, what in ((ahead, f"ahead of {primary}"), (level, f"matching {primary} to within the margins")):
+        if those.any():
+            yield f"Methods outside the five, so not planned and p not adjusted, {what}: {_by_whom(rows[those])}."
 
 
 def reverse_sentences(studies: dict[str, dict[str, pd.DataFrame]]) -> Iterator[str]:

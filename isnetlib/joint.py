@@ -145,16 +145,10 @@ def trained(rows: pd.DataFrame) -> str:
     own = claims.made(rows)
     if own.empty:
         return "none made"
-    cases = _from_to(own["n"])
+    cases, times = claims.from_to(own["n"]), claims.trainings(rows)
     if (own["test"] == findings.OVER_CASES).all():
         return f"{cases} cases, each tested by one training of a method"
-    times = _from_to(own[["seeds_a", "seeds_b"]].stack())
     return f"{cases} cases, {times} training{'' if times == '1' else 's'} a method"
-
-
-def _from_to(counts: pd.Series) -> str:
-    low, high = int(counts.min()), int(counts.max())
-    return f"{low}" if low == high else f"{low} to {high}"
 
 
 def compared(rows: pd.DataFrame) -> list[dict]:

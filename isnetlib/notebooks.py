@@ -15,6 +15,15 @@ from pathlib import Path
 import yaml
 
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
+_PARSER = threading.Lock()
+
+
+def parsed(source: str) -> ast.Module:
+    """The syntax tree of Python source. One thread at a time: Python 3.11 counts the depth of a tree for all threads
+    together, and where the garbage collector lets another one in, it fails with a SystemError.
+    """
+    with _PARSER:
+        return ast.parse(source)
 
 
 def code_cells(notebook: Path) -> list[tuple[str, list[str]]]:
@@ -36,7 +45,7 @@ def declared(notebook: Path) -> dict:
     if not sources:
         raise ValueError(f"{notebook}: no code cell is tagged 'parameters'")
     found = {}
-    for line in ast.parse("\n".join(sources)).body:
+    for line in parsed("\n".join(sources)).body:
         try:
             target = line.targets[0] if isinstance(line, ast.Assign) else line.target
             found[target.id] = ast.literal_eval(line.value)

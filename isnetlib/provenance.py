@@ -18,7 +18,7 @@ from importlib import metadata
 from pathlib import Path
 
 from isnetlib.files import write_atomically
-from isnetlib.notebooks import code_cells
+from isnetlib.notebooks import code_cells, parsed
 
 PACKAGE = Path(__file__).parent
 HERE = Path(".")  # notebooks run in their own folder
@@ -30,6 +30,7 @@ NEVER = {
 }
 REGISTRIES = {"EXPERIMENTS", "METHODS"}  # name -> function: of these a run is made by its own entry alone
 remembered = functools.lru_cache(maxsize=1024)  # of a syntax tree, which stays the same object while its text does
+_parsed = remembered(parsed)
 
 
 def begin(folder: Path, parameters: dict, data_hashes: dict, notebooks: Path = HERE, package: Path = PACKAGE) -> dict:
@@ -165,11 +166,6 @@ def _notebook_tree(notebook: Path) -> ast.Module:
 
 def _module_tree(module: str, package: Path) -> ast.Module:
     return _parsed(_file(module, package).read_text(encoding="utf-8"))
-
-
-@remembered
-def _parsed(text: str) -> ast.Module:
-    return ast.parse(text)
 
 
 def _file(module: str, package: Path) -> Path | None:

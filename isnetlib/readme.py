@@ -6,23 +6,14 @@ from pathlib import Path
 
 import pandas as pd
 
-from isnetlib import claims, cost_findings, tables, titles, wording
+from isnetlib import claims, cost_findings, tables, wording
 from isnetlib.files import write_atomically
-from isnetlib.findings import (
-    cell,
-    experiments,
-    hardest,
-    methods,
-    number,
-    primary,
-    span,
-    test_sets_of,
-)
 from isnetlib.names import (
     LOCAL_STUDIES,
+    METHOD_NAMES,
     PRIMARY_METHOD,
+    RIVALS,
     STUDY_SENTENCES,
-    UPPER_BOUNDS,
     data_kind,
     in_order,
     method_name,
@@ -30,76 +21,37 @@ from isnetlib.names import (
     name_of_test_set,
 )
 
-
-def readme_table(seeds: pd.DataFrame) -> str:
-    """seeds.csv as Markdown, one table an experiment: primary metric by method and test set with the interval over
-    seeds (of folds, joined: over cases), the gap, and the background share of relevance (chance level beside it) on the
-    hardest test set."""
-    return "\n\n".join(_table(seeds, experiment) for experiment in shown(seeds))
-
-
-def shown(seeds: pd.DataFrame) -> list[str]:
-    """The experiments that README.md shows: those in which the primary method has run, without the simulated ones where
-    there are others.
-    """
-    found = experiments(seeds[seeds["method"] == PRIMARY_METHOD])
-    return [name for name in found if data_kind(name) != "simulated"] or found
-
-
-def _table(seeds: pd.DataFrame, experiment: str) -> str:
-    rows, worst = primary(seeds, experiment), hardest(seeds, experiment)
-    sets = test_sets_of(rows) + (["gap"] if "gap" in set(rows["test_set"]) else [])
-    shares = seeds[
-        (seeds["experiment"] == experiment) & (seeds["metric"] == "background_share") & (seeds["test_set"] == worst)
-    ]
-    over = "folds" if (rows["unit"] == "folds").any() else "seeds"
-    head = ["method", over, *(name_of_test_set(name) for name in sets)] + (
-        [f"background share ({name_of_test_set(worst)})"] if len(shares) else []
-    )
-    what = "mean over seeds [95 % interval over seeds]" if (rows["n"] > 1).any() else "one training each"
-    what = "over all folds [95 % interval over cases]" if over == "folds" else what
-    lines = [f"{experiment} ({data_kind(experiment)}): {metric_name(rows['metric'].iloc[0])}, {what}", ""]
-    lines += [_line(head), _line(["---"] + ["---:"] * (len(head) - 1))]
-    for method in methods(rows):
-        count = int(rows[rows["method"] == method]["n"].max())
-        cells = [str(count)] + [_estimate(cell(rows, method=method, test_set=name)) for name in sets]
-        share, chance = (
-            cell(seeds, experiment=experiment, test_set=worst, method=method, metric=m)
-            for m in ("background_share", "chance_share")
-        )
-        beside = f" (chance {number(chance['mean'])})" if chance is not None else ""
-        cells += [_estimate(share) + (beside if share is not None else "")] if len(shares) else []
-        lines.append(_line([method_name(method), *cells]))
-    if set(rows["method"]) & set(UPPER_BOUNDS):
-        lines += ["", wording.UPPER_BOUND_SENTENCES]
-    return "\n".join(lines)
-
-
-def _estimate(row: pd.Series | None) -> str:
-    if row is None:
-        return ""
-    low, high = (row["cases_low"], row["cases_high"]) if row["unit"] == "folds" else (row["low"], row["high"])
-    return number(row["mean"]) + ("" if pd.isna(low) else f" {span(low, high)}")
+# Beside a rival's score: what the comparison with the primary method shows.
+MARKS = {"ahead": " \N{WHITE DOWN-POINTING TRIANGLE}", "behind": " \N{BLACK UP-POINTING TRIANGLE}"}
 
 
 def conclusion(studies: dict[str, dict[str, pd.DataFrame]]) -> str:
-    """What may be said of the papers' claim, as a list in Markdown, and the means behind it. studies: `published`."""
-    told = "\n".join(f"- {sentence}" for sentence in claims.conclusion(studies))
-    return f"{told}\n\n{claim_table(studies)}".rstrip()
+    """The few sentences of the papers' claim that README.md has room for, as a list in Markdown: the counts, on how
+    much they rest, and what the other test sets and methods gave. studies: `published`.
+    """
+    rows = claims.claim(studies)
+    told = [*claims.count_sentences(rows), *claims.scope_sentences(rows)]
+    told += [*list(claims.home_sentences(studies))[:1], *claims.outside_sentences(studies)]
+    return "\n".join(f"- {sentence}" for sentence in told)
 
 
 def claim_table(studies: dict[str, dict[str, pd.DataFrame]]) -> str:
-    """Every method's mean on the test sets of the claim as Markdown; "" where no comparison is planned."""
-    found = claims.scores(claims.claim(studies), studies)
-    if not found["columns"]:
-        return ""
-    head = [
-        f"{name}, {name_of_test_set(test_set)} ({metric_name(metric)})"
-        for _, name, test_set, metric in found["columns"]
-    ]
-    lines = [["method", *head], ["---"] + ["---:"] * len(head)]
-    lines += [[method_name(method), *means] for method, means in found["lines"]]
-    return "\n".join(_line(cells) for cells in lines) + f"\n\n{claims.FEWER_SENTENCE}" * found["partial"]
+    """The primary method and the five rivals on each test set of the claim as Markdown: primary metric, mean over
+    trainings, and whether the primary method is shown to be ahead of a rival or behind; "" where nothing is planned.
+    """
+    rows = claims.claim(studies)
+    found = claims.scores(rows, studies)
+    methods, means = [PRIMARY_METHOD, *in_order(RIVALS, METHOD_NAMES)], dict(found["lines"])
+    lines = [["test set", "images", "measure", "trainings", *map(method_name, methods)]]
+    lines += [["---"] * 3 + ["---:"] * (len(methods) + 1)]
+    kinds = list(claims.KIND_WORDS)
+    for k, key in sorted(enumerate(found["columns"]), key=lambda pair: kinds.index(data_kind(pair[1][1]))):
+        own = rows[(rows[[*claims.KEYS, "metric"]] == list(key)).all(axis=1)].set_index("b")
+        cells = [means.get(name, [""] * (k + 1))[k] + MARKS.get(own["verdict"].get(name), "") for name in methods]
+        named = [f"{key[1]}, {name_of_test_set(key[2])}", own["kind"].iloc[0], metric_name(key[3])]
+        lines.append([*named, claims.trainings(own), *cells])
+    table = "\n".join(map(_line, lines))
+    return (table + f"\n\n{claims.FEWER_SENTENCE}" * (claims.FEWER in table)) if found["columns"] else ""
 
 
 def _line(cells: Sequence[str]) -> str:
@@ -119,23 +71,21 @@ def fill(text: str, name: str, content: str) -> str:
     return pattern.sub(lambda match: f"{match[1]}{content.strip()}\n{match[2]}", text)
 
 
-def update(
-    text: str, study: str, frames: dict[str, pd.DataFrame], studies: dict[str, dict[str, pd.DataFrame]] | None = None
-) -> str:
-    """README.md's text with its generated parts made anew: the result tables, a figure, the cost, what
-    explaining takes, the networks covered, and, where README.md has a place for them, what the methods are and the
-    conclusion over all `studies` (`published`). A table that is not there is said to be missing.
+def update(text: str, study: str, studies: dict[str, dict[str, pd.DataFrame]]) -> str:
+    """README.md's text with its generated parts made anew: the claim as a table, in sentences and as a figure, what the
+    methods are, and of one study the cost, what explaining takes, and the networks covered. A table that is not there
+    is said to be missing.
 
-    study: its folder as README.md names it, such as results/full; frames: `tables.read`.
+    study: the folder of the one as README.md names it, such as results/full; studies: `published`.
     """
-    if studies and "<!-- generated: conclusion -->" in text:
-        files = [(Path(study).parent / name / "tables/comparisons.csv").as_posix() for name in studies]
-        text = fill(text, "conclusion", conclusion(studies) + linked(*files))
+    folder, frames = Path(study).parent, studies[Path(study).name]
+    judged = claims.claim(studies)["study"].unique()
+    files = [(folder / name / "tables/comparisons.csv").as_posix() for name in judged]
+    text = fill(text, "results", claim_table(studies))
+    text = fill(text, "conclusion", conclusion(studies) + (linked(*files) if files else ""))
+    text = fill(text, "figure", figure_link(folder, studies))
     about = [f"- *{method_name(name)}* (`{name}`): {sentence}." for name, sentence in wording.METHOD_SENTENCES.items()]
-    text = fill(text, "methods", "\n".join(about)) if "<!-- generated: methods -->" in text else text
-    seeds = frames["seeds"]
-    text = fill(text, "results", readme_table(seeds) + linked(f"{study}/tables/seeds.csv"))
-    text = fill(text, "figure", figure_links(study, seeds, studies or {}))
+    text = fill(text, "methods", "\n".join(about))
     for name, make in (("cost", cost_table), ("explain", explain_table), ("architectures", architectures_table)):
         there = name in frames
         made = make(frames[name]) + linked(f"{study}/tables/{name}.csv") if there else MISSING.format(name=name)
@@ -145,15 +95,10 @@ def update(
     return fill(text, "cost findings", found + (linked(*there) if found else ""))
 
 
-def figure_links(study: str, seeds: pd.DataFrame, studies: dict[str, dict[str, pd.DataFrame]]) -> str:
-    """The figure of the claim as Markdown, which carries the message of all studies; where no comparison of the claim
-    was made, one of the scores for each experiment shown.
-    """
-    rows = claims.claim(studies) if studies else pd.DataFrame({"verdict": []})
-    if len(claims.made(rows)):
-        return f"![{claims.title(rows)}]({Path(study).parent.as_posix()}/figures/claim.png)"
-    links = [f"![{titles.scores_title(seeds, name)}]({study}/figures/scores_{name}.png)" for name in shown(seeds)]
-    return "\n\n".join(links)
+def figure_link(folder: Path, studies: dict[str, dict[str, pd.DataFrame]]) -> str:
+    """The figure of the claim as Markdown; "" where no comparison was made. folder: that of all results."""
+    rows = claims.claim(studies)
+    return f"![{claims.title(rows)}]({folder.as_posix()}/figures/claim.png)" if len(claims.made(rows)) else ""
 
 
 def linked(*files: str) -> str:
@@ -201,9 +146,9 @@ def cost_table(cost: pd.DataFrame) -> str:
 
 def main() -> None:
     """python -m isnetlib.readme, called in the project's folder: rewrite README.md from the results."""
-    readme, study = Path("README.md"), Path("results/full")
+    readme = Path("README.md")
     text = readme.read_text(encoding="utf-8")
-    write_atomically(readme, update(text, study.as_posix(), tables.read(study), published(Path("results"))))
+    write_atomically(readme, update(text, "results/full", published(Path("results"))))
 
 
 def published(results: Path) -> dict[str, dict[str, pd.DataFrame]]:

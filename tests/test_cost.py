@@ -266,14 +266,14 @@ def test_readme_says_which_table_is_missing_and_fills_it_when_it_is_there(tmp_pa
     study = fabricated.study(tmp_path, right=right, cases=20, classes=["a", "b"], test_sets=("biased", "deceiving"))
     tables.write(study)
     frames = tables.read(study) | {"cost": costs}
-    parts = ("results", "figure", "cost", "cost findings", "explain", "architectures")
+    parts = ("results", "conclusion", "figure", "methods", "cost", "cost findings", "explain", "architectures")
     text = "\n".join(f"<!-- generated: {name} -->\nold\n<!-- end: {name} -->" for name in parts)
-    filled = readme.update(text, "results/x", frames)
+    filled = readme.update(text, "results/x", {"x": frames})
     assert "`explain.csv`" in filled and "`architectures.csv`" in filled and "with 100" not in filled
-    assert "Numbers: [seeds.csv](results/x/tables/seeds.csv)" in filled
+    assert "Numbers: [comparisons.csv](results/x/tables/comparisons.csv)" in filled
     assert filled.count("Numbers: [cost.csv](results/x/tables/cost.csv)\n") == 2 and "classes.csv" not in filled
     assert "`cost.csv`" not in filled and "old" not in filled
-    filled = readme.update(text, "results/x", frames | {"classes": classes})
+    filled = readme.update(text, "results/x", {"x": frames | {"classes": classes}})
     assert "0.253 with 100" in filled
     assert "[cost.csv](results/x/tables/cost.csv), [classes.csv](results/x/tables/classes.csv)" in filled
 

@@ -4,6 +4,8 @@ import ast
 import importlib
 import inspect
 import json
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import nbformat
@@ -11,6 +13,7 @@ import pandas as pd
 import pytest
 
 import isnetlib
+from isnetlib import notebooks
 from isnetlib.notebooks import declared, execute
 from isnetlib.runner import run_study
 from isnetlib.study import status
@@ -115,3 +118,19 @@ def test_a_finished_study_is_not_trained_again(smoke, capsys):
 
 def test_the_teaching_notebook_runs(tmp_path):
     assert execute(NOTEBOOKS / "00_isnet_in_ten_minutes.ipynb", tmp_path / "00.ipynb", {}, threads=1) is None
+
+
+def test_one_thread_parses_at_a_time(monkeypatch):
+    inside, most, parse = [], [], ast.parse
+
+    def slow(source):
+        inside.append(source)
+        most.append(len(inside))
+        time.sleep(0.01)
+        inside.pop()
+        return parse(source)
+
+    monkeypatch.setattr(notebooks.ast, "parse", slow)
+    with ThreadPoolExecutor(4) as pool:
+        trees = list(pool.map(notebooks.parsed, [f"a = {k}" for k in range(8)]))
+    assert max(most) == 1 and [tree.body[0].value.value for tree in trees] == list(range(8))

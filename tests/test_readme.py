@@ -5,16 +5,15 @@ from pathlib import Path
 
 import fabricated
 
-from isnetlib import readme, tables
+from isnetlib import claims, names, readme, tables
 
 ROOT = Path(__file__).parents[1]
 
 
 def test_the_generated_parts_are_those_of_the_published_study():
     text = (ROOT / "README.md").read_text(encoding="utf-8")
-    studies = readme.published(ROOT / "results")
-    assert text == readme.update(text, "results/full", tables.read(ROOT / "results" / "full"), studies)
-    assert "| Standard classifier |" in text and "| ISNet selective |" in text
+    assert text == readme.update(text, "results/full", readme.published(ROOT / "results"))
+    assert "| ISNet selective | Standard classifier |" in text and "| digits, deceiving |" in text
 
 
 def test_every_figure_and_file_that_readme_names_is_there():
@@ -41,18 +40,33 @@ def test_the_conclusion_is_that_of_all_published_studies(tmp_path):
     assert list(studies) == ["full"]  # the quick one is everyone's own
     told = readme.conclusion(studies)
     assert told.startswith("- Of 1 planned comparisons") and "4 more are planned" in told
-    link = readme.figure_links("results/full", studies["full"]["seeds"], studies)
+    link = readme.figure_link(Path("results"), studies)
     assert link.startswith("![ISNet selective: ahead in ") and link.endswith("](results/figures/claim.png)")
-    assert readme.figure_links("results/full", studies["full"]["seeds"], {}).endswith("figures/scores_digits.png)")
+    assert readme.figure_link(Path("results"), {}) == ""
     text = "<!-- generated: conclusion -->\nold\n<!-- end: conclusion -->"
     assert readme.fill(text, "conclusion", told).splitlines()[1:-1] == told.splitlines()
     assert readme.linked("a/x.csv", "a/y.csv").endswith("Numbers: [x.csv](a/x.csv), [y.csv](a/y.csv)")
     assert readme.linked("a/x.csv", "b/x.csv").endswith("Numbers: [a/x.csv](a/x.csv), [b/x.csv](b/x.csv)")
 
 
-def test_where_cases_are_tested_by_folds_the_interval_is_over_cases(tmp_path):
-    frames = tables.write(fabricated.by_folds(tmp_path, {"isnet_selective": (0, 1)}, cases=60, test_sets=("internal",)))
-    table = readme.readme_table(frames["seeds"])
-    assert table.startswith("faces (real): AUC, over all folds [95 % interval over cases]")
-    row = frames["seeds"].query("metric == 'auc'").iloc[0]
-    assert f"| 2 | {row['mean']:.3f} [{row['cases_low']:.3f}, {row['cases_high']:.3f}] |" in table
+def test_the_table_holds_the_means_and_what_the_comparisons_show(tmp_path):
+    right = {"standard": (0.2,), "pipeline": (0.9,), "gain_ext": (1.0,), "isnet_selective": (0.9,)}
+    study = fabricated.study(tmp_path, "full", right=right, seeds=(0, 1, 2), cases=200, test_sets=("deceiving",))
+    frames = tables.write(study)
+    means = frames["seeds"].query("metric == 'accuracy'").set_index("method")["mean"]
+    verdicts = claims.claim({"full": frames}).set_index("b")["verdict"]
+    marks = {"ahead": " \N{WHITE DOWN-POINTING TRIANGLE}", "behind": " \N{BLACK UP-POINTING TRIANGLE}"}
+    cells = {name: f"{means[name]:.3f}{marks.get(verdicts.get(name), '')}" for name in right}
+    assert verdicts["standard"] == "ahead" and verdicts["gain_ext"] == "behind"
+    head, _, line = readme.claim_table({"full": frames}).splitlines()
+    found = dict(zip(head.split(" | "), line.split(" | "), strict=True))
+    assert {name: found[names.method_name(name)] for name in ("isnet_selective", "standard", "pipeline")} == {
+        name: cells[name] for name in ("isnet_selective", "standard", "pipeline")
+    }
+    assert line.startswith("| digits, deceiving | real, bias planted | accuracy | 3 | ")
+    assert line.endswith(f"| {cells['pipeline']} |  |  | {cells['gain_ext']} |")
+    assert readme.claim_table({}) == ""
+
+
+def test_cells_cannot_end_early_or_become_html():
+    assert readme._line(["a|<b>&", "two\nlines"]) == "| a\\|&lt;b>&amp; | two lines |"

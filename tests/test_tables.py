@@ -356,20 +356,6 @@ def test_classes_are_counted(frames):
 # ---- README ----
 
 
-def test_readme_table_holds_the_numbers(frames):
-    text = readme.readme_table(frames["seeds"])
-    row = frames["seeds"].query("test_set == 'deceiving' and method == 'standard' and metric == 'accuracy'").iloc[0]
-    line = next(line for line in text.splitlines() if line.startswith("| Standard classifier"))
-    assert f"{row['mean']:.3f} [{row['low']:.3f}, {row['high']:.3f}]" in line and "(chance 0.800)" in line
-    widths = {line.count("|") for line in text.splitlines() if line.startswith("|")}
-    assert len(widths) == 1 and text == readme.readme_table(frames["seeds"])
-
-
-def test_readme_escapes_names(frames):
-    rows = frames["seeds"].assign(method=frames["seeds"]["method"].replace("standard", "a|<b>&"))
-    assert "| a\\|&lt;b>&amp; |" in readme.readme_table(rows)
-
-
 def test_fill_replaces_what_is_marked():
     text = "before\n<!-- generated: table -->\nold\n<!-- end: table -->\nafter\n"
     filled = readme.fill(text, "table", "new \\1\n")
