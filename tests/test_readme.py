@@ -20,7 +20,10 @@ def test_every_figure_and_file_that_readme_names_is_there():
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     links = [link for link in re.findall(r"\]\(([^)]+)\)", text) if not link.startswith("http")]
     files = [link for link in links if not link.startswith("#")]
-    assert files and all((ROOT / link).exists() for link in files), files
+    pages = [link.partition("#")[::2] for link in files]
+    assert files and all((ROOT / page).exists() for page, _ in pages), files
+    parts = [(page, part) for page, part in pages if part]
+    assert all(f'id="{part}"' in (ROOT / page).read_text(encoding="utf-8") for page, part in parts), parts
     heads = {head.lower().replace(" ", "-") for head in re.findall(r"^#+ (.+)$", text, re.MULTILINE)}
     assert {link[1:] for link in links if link.startswith("#")} <= heads
 
