@@ -4,7 +4,7 @@ the background misleads, or where the images come from sources that training nev
 Frames of all studies in (`tables.read`, by name of the study), one frame and sentences out.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 
 import numpy as np
 import pandas as pd
@@ -151,8 +151,8 @@ def scope_sentences(rows: pd.DataFrame) -> Iterator[str]:
     own = made(rows)
     single = int((own["test"] == findings.OVER_CASES).sum())
     if single:
-        told = "intervals over cases alone, for each case was tested by one training of a method (one seed, or folds)"
-        yield f"{single} of the {len(own)} have {told}: of other trainings they say nothing."
+        told = "intervals over cases alone: each case was tested by one training of a method (a single one, or folds)"
+        yield f"{single} of the {len(own)} have {told}, and of other trainings they say nothing."
     if len(own) and not own["test_set"].isin(ELSEWHERE).any():
         yield "No test set of a new source is among them: that part of the claim is not tested yet."
     if 0 < len(own) < len(rows):
@@ -160,15 +160,15 @@ def scope_sentences(rows: pd.DataFrame) -> Iterator[str]:
 
 
 def trainings(rows: pd.DataFrame) -> str:
-    """How many trainings of a method tested each case, in the comparisons made among rows: "1", "3 to 5"."""
+    """How many trainings of a method tested each case, in the comparisons made among rows: "3 to 5", "" of none."""
     own = made(rows)
-    once = (own["test"] == findings.OVER_CASES).all()
+    once = len(own) and (own["test"] == findings.OVER_CASES).all()
     return "1" if once else from_to(own[["seeds_a", "seeds_b"]].stack())
 
 
 def from_to(counts: pd.Series) -> str:
-    """The least and the greatest of whole numbers: "3 to 5", or "5"."""
-    return _range(counts, lambda value: f"{int(value)}")
+    """The least and the greatest of whole numbers: "3 to 5", or "5"; "" of none."""
+    return "" if counts.empty else _range(counts, lambda value: f"{int(value)}")
 
 
 def _counts(rows: pd.DataFrame) -> str:
@@ -237,9 +237,11 @@ def outside_sentences(studies: dict[str, dict[str, pd.DataFrame]]) -> Iterator[s
     said = rows.apply(findings.verdict, axis=1)
     ahead, level = said == "behind", (said == findings.NOT_SHOWN) & rows.apply(findings.matches, axis=1)
     primary = method_name(PRIMARY_METHOD)
-    for those, what in ((ahead, f"ahead of {primary}"), (level, f"matching {primary} to within the margins")):
+    within = " or ".join(f"{margin:g}" for margin in sorted(rows["margin"].unique()))
+    for those, what in ((ahead, f"ahead of {primary}"), (level, f"matching {primary} to within {within}")):
         if those.any():
-            yield f"Methods outside the five, so not planned and p not adjusted, {what}: {_by_whom(rows[those])}."
+            told = f"Methods outside the five (not planned, p not adjusted for their number) {what}"
+            yield f"{told}: {_by_whom(rows[those])}."
 
 
 def reverse_sentences(studies: dict[str, dict[str, pd.DataFrame]]) -> Iterator[str]:
@@ -250,11 +252,13 @@ def reverse_sentences(studies: dict[str, dict[str, pd.DataFrame]]) -> Iterator[s
                 yield f"On {experiment} ({study}), {sentence}"
 
 
-def label_sentences(studies: dict[str, dict[str, pd.DataFrame]]) -> Iterator[str]:
+def label_sentences(
+    studies: dict[str, dict[str, pd.DataFrame]], among: Collection[str] = tuple(METHOD_NAMES)
+) -> Iterator[str]:
     """`overview.label_sentences` of every study and experiment: means over labels hide the one that is told."""
     for frames in studies.values():
         for name in PLANTED_LABEL:
-            yield from overview.label_sentences(frames, name)
+            yield from overview.label_sentences(frames, name, among)
 
 
 def scores(rows: pd.DataFrame, studies: dict[str, dict[str, pd.DataFrame]]) -> dict:

@@ -3,7 +3,7 @@
 Frames in, a frame and sentences out; the numbers are those of seeds.csv, comparisons.csv, runs.csv and cost.csv.
 """
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 import numpy as np
 import pandas as pd
@@ -167,9 +167,11 @@ def _stands(said: str, above: bool, unplanned: bool) -> str:
     return "has a higher mean than" if above else f"comes within {MATCH:g} of"
 
 
-def label_sentences(frames: dict[str, pd.DataFrame], experiment: str) -> Iterator[str]:
+def label_sentences(
+    frames: dict[str, pd.DataFrame], experiment: str, among: Collection[str] = tuple(METHOD_NAMES)
+) -> Iterator[str]:
     """Where the background tells one label of several: by that label's own AUC on deceiving cases, which methods are
-    wholly misled, and which are not; else nothing. frames: `tables.read`.
+    wholly misled, and which are not, of those that are `among`; else nothing. frames: `tables.read`.
     """
     label = PLANTED_LABEL.get(experiment)
     if label is None or "labels" not in frames:
@@ -178,6 +180,7 @@ def label_sentences(frames: dict[str, pd.DataFrame], experiment: str) -> Iterato
     at = rows.query("test_set == 'deceiving' and metric == 'auc'").set_index("method")["value"].dropna()
     if PRIMARY_METHOD not in at:
         return
+    at = at[at.index.isin(among)]
     misled = [method_name(method) for method in in_order(at.index, METHOD_NAMES) if at[method] < MISLED]
     others = [m for m in in_order(at.index, METHOD_NAMES) if at[m] >= MISLED]
     parts = [f"wholly misled (below {MISLED:g}): {findings.listed(misled)}"] if misled else []

@@ -31,7 +31,9 @@ def conclusion(studies: dict[str, dict[str, pd.DataFrame]]) -> str:
     """
     rows = claims.claim(studies)
     told = [*claims.count_sentences(rows), *claims.scope_sentences(rows)]
+    told += claims.label_sentences(studies, among=(PRIMARY_METHOD, *RIVALS))
     told += [*list(claims.home_sentences(studies))[:1], *claims.outside_sentences(studies)]
+    told += claims.reverse_sentences(studies)
     return "\n".join(f"- {sentence}" for sentence in told)
 
 
@@ -42,14 +44,14 @@ def claim_table(studies: dict[str, dict[str, pd.DataFrame]]) -> str:
     rows = claims.claim(studies)
     found = claims.scores(rows, studies)
     methods, means = [PRIMARY_METHOD, *in_order(RIVALS, METHOD_NAMES)], dict(found["lines"])
-    lines = [["test set", "images", "measure", "trainings", *map(method_name, methods)]]
-    lines += [["---"] * 3 + ["---:"] * (len(methods) + 1)]
+    lines = [["test set", "images", "measure", "cases", "trainings", *map(method_name, methods)]]
+    lines += [["---"] * 3 + ["---:"] * (len(methods) + 2)]
     kinds = list(claims.KIND_WORDS)
     for k, key in sorted(enumerate(found["columns"]), key=lambda pair: kinds.index(data_kind(pair[1][1]))):
         own = rows[(rows[[*claims.KEYS, "metric"]] == list(key)).all(axis=1)].set_index("b")
         cells = [means.get(name, [""] * (k + 1))[k] + MARKS.get(own["verdict"].get(name), "") for name in methods]
         named = [f"{key[1]}, {name_of_test_set(key[2])}", own["kind"].iloc[0], metric_name(key[3])]
-        lines.append([*named, claims.trainings(own), *cells])
+        lines.append([*named, claims.from_to(claims.made(own)["n"]), claims.trainings(own), *cells])
     table = "\n".join(map(_line, lines))
     return (table + f"\n\n{claims.FEWER_SENTENCE}" * (claims.FEWER in table)) if found["columns"] else ""
 

@@ -162,10 +162,10 @@ def test_methods_outside_the_five_that_match_or_are_ahead_are_told():
     rows += [("biased", "vit", -0.1, 0.001, 0.9, False)]
     gaps = pd.DataFrame({"experiment": "digits", "test_set": "gap", "primary": True, "method": ["rrr"], "mean": [0.0]})
     told = list(claims.outside_sentences({"full": {"comparisons": comparisons(*rows), "seeds": gaps}}))
-    head = "Methods outside the five, so not planned and p not adjusted"
+    head = "Methods outside the five (not planned, p not adjusted for their number)"
     assert told == [
-        f"{head}, ahead of ISNet selective: digits deceiving (ISNet on gradient x input).",
-        f"{head}, matching ISNet selective to within the margins: digits deceiving (Right for the right reasons, "
+        f"{head} ahead of ISNet selective: digits deceiving (ISNet on gradient x input).",
+        f"{head} matching ISNet selective to within 0.02: digits deceiving (Right for the right reasons, "
         "Random backgrounds).",
     ]
     assert list(claims.outside_sentences({"full": {"comparisons": comparisons(*rows[4:]), "seeds": gaps}})) == []

@@ -66,7 +66,7 @@ def test_the_table_holds_the_means_and_what_the_comparisons_show(tmp_path):
     assert {name: found[names.method_name(name)] for name in ("isnet_selective", "standard", "pipeline")} == {
         name: cells[name] for name in ("isnet_selective", "standard", "pipeline")
     }
-    assert line.startswith("| digits, deceiving | real, bias planted | accuracy | 3 | ")
+    assert line.startswith("| digits, deceiving | real, bias planted | accuracy | 200 | 3 | ")
     assert line.endswith(f"| {cells['pipeline']} |  |  | {cells['gain_ext']} |")
     assert readme.claim_table({}) == ""
 
