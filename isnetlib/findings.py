@@ -161,12 +161,14 @@ def reversed_methods(seeds: pd.DataFrame, experiment: str) -> list[str]:
 
 
 def reverse_sentences(seeds: pd.DataFrame, experiment: str) -> Iterator[str]:
-    """One sentence for each of `reversed_methods`, with its scores."""
+    """One sentence for each of `reversed_methods`, with its scores, and how much they differ between trainings."""
     rows = primary(seeds, experiment)
     home = "biased" if (rows["test_set"] == "biased").any() else "internal"
     for method in in_order(reversed_methods(seeds, experiment), METHOD_NAMES):
         own, deceiving = (cell(rows, method=method, test_set=name) for name in (home, "deceiving"))
         scores = f"{number(own['mean'])} on {home} and {number(deceiving['mean'])} on deceiving cases"
+        several = deceiving["n"] > 1 and deceiving["unit"] == "seeds"
+        scores += f"; sd over {int(deceiving['n'])} trainings {number(deceiving['sd'])}" if several else ""
         metric = metric_name(own["metric"])
         yield f"{method_name(method)} reads the mark in reverse ({metric} {scores}), which is no resistance."
 

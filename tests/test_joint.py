@@ -142,7 +142,8 @@ def test_planned_comparisons_at_home_are_told_with_whom_the_method_is_behind():
 def test_who_reads_the_mark_in_reverse_is_told():
     def seeds(method, **means):
         frame = pd.DataFrame(means.items(), columns=["test_set", "mean"])
-        return frame.assign(experiment="digits", method=method, metric="auc", primary=True, selection="swapped")
+        frame = frame.assign(experiment="digits", method=method, metric="auc", primary=True, selection="swapped")
+        return frame.assign(n=1, unit="seeds", sd=0.25)
 
     rows = [seeds("gain", biased=0.01, deceiving=0.99, gap=-0.98), seeds("rrr", biased=0.8, deceiving=0.85, gap=-0.05)]
     (told,) = claims.reverse_sentences({"full": {"seeds": pd.concat(rows)}})
@@ -150,6 +151,8 @@ def test_who_reads_the_mark_in_reverse_is_told():
         "On digits (full), GAIN reads the mark in reverse (AUC 0.010 on biased and 0.990 on deceiving cases), which is "
         "no resistance."
     )
+    (told,) = claims.reverse_sentences({"full": {"seeds": pd.concat(rows).assign(n=3)}})
+    assert "0.990 on deceiving cases; sd over 3 trainings 0.250), which" in told
     films = pd.concat([seeds("gain", internal=0.0, deceiving=1.0), seeds("rrr", internal=0.8, deceiving=0.85)])
     (told,) = claims.reverse_sentences({"full": {"seeds": films}})
     assert "GAIN reads the mark in reverse (AUC 0.000 on internal and 1.000 on deceiving cases)" in told

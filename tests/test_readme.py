@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 
 import fabricated
+import pandas as pd
 
 from isnetlib import claims, names, readme, tables
 
@@ -26,6 +27,30 @@ def test_every_figure_and_file_that_readme_names_is_there():
     assert all(f'id="{part}"' in (ROOT / page).read_text(encoding="utf-8") for page, part in parts), parts
     heads = {head.lower().replace(" ", "-") for head in re.findall(r"^#+ (.+)$", text, re.MULTILINE)}
     assert {link[1:] for link in links if link.startswith("#")} <= heads
+
+
+def test_in_short_is_what_the_tables_show():
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    studies = readme.published(ROOT / "results")
+    rows = claims.claim(studies)
+    ahead = rows[rows["verdict"] == "ahead"]
+    at = {name: set(own["b"]) for name, own in ahead[ahead["test_set"] == "deceiving"].groupby("experiment")}
+    assert "loses it. On simulated chest films it is misled less than its rivals, U-Net + classifier apart" in text
+    assert all("standard" in at[name] for name in ("digits", "tuberculosis_planted"))
+    assert at["tuberculosis_sim"] == at["covid_sim"] == set(names.RIVALS) - {"pipeline"}
+    means = studies["full"]["seeds"].query("primary and test_set in ('hospital_c', 'hospital_d', 'external')")
+    means = means.pivot_table(index=["experiment", "test_set"], columns="method", values="mean")
+    assert (means["isnet_selective"] < means["pipeline"]).all() and "less of the lungs" in text
+    gaps = pd.concat(frames["seeds"] for frames in studies.values()).query(
+        "primary and test_set == 'gap' and method == 'isnet_selective'"
+    )
+    kept = gaps[gaps["experiment"].isin(["digits", "tuberculosis_planted"])]
+    assert "ISNet keeps its performance" in text and (kept["mean"].abs() < 0.02).all() and len(kept) >= 2
+    assert "On faces it does not help." in text and not ahead["experiment"].str.startswith("faces").any()
+    assert "ahead of no rival" in text and "real" not in set(ahead["kind"])
+    assert "behind it nowhere" in text and "pipeline" not in set(ahead["b"])
+    cost = studies["full"]["cost"].query("variant == 'pipeline'")["ratio_to_plain_inference"].dropna()
+    assert "takes longer to predict" in text and (cost > 1).all()
 
 
 def test_readme_names_the_two_commands_of_the_makefile():
