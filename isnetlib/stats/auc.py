@@ -4,7 +4,7 @@ import numpy as np
 from scipy.special import ndtr
 
 from isnetlib.stats.intervals import Difference, Estimate, t_quantile
-from isnetlib.stats.metrics import as_given, case_counts, check_scores, compared, mean_of_defined, ratio
+from isnetlib.stats.metrics import as_given, by_score, case_counts, check_scores, compared, mean_of_defined, ratio
 
 
 def auc_estimate(y: np.ndarray, p: np.ndarray) -> Estimate:
@@ -86,14 +86,9 @@ def average_precision(y: np.ndarray, p: np.ndarray, weights: np.ndarray | None =
 
 def _precision(positive: np.ndarray, score: np.ndarray, weights: np.ndarray) -> np.ndarray:
     """One column's average precision in each draw: the weighted mean over positives of the precision at their score."""
-    order = np.argsort(-score, kind="stable")
-    score, hits = score[order], np.flatnonzero(positive[order])
-    if not len(hits):
-        return np.full(len(weights), np.nan)
-    last = np.searchsorted(-score, -score[hits], "right") - 1  # the last case of the same score
-    gained = weights[:, order[hits]]
-    found = np.cumsum(gained, 1)[:, np.searchsorted(hits, last, "right") - 1]
-    ends, which = np.unique(last, return_inverse=True)  # few of all cases: cheaper than a running sum over all
-    pieces = np.add.reduceat(weights[:, order[: ends[-1] + 1]], np.append(0, ends[:-1] + 1), axis=1)
-    seen = np.cumsum(pieces, 1)[:, which]
-    return ratio((gained * np.nan_to_num(ratio(found, seen))).sum(1), gained.sum(1))
+    cases = by_score(positive, score, weights)
+    gain = np.flatnonzero(np.diff(cases.hits)) + 1  # thresholds that more positives pass
+    found = cases.positives[cases.hits[gain]]
+    precision = ratio(found, found + cases.negatives[cases.false[gain]])
+    gained = found - cases.positives[cases.hits[gain - 1]]
+    return ratio((gained * np.nan_to_num(precision)).sum(0), cases.positives[-1])

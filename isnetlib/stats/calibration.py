@@ -6,7 +6,8 @@ import numpy as np
 import pandas as pd
 
 from isnetlib.stats.intervals import bootstrap_interval
-from isnetlib.stats.metrics import as_given, case_counts, check_networks, check_scores, correct, mean_of_defined, ratio
+from isnetlib.stats.metrics import as_given, case_counts, check_networks, check_scores, correct, exact, ratio
+from isnetlib.stats.roc import sensitivities
 
 BINS = 10
 
@@ -24,9 +25,13 @@ def _confidence(y: np.ndarray, p: np.ndarray) -> tuple[np.ndarray, np.ndarray, n
 def _sums(y: np.ndarray, p: np.ndarray, w: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Weighted number of answers, of right ones and sum of confidences in every bin -> (draws, BINS) each."""
     confidence, right, place = (x.reshape(len(p), -1) for x in _confidence(y, p))
-    inside = place[:, :, None] == np.arange(BINS)
-    numbers = (inside, inside * right[:, :, None], inside * confidence[:, :, None])
-    return tuple(np.hsplit(w @ np.hstack([number.sum(1) for number in numbers], dtype=float), 3))  # w is read once
+    sums = np.zeros((3, BINS, len(w)))
+    for k in np.unique(place):
+        inside = place == k
+        held = np.flatnonzero(inside.any(1))  # the others add nothing, so their weights need not be read
+        numbers = [(inside * number).sum(1) for number in (np.ones_like(right), right, exact(confidence))]
+        sums[:, k] = np.stack(numbers)[:, held] @ w.T[held]
+    return tuple(sums.transpose(0, 2, 1))
 
 
 def expected_calibration_error(y, p, weights: np.ndarray | None = None) -> np.ndarray | float:
@@ -65,21 +70,7 @@ def sensitivity_at_specificity(
     Two classes: of the second; several labels: mean over labels. The threshold is found anew in every draw. NaN where
     a side is empty. ValueError for more classes, where there is no one threshold.
     """
-    check_scores(y, p)
-    if y.ndim == 1 and p.shape[1] != 2:
-        raise ValueError(f"sensitivity at a fixed specificity needs two classes or labels, found {p.shape[1]} classes")
     if not 0 < specificity <= 1:
         raise ValueError(f"specificity must lie between 0 and 1, found {specificity}")
     w = case_counts(weights, len(p))
-    columns = [(y == 1, p[:, 1])] if y.ndim == 1 else [(y[:, k] == 1, p[:, k]) for k in range(p.shape[1])]
-    return as_given(mean_of_defined(np.stack([_sensitivity(*c, w, specificity) for c in columns], 1)), weights)
-
-
-def _sensitivity(positive: np.ndarray, score: np.ndarray, w: np.ndarray, specificity: float) -> np.ndarray:
-    order = np.argsort(score, kind="stable")
-    score, hits, misses = score[order], (w * positive)[:, order], (w * ~positive)[:, order]
-    last = np.append(np.flatnonzero(np.diff(score)), len(score) - 1)  # of each score: nothing above is cut in two
-    below, found = np.cumsum(misses, 1)[:, last], np.cumsum(hits, 1)[:, last]
-    first = (below >= specificity * below[:, -1:] - 1e-9).argmax(1)[:, None]
-    defined = np.where(below[:, -1] > 0, found[:, -1], 0.0)
-    return ratio(found[:, -1] - np.take_along_axis(found, first, 1)[:, 0], defined)
+    return as_given(sensitivities(y, p, w, np.array([1 - specificity]))[:, 0], weights)

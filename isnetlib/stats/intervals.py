@@ -126,10 +126,11 @@ def mean_interval(estimate: Estimate, bounds: tuple[float, float] = (-np.inf, np
 
 def case_weights(groups: np.ndarray, rng: np.random.Generator, draws: int = DRAWS) -> np.ndarray:
     """How often each case is in each bootstrap sample: whole groups (patients) are drawn with replacement. groups
-    (n,) -> (draws, n)
+    (n,) -> (draws, n), in memory case by case: what sorts cases by their scores then moves whole rows.
     """
     count, group = numbered(groups)
-    return rng.multinomial(count, np.full(count, 1 / count), size=draws)[:, group].astype(float)
+    drawn = rng.multinomial(count, np.full(count, 1 / count), size=draws)
+    return np.ascontiguousarray(drawn.T, dtype=float)[group].T
 
 
 def numbered(groups: np.ndarray) -> tuple[int, np.ndarray]:

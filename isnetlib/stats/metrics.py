@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from itertools import combinations
+from typing import NamedTuple
 
 import numpy as np
 
@@ -36,7 +37,7 @@ def case_counts(weights: np.ndarray | None, n: int) -> np.ndarray:
         return np.ones((1, n))
     if np.ndim(weights) != 2 or np.shape(weights)[1] != n:
         raise ValueError(f"weights must be (draws, {n}) for {n} cases, not of shape {np.shape(weights)}")
-    if not (np.asarray(weights) >= 0).all():  # NaN is not, either
+    if not np.min(weights, initial=0) >= 0:  # NaN is not, either
         raise ValueError("weights say how often a case is drawn: they must be numbers of 0 or more, not NaN")
     return weights
 
@@ -59,14 +60,15 @@ def correct(y: np.ndarray, p: np.ndarray) -> np.ndarray:
 
 
 def mean(values: np.ndarray, weights: np.ndarray | None = None) -> np.ndarray | float:
-    """Weighted mean over the cases whose value is finite; NaN if none is. weights (draws, n) -> (draws,); None: float.
+    """Weighted mean over the cases whose value is finite; NaN if none is. weights (draws, n) -> (draws,), None: float"""
+    finite, w = np.isfinite(values), case_counts(weights, len(values))
+    total, count = (w @ np.stack([exact(np.where(finite, values, 0.0)), finite], 1)).T  # w is read once
+    return as_given(ratio(total, count), weights)
 
-    Values are taken to 2^-30 (1e-9): with whole weights all sums are then exact, whatever their order and the threads.
-    """
-    finite = np.isfinite(values)
-    grid = np.round(np.ldexp(np.where(finite, values, 0.0), 30)) / 2**30
-    w = case_counts(weights, len(values))
-    return as_given(ratio(w @ grid, w @ finite.astype(float)), weights)
+
+def exact(values: np.ndarray) -> np.ndarray:
+    """Values to 2^-30 (1e-9): with whole weights all sums are then exact, whatever their order and the threads."""
+    return np.round(np.ldexp(values, 30)) / 2**30
 
 
 def mean_estimate(values: np.ndarray) -> Estimate:
@@ -91,7 +93,8 @@ def macro_f1(y: np.ndarray, p: np.ndarray, weights: np.ndarray | None = None) ->
     w = case_counts(weights, len(p))
     present = truth.any(0)
     hits, claims = (truth & said)[:, present].astype(float), (truth.astype(float) + said)[:, present]
-    f1 = ratio(2 * (w @ hits), w @ claims)
+    hit, claimed = np.hsplit(w @ np.hstack([hits, claims]), 2)  # w is read once
+    f1 = ratio(2 * hit, claimed)
     return as_given(mean_of_defined(f1), weights)
 
 
@@ -118,9 +121,46 @@ def compared(y: np.ndarray, p: np.ndarray) -> list[tuple[list[np.ndarray], np.nd
 
 def _area(scores, ones, others, weights) -> np.ndarray:
     """P(score of a one > score of another), mean over the scores -> (draws,)"""
-    above = sum((s[ones, None] > s[others]) + 0.5 * (s[ones, None] == s[others]) for s in scores) / len(scores)
-    left, right = weights[:, ones], weights[:, others]
-    return ratio(np.einsum("dk,dk->d", left @ above, right), left.sum(1) * right.sum(1))
+    left, right = weights.T[ones], weights.T[others]
+    below = sum(_below(s[ones], s[others], right) for s in scores) / len(scores)
+    return ratio(np.einsum("kd,kd->d", left, below), left.sum(0) * right.sum(0))
+
+
+def _below(ones: np.ndarray, others: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """Weighted number of the others with a lower score than each one, ties counting half. rows (others, draws): their
+    weights. -> (ones, draws)
+    """
+    order = np.argsort(others)
+    sums, ordered = running(rows[order]), others[order]
+    return (sums[np.searchsorted(ordered, ones)] + sums[np.searchsorted(ordered, ones, "right")]) / 2
+
+
+def running(rows: np.ndarray) -> np.ndarray:
+    """Sums of the first 0, 1, ... rows: (n, draws) -> (n + 1, draws). Row by row: whole rows are faster than `np.cumsum`."""
+    sums = np.zeros((len(rows) + 1, rows.shape[1]))
+    for k, row in enumerate(rows):
+        np.add(sums[k], row, out=sums[k + 1])
+    return sums
+
+
+class Sorted(NamedTuple):
+    """Cases by falling score. positives, negatives (their number + 1, draws): weights of the first 0, 1, ... of them.
+    hits, false (thresholds + 1,): how many pass each threshold, a distinct score; first the one that nothing passes.
+    """
+
+    positives: np.ndarray
+    negatives: np.ndarray
+    hits: np.ndarray
+    false: np.ndarray
+
+
+def by_score(positive: np.ndarray, score: np.ndarray, weights: np.ndarray) -> Sorted:
+    """What the curves over all thresholds are made of. positive (n,) bool, score (n,), weights (draws, n)."""
+    order = np.argsort(-score, kind="stable")
+    side = positive[order]
+    last = np.append(np.flatnonzero(np.diff(score[order])), len(order) - 1)  # cases of one score together
+    hits, false = (np.append(0, np.cumsum(passed)[last]) for passed in (side, ~side))
+    return Sorted(running(weights.T[order[side]]), running(weights.T[order[~side]]), hits, false)
 
 
 def ratio(numerator, denominator) -> np.ndarray:
