@@ -60,7 +60,7 @@ def correct(y: np.ndarray, p: np.ndarray) -> np.ndarray:
 
 
 def mean(values: np.ndarray, weights: np.ndarray | None = None) -> np.ndarray | float:
-    """Weighted mean over the cases whose value is finite; NaN if none is. weights (draws, n) -> (draws,), None: float"""
+    """Weighted mean over the finite values, NaN where there is none. weights (draws, n) -> (draws,); None: float."""
     finite, w = np.isfinite(values), case_counts(weights, len(values))
     total, count = (w @ np.stack([exact(np.where(finite, values, 0.0)), finite], 1)).T  # w is read once
     return as_given(ratio(total, count), weights)
@@ -136,7 +136,7 @@ def _below(ones: np.ndarray, others: np.ndarray, rows: np.ndarray) -> np.ndarray
 
 
 def running(rows: np.ndarray) -> np.ndarray:
-    """Sums of the first 0, 1, ... rows: (n, draws) -> (n + 1, draws). Row by row: whole rows are faster than `np.cumsum`."""
+    """Sums of the first 0, 1, ... rows: (n, draws) -> (n + 1, draws). Faster than `np.cumsum`."""
     sums = np.zeros((len(rows) + 1, rows.shape[1]))
     for k, row in enumerate(rows):
         np.add(sums[k], row, out=sums[k + 1])
