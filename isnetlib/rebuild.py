@@ -36,7 +36,7 @@ def report_all(notebooks: Path, results: Path, package: Path = PACKAGE, hashes: 
     if not begun:
         raise StudyError(f"none of the published studies ({', '.join(studies)}) has a finished run in {results}")
     stop = threading.Event()
-    with ThreadPoolExecutor(cores()) as pool:  # the longest first, so that none is left for the end alone
+    with ThreadPoolExecutor(cores() + 1) as pool:  # one more, for kernels take time to start; longest first
         try:
             made = [pool.submit(_report, study, notebooks, results, stop) for study in begun]
             states = {study: status(study, notebooks, results, package, hashes) for study in studies}  # meanwhile
