@@ -139,7 +139,7 @@ def count_sentences(rows: pd.DataFrame) -> Iterator[str]:
     alone = f", all on {parts[0][0]}" if len(parts) == 1 else ""
     yield f"Of {len(own)} planned comparisons {where}{alone}: {told}."
     if not alone:
-        yield f"By kind of images: {'; '.join(f'on {words} {_counts(part)}' for words, part in parts)}."
+        yield f"By kind of images: {'; '.join(f'on {words} {_by_experiment(part)}' for words, part in parts)}."
     rivals = [f"{method_name(rival)} {_counts(part)}" for rival, part in own.groupby("b", sort=False)]
     yield f"By rival: {'; '.join(rivals)}."
 
@@ -177,6 +177,12 @@ def _counts(rows: pd.DataFrame) -> str:
     return f"ahead in {ahead}, behind in {behind} of {len(rows)}"
 
 
+def _by_experiment(rows: pd.DataFrame) -> str:
+    """`_counts`, and those of each experiment where there are several."""
+    parts = [f"{name} {_counts(own)}" for name, own in rows.groupby("experiment", sort=False)]
+    return _counts(rows) + (f" ({', '.join(parts)})" if len(parts) > 1 else "")
+
+
 def _range(values: pd.Series, form: Callable[[float], str]) -> str:
     ends = [form(value) for value in (values.min(), values.max())]
     return ends[0] if ends[0] == ends[1] else " to ".join(ends)
@@ -202,7 +208,7 @@ def home_sentences(studies: dict[str, dict[str, pd.DataFrame]]) -> Iterator[str]
     sets = ", ".join(name_of_test_set(name) for name in findings.test_sets_of(rows))
     counts = f"ahead in {ahead}, behind in {behind}, and in {level} no difference is shown"
     told = f"of {len(rows)} more planned comparisons {method_name(PRIMARY_METHOD)} is {counts}"
-    limits = f" ({', '.join(sorted(there))}, where it is expected to lose, is in neither count)" if there else ""
+    limits = f" ({', '.join(sorted(there))}, where it was expected to lose, is in neither count)" if there else ""
     yield f"On the other test sets ({sets}), which are no part of the claim: {told}{limits}."
     if behind:
         yield f"Of these, {method_name(PRIMARY_METHOD)} is behind on {_by_whom(rows[verdicts == 'behind'])}."

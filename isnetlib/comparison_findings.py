@@ -6,6 +6,7 @@ import pandas as pd
 
 from isnetlib.findings import (
     ALPHA,
+    MAIN_TESTS,
     NOT_SHOWN,
     exploratory,
     hint,
@@ -17,7 +18,8 @@ from isnetlib.findings import (
     test_sets_of,
     verdict,
 )
-from isnetlib.names import PRIMARY_METHOD, method_name, name_of_test_set
+from isnetlib.names import PRIMARY_METHOD, method_name, metric_name, name_of_test_set
+from isnetlib.stats import METRICS
 
 
 def comparison_sentences(comparisons: pd.DataFrame, experiment: str) -> Iterator[str]:
@@ -57,6 +59,21 @@ def difference_sentences(comparisons: pd.DataFrame, experiment: str, test_set: s
         if said in told:
             where = f"on {name_of_test_set(test_set)} cases (difference in brackets, each taken alone)"
             yield f"{head} {primary} {where}: {', '.join(told[said])}."
+
+
+def contrary_sentences(comparisons: pd.DataFrame, experiment: str) -> Iterator[str]:
+    """Where a further metric of classification shows what the primary one does not, a sentence a metric and verdict."""
+    rows = comparisons[(comparisons["experiment"] == experiment) & comparisons["test"].isin(MAIN_TESTS)]
+    main, primary = main_comparisons(comparisons, experiment), method_name(PRIMARY_METHOD)
+    known = {(row["test_set"], row["b"]): verdict(row) for _, row in main.iterrows()}
+    found: dict[tuple[str, str], list[str]] = {}
+    for _, row in rows[rows["metric"].isin(METRICS) & ~rows["primary"].astype(bool)].iterrows():
+        if (said := verdict(row)) not in (NOT_SHOWN, known.get((row["test_set"], row["b"]))):
+            told = f"{method_name(row['b'])} on {name_of_test_set(row['test_set'])} cases ({signed(row['difference'])})"
+            found.setdefault((row["metric"], said), []).append(told)
+    for (metric, said), told in found.items():
+        does = "better" if said == "ahead" else "worse"
+        yield f"By {metric_name(metric)}, {primary} does {does} than {', '.join(told)}."
 
 
 def _compared_name(row: pd.Series) -> str:

@@ -168,9 +168,10 @@ def reverse_sentences(seeds: pd.DataFrame, experiment: str) -> Iterator[str]:
         own, deceiving = (cell(rows, method=method, test_set=name) for name in (home, "deceiving"))
         scores = f"{number(own['mean'])} on {home} and {number(deceiving['mean'])} on deceiving cases"
         several = deceiving["n"] > 1 and deceiving["unit"] == "seeds"
-        scores += f"; sd over {int(deceiving['n'])} trainings {number(deceiving['sd'])}" if several else ""
+        told = f"; standard deviation over {int(deceiving['n'])} trainings {number(deceiving['sd'])}"
+        scores += told + ", so not all of them do" * bool(deceiving["sd"] > REVERSED) if several else ""
         metric = metric_name(own["metric"])
-        yield f"{method_name(method)} reads the mark in reverse ({metric} {scores}), which is no resistance."
+        yield f"{method_name(method)} reads the background in reverse ({metric} {scores}), which is no resistance."
 
 
 def result_sentences(seeds: pd.DataFrame, comparisons: pd.DataFrame, experiment: str) -> Iterator[str]:

@@ -35,10 +35,11 @@ def rows(study: Path) -> pd.DataFrame:
     return pd.read_csv(path, dtype=str, keep_default_na=False) if path.exists() else pd.DataFrame(columns=COLUMNS)
 
 
-def changed(study: Path) -> list[str]:
-    """The experiments whose configuration was changed after runs had been evaluated."""
+def changed(study: Path, method: str = "") -> list[str]:
+    """The experiments whose configuration was changed after runs had been evaluated; of `method` alone, if given."""
     found = rows(study)
-    return list(dict.fromkeys(found.loc[found["reason"].str.startswith("changed after"), "experiment"]))
+    told = found["reason"].str.startswith("changed after") & found["reason"].str.contains(rf"\b{re.escape(method)}\b")
+    return list(dict.fromkeys(found.loc[told, "experiment"]))
 
 
 def untouched(study: Path, methods: Iterable[str]) -> list[str]:

@@ -4,6 +4,7 @@ It holds the claim of the papers as one table, says what each study has of its r
 to what made it. Everything else is in the studies' own reports, which it links to.
 """
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import pandas as pd
@@ -11,6 +12,7 @@ import pandas as pd
 from isnetlib import (
     claims,
     comparison_figures,
+    comparison_findings,
     figures,
     findings,
     frozen,
@@ -80,26 +82,31 @@ def context(results: Path, studies: dict[str, dict[str, pd.DataFrame]], states: 
     """Everything the template shows."""
     rows = claims.claim(studies)
     judged = {(row.study, row.experiment): studies[row.study] for row in rows.itertuples()}
-    rivals = [level(*key, frames) for key, frames in judged.items()]
+    rivals, scores = [level(*key, frames) for key, frames in judged.items()], claims.scores(rows, studies)
     searches = {study: frames["search"] for study, frames in studies.items() if "search" in frames}
+    ranges = [path for study in studies if (path := results / study / "range_trials.csv").exists()]
     alt = f"Advantage of {names.method_name(names.PRIMARY_METHOD)} with intervals. {claims.title(rows)}."
     return {
         "contents": CONTENTS,
         "primary": names.PRIMARY_METHOD,
         "rivals_named": names.in_order(names.RIVALS, names.METHOD_NAMES),
-        "methods": {name: wording.METHOD_SENTENCES[name] for name in (*names.RIVALS, names.PRIMARY_METHOD)},
+        "methods": {name: wording.method_sentence(name) for name, _ in scores["lines"]},
         "sentences": list(claims.conclusion(studies)),
         "absent": claims.absent(rows, states),
         "claim": [(key, trained(own), compared(own)) for key, own in rows.groupby(BLOCK, sort=False)],
         "figure": pages.picture(results / "figures", FIGURE, alt, COMMAND),
-        "scores": claims.scores(rows, studies),
+        "scores": scores,
         "fewer": claims.FEWER_SENTENCE,
         "upper_bound": wording.UPPER_BOUND_SENTENCES,
         "upper_bounds": names.UPPER_BOUNDS,
         "rivals": rivals,
         "reasons": {name: wording.WHY[name] for name in wording.WHY if any(name in one["methods"] for one in rivals)},
         "search_effort": search_findings.effort_sentence(list(searches.values())),
-        "changed": [(name, f"{study}/frozen.csv") for study in studies for name in frozen.changed(results / study)],
+        "search_ranges": search_findings.range_sentence([pd.read_csv(path) for path in ranges]),
+        "search_files": [path.relative_to(results).as_posix() for path in ranges],
+        "changed": (changed := _changed(results, studies)),
+        "changed_primary": (own := _changed(results, studies, names.PRIMARY_METHOD)),
+        "changed_others": [one for one in changed if one not in own],
         "untouched": report_parts.untouched([results / study for study in studies], list(names.RIVALS)),
         "search_ends": [
             f"Study {study}: {told}"
@@ -113,6 +120,11 @@ def context(results: Path, studies: dict[str, dict[str, pd.DataFrame]], states: 
         "tour": tour(studies, rows),
         "cost_link": next((f"{study}/report.html#cost" for study, frames in studies.items() if "cost" in frames), None),
     }
+
+
+def _changed(results: Path, studies: Iterable[str], method: str = "") -> list[tuple[str, str]]:
+    """(experiment, file that says so) where settings, of `method` if given, were changed after tests were looked at."""
+    return [(name, f"{study}/frozen.csv") for study in studies for name in frozen.changed(results / study, method)]
 
 
 def _planned(states: pd.DataFrame) -> list[str]:
@@ -133,6 +145,9 @@ def other(study: str, frames: dict[str, pd.DataFrame], judged: dict) -> dict:
     told = []
     for name in left:
         found = list(findings.result_sentences(frames["seeds"], frames["comparisons"], name))
+        hardest, comparisons = findings.hardest(frames["seeds"], name), frames["comparisons"]
+        found += comparison_findings.difference_sentences(comparisons, name, hardest)
+        found += comparison_findings.contrary_sentences(comparisons, name) if name in names.LIMITS else []
         found += relevance_findings.hole_sentences(frames["seeds"], name)
         told.append((name, report_parts.seeds_each(frames["seeds"].query("experiment == @name")), found))
     changed = [method for method in findings.methods(frames["seeds"]) if method in wording.ABLATION_SENTENCES]

@@ -88,7 +88,7 @@ def level_rivals(seeds: pd.DataFrame, comparisons: pd.DataFrame, experiment: str
     """Each rival whose mean is above the primary method's, or no more than `MATCH` below, on the test sets of the claim
     (none: the hardest one), with a sentence: how they stand, and whether the comparison shows a difference. Where there
     is no such rival, None and a sentence that says so. Neither upper bounds nor ISNets are rivals, nor is who reads the
-    mark in reverse.
+    background in reverse.
     """
     rows, worst = findings.rivals(findings.primary(seeds, experiment)), findings.hardest(seeds, experiment)
     sets = [name for name in findings.test_sets_of(rows) if not is_home(name)]
@@ -184,8 +184,9 @@ def label_sentences(
     misled = [method_name(method) for method in in_order(at.index, METHOD_NAMES) if at[method] < MISLED]
     others = [m for m in in_order(at.index, METHOD_NAMES) if at[m] >= MISLED]
     parts = [f"wholly misled (below {MISLED:g}): {findings.listed(misled)}"] if misled else []
-    parts += [f"not: {', '.join(f'{method_name(m)} {findings.number(at[m])}' for m in others)}"] if others else []
-    end = " Between the wholly misled the other labels alone make a difference." if len(misled) > 1 else ""
+    told = ", ".join(f"{method_name(m)} {findings.number(at[m])}" for m in others)
+    parts += [f"not wholly (0.5 is guessing): {told}"] if others else []
+    end = " Where two are wholly misled, their mean AUCs differ by the other labels alone." if len(misled) > 1 else ""
     told = f"The background of {experiment} tells one label of several, {label}. By its AUC on deceiving cases"
     yield f"{told} {'; '.join(parts)}.{end}"
 

@@ -22,6 +22,25 @@ def effort_sentence(frames: list[pd.DataFrame]) -> str:
     return f"Where a method has a loss weight, {told} ({rows['method'].nunique()} methods; {where})."
 
 
+def range_sentence(frames: list[pd.DataFrame]) -> str:
+    """Which methods had every value tried with several ranges of the foreground, and so more trials than the others;
+    "" of none. frames: range_trials.csv of all studies.
+    """
+    if not frames:
+        return ""
+    rows = pd.concat(frames)
+    ranges = rows.groupby(["experiment", "method"])["range_high"].agg(["nunique", "size"])
+    several = ranges[ranges["nunique"] > 1].reset_index()
+    if several.empty:
+        return ""
+    who = listed([method_name(method) for method in methods(several)])
+    pairs = rows[["range_low", "range_high"]].drop_duplicates().sort_values("range_high")
+    ends = [f"{low:g} to {high:g}" for low, high in pairs.to_numpy()]
+    where = ", ".join(experiments(several))
+    told = f"{who} had up to {several['size'].max()} trials: on {where} every value was tried with several ranges"
+    return f"{told} that the relevance inside the mask is kept within ({', '.join(ends)})."
+
+
 def edge_sentences(frame: pd.DataFrame) -> Iterator[str]:
     """One sentence an experiment: for which methods the value chosen is the largest or the smallest that was tried."""
     for experiment in experiments(frame):

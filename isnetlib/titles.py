@@ -32,7 +32,9 @@ def scores_title(seeds: pd.DataFrame, experiment: str) -> str:
     told = list(means.values())
     parts = [f"from {told[0]} to {told[-1]}" if len(told) > 1 else told[0]]
     parts += [means[method] for method in list(means)[1:-1] if method == PRIMARY_METHOD]
-    parts += [f"without {', '.join(map(method_name, reverse))}, which reads the mark in reverse"] if reverse else []
+    parts += (
+        [f"without {', '.join(map(method_name, reverse))}, which reads the background in reverse"] if reverse else []
+    )
     return (
         f"{experiment}, {metric_name(rows['metric'].iloc[0])} on {name_of_test_set(test_set)} cases: {'; '.join(parts)}"
     )

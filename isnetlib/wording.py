@@ -33,8 +33,8 @@ ABLATION_SENTENCES = {
     "isnet_selective_eps_0": "without the small constant that keeps weakly active units from dominating",
     "isnet_selective_no_foreground": "nothing keeps the relevance inside the mask within a range",
     "isnet_selective_range_150": "the range of the relevance inside the mask ends at 150 instead of 25",
-    "isnet_selective_decay_0": "of the background the single strongest pixel counts",
-    "isnet_selective_decay_0_996": "weaker pixels of the background count for more than with 0.9",
+    "isnet_selective_decay_0": "of the relevance in the background the single strongest pixel counts",
+    "isnet_selective_decay_0_996": "each pixel of the background counts 0.996 times the next stronger one, not 0.9",
     "isnet_selective_decay_1": "all pixels of the background count alike",
     "isnet_selective_live_statistics": "the means and variances of a batch pass gradient of the heatmap",
     "isnet_selective_detached_biases": "biases are constants of the heatmap",
@@ -114,11 +114,18 @@ DATA_SENTENCES = {
     "faces": "Real photographs of faces (CelebAMask-HQ), several attributes each; the face is the mask.",
 }
 
+OWN_HOSPITAL = (
+    "In training each class comes from a simulated hospital of its own, so what lies outside the lungs (contrast, dark "
+    "borders, letters in a corner) tells the class. Findings lie inside the lungs."
+)
+
 # What is planted, where the name alone says that something is.
 PLANTED = {
     "faces_planted": "A pattern outside the face tells one attribute in training, Mouth_Open (stripes: open, dots: "
     "not), and no other. The AUC is the mean over three attributes: see Mouth_Open by itself in the table of labels.",
     "tuberculosis_planted": "A glyph outside the lungs, planted, tells the class in training.",
+    "tuberculosis_sim": OWN_HOSPITAL,
+    "covid_sim": OWN_HOSPITAL,
     "faces_sim": "The background tells one attribute in training, Smiling, and no other; the AUC is the mean over all.",
 }
 

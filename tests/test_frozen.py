@@ -168,3 +168,5 @@ def test_methods_that_no_change_named_are_found(tmp_path):
     rows.to_csv(tmp_path / "frozen.csv", index=False)
     assert frozen.untouched(tmp_path, ["plain", "other", "plainer"]) == ["plain"]
     assert frozen.untouched(tmp_path / "elsewhere", ["other"]) == ["other"]
+    found = [frozen.changed(tmp_path, method) for method in ("", "other", "plain", "plainer")]
+    assert found == [["toy"], ["toy"], [], ["toy"]]

@@ -113,6 +113,9 @@ def test_digits_are_not_called_real_images_and_kinds_are_told_apart():
         "By kind of images: on real images ahead in 1, behind in 0 of 1; on handwritten digits with a planted mark "
         "ahead in 0, behind in 1 of 1."
     )
+    same = pd.concat([table(standard="ahead"), table(standard="behind").assign(experiment="faces"), several])
+    told = list(claims.claim_sentences(same))[1]
+    assert "on real images ahead in 2, behind in 1 of 3 (" in told and "faces ahead in 0, behind in 1 of 1)" in told
 
 
 def comparisons(*rows):
@@ -148,14 +151,16 @@ def test_who_reads_the_mark_in_reverse_is_told():
     rows = [seeds("gain", biased=0.01, deceiving=0.99, gap=-0.98), seeds("rrr", biased=0.8, deceiving=0.85, gap=-0.05)]
     (told,) = claims.reverse_sentences({"full": {"seeds": pd.concat(rows)}})
     assert told == (
-        "On digits (full), GAIN reads the mark in reverse (AUC 0.010 on biased and 0.990 on deceiving cases), which is "
-        "no resistance."
+        "On digits (full), GAIN reads the background in reverse (AUC 0.010 on biased and 0.990 on deceiving cases), "
+        "which is no resistance."
     )
     (told,) = claims.reverse_sentences({"full": {"seeds": pd.concat(rows).assign(n=3)}})
-    assert "0.990 on deceiving cases; sd over 3 trainings 0.250), which" in told
+    assert "on deceiving cases; standard deviation over 3 trainings 0.250, so not all of them do), which" in told
+    (told,) = claims.reverse_sentences({"full": {"seeds": pd.concat(rows).assign(n=3, sd=0.01)}})
+    assert "standard deviation over 3 trainings 0.010), which" in told
     films = pd.concat([seeds("gain", internal=0.0, deceiving=1.0), seeds("rrr", internal=0.8, deceiving=0.85)])
     (told,) = claims.reverse_sentences({"full": {"seeds": films}})
-    assert "GAIN reads the mark in reverse (AUC 0.000 on internal and 1.000 on deceiving cases)" in told
+    assert "GAIN reads the background in reverse (AUC 0.000 on internal and 1.000 on deceiving cases)" in told
 
 
 def test_methods_outside_the_five_that_match_or_are_ahead_are_told():
@@ -364,8 +369,8 @@ def test_the_one_label_that_the_background_tells_is_told_by_itself():
     (told,) = claims.label_sentences({"real": {"labels": rows}, "full": {}})
     assert told == (
         "The background of faces_planted tells one label of several, Mouth_Open. By its AUC on deceiving cases wholly "
-        "misled (below 0.05): Standard classifier; not: ISNet selective 0.500."
+        "misled (below 0.05): Standard classifier; not wholly (0.5 is guessing): ISNet selective 0.500."
     )
     (told,) = claims.label_sentences({"real": {"labels": rows.assign(value=0.0)}})
-    assert "Standard classifier and ISNet selective. Between the wholly misled the other labels alone" in told
+    assert "Standard classifier and ISNet selective. Where two are wholly misled, their mean AUCs differ" in told
     assert list(claims.label_sentences({"real": {"labels": rows[1:]}})) == []

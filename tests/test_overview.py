@@ -269,6 +269,16 @@ def test_what_single_changes_do_is_told_where_nothing_was_planned(frames):
     assert told.startswith("Shown to match ISNet selective")
 
 
+def test_what_another_metric_shows_and_the_primary_one_does_not_is_told(frames):
+    rows = findings.main_comparisons(frames["comparisons"], "digits").query("test_set == 'deceiving'")
+    rows = rows.assign(family=np.nan, p=0.4, difference=0.001)
+    other = rows.assign(metric="auc", primary=False, difference=-0.2, p=np.where(rows["b"] == "standard", 0.01, 0.4))
+    told = list(comparison_findings.contrary_sentences(pd.concat([rows, other]), "digits"))
+    assert told == ["By AUC, ISNet selective does worse than Standard classifier on deceiving cases (-0.200)."]
+    same = rows.assign(difference=-0.2, p=other["p"])
+    assert list(comparison_findings.contrary_sentences(pd.concat([same, other]), "digits")) == []
+
+
 def test_in_short_only_what_is_shown_has_numbers(frames):
     means = {"standard": 0.1, "background_random": 0.98, "pipeline": 0.97, "isnet_selective": 0.96, "oracle": 0.99}
     seeds, rows = with_means(frames["seeds"], **means), frames["comparisons"]

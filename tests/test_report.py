@@ -345,6 +345,13 @@ def test_a_loss_weight_at_an_end_of_what_was_tried_is_told(copy):
     told = search_findings.effort_sentence([frame])
     assert "2 to 3 values of it were tried" in told and "(3 methods; digits)" in told
     assert search_findings.effort_sentence([]) == ""
+    ranges = pd.DataFrame({"experiment": "digits", "method": ["gain", "rrr", "rrr"], "range_low": 1.0})
+    ranges["range_high"] = [25.0, 25.0, 150.0]
+    assert search_findings.range_sentence([ranges]) == (
+        "Right for the right reasons had up to 2 trials: on digits every value was tried with several ranges that the "
+        "relevance inside the mask is kept within (1 to 25, 1 to 150)."
+    )
+    assert search_findings.range_sentence([ranges[:2]]) == search_findings.range_sentence([]) == ""
     assert "Loss weights" not in Page(report.build(copy)).text
     frame.to_csv(copy / "tables" / "search.csv", index=False)
     text = Page(report.build(copy)).text
