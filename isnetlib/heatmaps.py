@@ -20,8 +20,9 @@ from isnetlib.names import METHOD_NAMES, TEST_SET_NAMES, UPPER_BOUNDS, in_order,
 SEGMENTING = ("pipeline", "multitask")  # what is shown beside their maps is the mask that they predict
 SAID = 20  # letters below a panel
 PER_LINE = 7  # panels side by side: as many as a page can show
-# Inches: a map, its place across, its heading, its line with heading and words; the margins; a colour bar.
-PANEL, CELL, HEAD, LINE, LEFT, RIGHT, TOP, BAR = 1.18, 1.32, 0.45, 2.12, 0.55, 0.85, 0.35, 2.6
+# Inches: a map, its place across, its heading, its line with heading and three lines of words, a further line of words;
+# the margins; a colour bar.
+PANEL, CELL, HEAD, LINE, MORE, LEFT, RIGHT, TOP, BAR = 1.18, 1.32, 0.45, 2.12, 0.18, 0.55, 0.85, 0.35, 2.6
 LIMIT = 0.995  # quantile of |share| in a row at which colours saturate: single pixels would make everything else white
 
 
@@ -92,10 +93,12 @@ def heatmap_figure(maps: dict[str, dict[str, np.ndarray]], classes: list[str], p
     heads = (["image"] if shown else []) + [textwrap.fill(head, 14) for head in _heads(maps)]
     lines = -(-len(heads) // PER_LINE)
     columns = -(-len(heads) // lines)
-    width, height = LEFT + columns * CELL + RIGHT, TOP + LINE * lines * len(rows)
+    words = [_said(arrays, *row, classes).count("\n") + 2 for arrays in maps.values() for row in rows]
+    line = LINE + MORE * max(0, max(words) - 3)
+    width, height = LEFT + columns * CELL + RIGHT, TOP + line * lines * len(rows)
     fig = Figure(figsize=(width, height))  # of so many panels a layout engine would take most of the time
     for k, (test_set, case) in enumerate(rows):
-        block = [_panel(fig, k * lines + n // columns, n % columns) for n in range(len(heads))]
+        block = [_panel(fig, TOP + line * (k * lines + n // columns), n % columns) for n in range(len(heads))]
         _case(fig, block, maps, test_set, case, classes, shown)
         for ax, head in zip(block, heads, strict=True):
             ax.set_title(head, loc="center", fontsize=8.5, weight="bold")
@@ -104,10 +107,10 @@ def heatmap_figure(maps: dict[str, dict[str, np.ndarray]], classes: list[str], p
     return fig
 
 
-def _panel(fig: Figure, line: int, column: int) -> Axes:
-    """Axes for one image or map, without ticks or frame."""
+def _panel(fig: Figure, top: float, column: int) -> Axes:
+    """Axes for one image or map, without ticks or frame; its line begins `top` inches below the figure's edge."""
     (width, height), left = fig.get_size_inches(), LEFT + CELL * column + (CELL - PANEL) / 2
-    bottom = height - TOP - LINE * line - HEAD - PANEL
+    bottom = height - top - HEAD - PANEL
     ax = fig.add_axes((left / width, bottom / height, PANEL / width, PANEL / height), xticks=[], yticks=[])
     ax.spines[:].set_visible(False)
     return ax
@@ -153,11 +156,11 @@ def _case(fig: Figure, block: list[Axes], maps: dict, test_set: str, k: int, cla
     for share, arrays in zip(relevance, maps.values(), strict=True):
         ax = next(free)
         image = heatmap(share, mask, ax, limit)
-        said = textwrap.fill(_says(arrays[f"p_{test_set}"][k], classes, several=np.ndim(y) > 0), SAID)
-        ax.set_xlabel(f"{said}\n{number(outside(share, mask))} outside", fontsize=8)
+        said = f"{_said(arrays, test_set, k, classes)}\n{number(outside(share, mask))} outside"
+        ax.set_xlabel(said, fontsize=8)
         if _attends(arrays):
             picture(arrays[f"attention_{test_set}"][k], mask, next(free))
-    beside = f"{name_of_test_set(test_set)}\nlabel {_label(y, classes)}"
+    beside = f"{name_of_test_set(test_set)}\n{textwrap.fill(f'label {_label(y, classes)}', SAID)}"
     block[0].set_ylabel(beside, fontsize=8.5, labelpad=15)  # what is said below a panel is wider than the panel
     last, low = block[0].get_position(), block[-1].get_position().y0
     width, height = fig.get_size_inches()
@@ -165,6 +168,12 @@ def _case(fig: Figure, block: list[Axes], maps: dict, test_set: str, k: int, cla
     bar = fig.add_axes((1 - (RIGHT - 0.1) / width, (last.y1 + low - tall) / 2, 0.14 / width, tall))
     fig.colorbar(image, cax=bar, extend="both").set_label("‰ of |R| a pixel", fontsize=8)
     bar.tick_params(labelsize=7.5)
+
+
+def _said(arrays: dict[str, np.ndarray], test_set: str, k: int, classes: list[str]) -> str:
+    """What a network says of a case, in lines below its map."""
+    several = np.ndim(arrays[f"y_{test_set}"][k]) > 0
+    return textwrap.fill(_says(arrays[f"p_{test_set}"][k], classes, several), SAID)
 
 
 def _says(p: np.ndarray, classes: list[str], several: bool) -> str:

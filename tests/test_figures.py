@@ -167,6 +167,17 @@ def test_many_methods_take_more_lines(study):
     assert len([ax for ax in fig.axes if ax.images]) == 2 * (1 + len(names.METHOD_NAMES))
 
 
+def test_many_words_below_a_map_leave_the_next_heading_free(study):
+    one = next(iter(runs.read_heatmaps(study, "digits").values()))
+    classes = ["Eyeglasses", "Mouth_Open", "Smiling", "Beard"]
+    many = {key: np.ones((len(one[key]), len(classes))) for key in one if key.startswith(("y_", "p_"))}
+    fig = heatmaps.heatmap_figure(dict.fromkeys(names.METHOD_NAMES, one | many), classes)
+    fig.draw_without_rendering()
+    panels = [ax for ax in fig.axes if ax.images]
+    words = [ax.xaxis.label.get_window_extent() for ax in panels if ax.get_xlabel()]
+    assert not any(ax.title.get_window_extent().overlaps(box) for ax in panels for box in words)
+
+
 def test_a_case_that_shows_what_the_biased_one_shows_comes_later(study):
     one = next(iter(runs.read_heatmaps(study, "digits").values()))
     one = one | {"x_deceiving": one["x_deceiving"].copy()}
