@@ -6,7 +6,7 @@ from pathlib import Path
 import fabricated
 import pandas as pd
 
-from isnetlib import claims, names, readme, tables
+from isnetlib import claims, findings, names, readme, tables
 
 ROOT = Path(__file__).parents[1]
 
@@ -49,6 +49,11 @@ def test_in_short_is_what_the_tables_show():
     assert "On faces it does not help." in text and not ahead["experiment"].str.startswith("faces").any()
     assert "ahead of no rival" in text and "real" not in set(ahead["kind"])
     assert "behind it nowhere" in text and "pipeline" not in set(ahead["b"])
+    tests = pd.concat(frames["comparisons"] for frames in studies.values()).query("b == 'background_random'")
+    tests = pd.concat(findings.main_comparisons(tests, name) for name in set(tests["experiment"]))
+    tests = tests[tests["experiment"].map(names.data_kind) != "real"]
+    assert "where a bias is planted or simulated, are random backgrounds" in text
+    assert len(tests) >= 15 and "ahead" not in set(tests.apply(findings.verdict, axis=1))
     cost = studies["full"]["cost"].query("variant == 'pipeline'")["ratio_to_plain_inference"].dropna()
     assert "takes longer to predict" in text and (cost > 1).all()
 
