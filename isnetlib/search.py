@@ -1,8 +1,9 @@
 """The search for loss weights: study.yaml -> trials; a trial is one value of one option, judged on validation alone.
 
-A trial trains a method with the study's first seed for a quarter of its epochs and keeps the epoch, and its score, that
-the named selection rule chooses: validation with swapped backgrounds. No test set is loaded. A finished trial is one
-file, results/<study>/search/<experiment>/<method>/<value>.json; all of them together are tables/search.csv.
+A trial trains a method with the study's first seed for a quarter of its epochs (or as many as the study says under
+`trial_epochs`) and keeps the epoch, and its score, that the named selection rule chooses: validation with swapped
+backgrounds. No test set is loaded. A finished trial is one file,
+results/<study>/search/<experiment>/<method>/<value>.json; all of them together are tables/search.csv.
 """
 
 import json
@@ -18,7 +19,7 @@ from isnetlib.provenance import PACKAGE, built, difference, made_by, portable
 from isnetlib.study import StudyError, method_parameters, methods_here, read_studies, resolve
 
 TRIAL, TABLE = "05_search", "06_search_table"  # notebooks: of one trial, and of the table of all
-SHARE = 4  # a trial has a quarter of the epochs of a run
+SHARE = 4  # a trial has a quarter of the epochs of a run, where its study does not say otherwise
 COLUMNS = "experiment method option value metric swapped internal epoch swapped_loss chosen note".split()
 
 
@@ -43,8 +44,8 @@ def trials(study: str, notebooks: Path, results: Path) -> list[Trial]:
     A trial's parameters are those of the method's first run, but for the epochs and the option under search. Raises
     StudyError as `study.resolve` does.
     """
-    runs, found = resolve(study, notebooks, results), []
-    for experiment, searched in read_studies(notebooks)["studies"][study]["search"].items():
+    runs, found, content = resolve(study, notebooks, results), [], read_studies(notebooks)["studies"][study]
+    for experiment, searched in content["search"].items():
         for method, entry in searched.items():
             own = [run for run in runs if (run.experiment, run.method) == (experiment, method)]
             if not own:
@@ -53,7 +54,8 @@ def trials(study: str, notebooks: Path, results: Path) -> list[Trial]:
             for value in entry["values"]:
                 options = first["method_options"] | {entry["option"]: value}
                 given = {"option": entry["option"], "value": value, "method_options": options}
-                epochs = max(1, first.get("epochs", SHARE) // SHARE)
+                usual = max(1, first.get("epochs", SHARE) // SHARE)
+                epochs = content["trial_epochs"].get(experiment, usual)
                 found.append(Trial(experiment, method, first | given | {"epochs": epochs}))
     for trial in found:
         try:

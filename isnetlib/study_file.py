@@ -7,7 +7,7 @@ import yaml
 
 SEARCHED = ("option", "values", "serves")  # of a method that is searched
 OVERRIDES = ("data", "train", "methods")  # of an experiment's own, by a study
-OF_STUDY = ("budget_minutes", "runs", *OVERRIDES, "notebooks", "search", "freeze")
+OF_STUDY = ("budget_minutes", "runs", *OVERRIDES, "notebooks", "search", "trial_epochs", "freeze")
 MOST_VALUES = 4  # a search is as small for every method
 
 
@@ -34,7 +34,7 @@ def read_studies(notebooks: Path) -> dict:
         _check_base(name, options, content["methods"])
     for name, study in content["studies"].items():
         check_keys(study, f"studies.{name}")
-        absent = {part: {} for part in (*OVERRIDES, "notebooks", "search")} | {"freeze": []}
+        absent = {part: {} for part in (*OVERRIDES, "notebooks", "search", "trial_epochs")} | {"freeze": []}
         content["studies"][name] = absent | study
         _check_study(content["studies"][name], f"studies.{name}", content["experiments"], content["methods"])
     _check_values(content, "study.yaml")
@@ -120,6 +120,10 @@ def _check_study(study: dict, where: str, experiments: dict, methods: dict) -> N
                 raise StudyError(f"{place}.seeds: {none[0]} is no fold of {experiment}: they are 0 to {folds - 1}")
     for experiment, searched in study["search"].items():
         _check_search(searched, f"{where}.search.{experiment}", study["runs"], experiment, methods)
+    check_keys(study["trial_epochs"], f"{where}.trial_epochs", study["search"])
+    for experiment, epochs in study["trial_epochs"].items():
+        if type(epochs) is not int or epochs < 1:
+            raise StudyError(f"{where}.trial_epochs.{experiment}: a whole number of epochs is needed, not {epochs!r}")
     if not isinstance(study["budget_minutes"], int | float):
         raise StudyError(f"{where}.budget_minutes: a number is needed, not {study['budget_minutes']!r}")
 

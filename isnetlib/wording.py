@@ -125,6 +125,9 @@ PLANTED = {
     "not), and no other. The AUC is the mean over three attributes: see Mouth_Open by itself in the table of labels.",
     "tuberculosis_planted": "A glyph outside the lungs, planted, tells the class in training.",
     "tuberculosis_sim": OWN_HOSPITAL,
+    "tuberculosis_augmented_sim": f"{OWN_HOSPITAL} Drawn anew after tuberculosis_sim had been looked at: training "
+    "films are moved and shaded a little each time they are seen (augmentation), as the real ones are, because without "
+    "it not even the upper bound learns the lungs well.",
     "covid_sim": OWN_HOSPITAL,
     "faces_sim": "The background tells one attribute in training, Smiling, and no other; the AUC is the mean over all.",
 }

@@ -2,7 +2,7 @@
 
 import inspect
 
-from isnetlib.data import digits, faces_real, faces_sim, films_sim, folder, xray
+from isnetlib.data import digits, faces_real, faces_sim, films_augmented, films_sim, folder, xray
 from isnetlib.data.images import Experiment, Images
 from isnetlib.data.swap import swap_backgrounds
 
@@ -18,6 +18,7 @@ EXPERIMENTS = {
     "faces_planted": faces_real.faces_planted,
     "faces_outside": faces_real.faces_outside,
     "tuberculosis_sim": films_sim.load_tuberculosis,
+    "tuberculosis_augmented_sim": films_augmented.load_tuberculosis,
     "covid_sim": films_sim.load_covid,
     "faces_sim": faces_sim.load,
 }
