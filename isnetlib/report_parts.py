@@ -56,6 +56,7 @@ def search(study: Path, frame: pd.DataFrame | None, experiment: str) -> dict | N
         "rows": [row | {"note": "" if pd.isna(row["note"]) else row["note"]} for row in rows.to_dict("records")],
         "figure": figure_of(study, f"search_{experiment}", alt, "06_search_table"),
         "sentences": list(search_findings.edge_sentences(rows)),
+        "epochs": " or ".join(map(str, sorted(set(rows["epochs"])))),
         "options": {name: wording.OPTION_SENTENCES.get(name, name) for name in rows["option"].unique()},
     }
 

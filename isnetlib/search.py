@@ -20,7 +20,7 @@ from isnetlib.study import StudyError, method_parameters, methods_here, read_stu
 
 TRIAL, TABLE = "05_search", "06_search_table"  # notebooks: of one trial, and of the table of all
 SHARE = 4  # a trial has a quarter of the epochs of a run, where its study does not say otherwise
-COLUMNS = "experiment method option value metric swapped internal epoch swapped_loss chosen note".split()
+COLUMNS = "experiment method option value epochs metric swapped internal epoch swapped_loss chosen note".split()
 
 
 class Trial(NamedTuple):
@@ -137,7 +137,7 @@ def table(study: Path, trials: Iterable[Trial] | None = None) -> pd.DataFrame:
             continue
         found = json.loads(file.read_text(encoding="utf-8"))
         given = found.pop("manifest")["parameters"]
-        rows.append({name: given[name] for name in ("experiment", "method", "option", "value")} | found)
+        rows.append({name: given[name] for name in ("experiment", "method", "option", "value", "epochs")} | found)
     if not rows:
         raise FileNotFoundError(f"{Path(study) / 'search'}: no finished trial; a study with a `search` makes them")
     frame = pd.DataFrame(rows).reindex(columns=COLUMNS).sort_values(COLUMNS[:4], ignore_index=True)

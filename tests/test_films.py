@@ -13,6 +13,7 @@ from torch.nn.functional import avg_pool2d
 
 from isnetlib import data
 from isnetlib.data import drawing, films, films_sim
+from isnetlib.data.augment import augment
 from isnetlib.train import swapped_set
 
 SMALL = {"train_size": 480, "validation_size": 60, "test_size": 240}
@@ -226,6 +227,24 @@ def test_with_hospitals_at_random_the_background_tells_nothing():
     aucs = read(experiment.train, {"internal": experiment.tests["internal"]}, "background")
     assert abs(aucs["internal"] - 0.5) < 0.12, aucs
     assert read(experiment.train, {"internal": experiment.tests["internal"]}, "lungs")["internal"] > 0.75
+
+
+def test_augmented_films_are_drawn_anew_and_move_in_training_alone():
+    few = {"train_size": 6, "validation_size": 2, "test_size": 2}
+    moved, plain, old = (
+        data.load(name, **few, **options)
+        for name, options in (
+            ("tuberculosis_augmented_sim", {}),
+            ("tuberculosis_sim", {"data_seed": 1}),
+            ("tuberculosis_sim", {}),
+        )
+    )
+    assert moved.train.augment is augment and plain.train.augment is None
+    assert all(test.augment is None for test in (moved.validation, *moved.tests.values()))
+    assert torch.equal(moved.train.x, plain.train.x) and list(moved.tests) == list(plain.tests)
+    assert all((moved.tests[name].x != old.tests[name].x).float().mean() > 0.5 for name in old.tests)
+    with pytest.raises(ValueError, match="tuberculosis_augmented_sim has no option 'sise'; known: size, rho"):
+        data.load("tuberculosis_augmented_sim", sise=64)
 
 
 def test_three_classes_are_read_in_the_lungs(covid):

@@ -332,7 +332,9 @@ def searched():
     rows += [("rrr", "penalty_weight", value, value == 3.0, "") for value in (1.0, 3.0, 10.0)]
     rows += [("multitask", "segmentation_weight", value, value == 0.1, "") for value in (0.1, 0.3)]
     frame = pd.DataFrame(rows, columns=["method", "option", "value", "chosen", "note"])
-    return frame.assign(experiment="digits", metric="accuracy", swapped=0.5, internal=0.75, epoch=1, swapped_loss=1.0)
+    return frame.assign(
+        experiment="digits", epochs=6, metric="accuracy", swapped=0.5, internal=0.75, epoch=1, swapped_loss=1.0
+    )
 
 
 def test_a_loss_weight_at_an_end_of_what_was_tried_is_told(copy):

@@ -60,6 +60,20 @@ def test_trials_are_the_first_runs_with_a_quarter_of_the_epochs(tiny):
     assert found[0].file(tiny[1]) == tiny[1] / "small/search/digits/rrr/0.5.json"
 
 
+def test_a_study_may_say_how_many_epochs_a_trial_has(tiny):
+    change(tiny[0], "    search:\n", "    trial_epochs: {digits: 3}\n    search:\n")
+    assert {trial.parameters["epochs"] for trial in search.trials("small", *tiny)} == {3}
+    for wrong, message in (
+        ("0", "small.trial_epochs.digits: a whole number of epochs is needed, not 0"),
+        ("1.5", "a whole number of epochs is needed, not 1.5"),
+        ("3, faces: 3", "small.trial_epochs: unknown key 'faces'; allowed: digits"),
+    ):
+        change(tiny[0], "trial_epochs: {digits: 3}", f"trial_epochs: {{digits: {wrong}}}")
+        with pytest.raises(StudyError, match=message):
+            search.trials("small", *tiny)
+        change(tiny[0], f"trial_epochs: {{digits: {wrong}}}", "trial_epochs: {digits: 3}")
+
+
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
@@ -193,6 +207,6 @@ def test_the_real_studies_hold_what_the_search_chose():
 def test_the_real_search_is_as_small_for_every_method():
     trials = search.trials("full", NOTEBOOKS, ROOT / "results")
     counts = pd.Series([(trial.experiment, trial.method) for trial in trials]).value_counts()
-    assert len(counts) == 4 * 7 and set(counts) == {4}
+    assert len(counts) == 4 * 7 + 4 and set(counts) == {4}
     digits = [trial.parameters for trial in trials if trial.experiment == "digits"]
     assert {(parameters["epochs"], parameters["seed"]) for parameters in digits} == {(6, 0)}

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from tiny_study import STUDY, edit, here, make_run, states, write_notebook
 
+from isnetlib import names
 from isnetlib.baselines import METHODS
 from isnetlib.notebooks import check_parameters, declared
 from isnetlib.provenance import made_by, manifest, portable
@@ -138,6 +139,8 @@ def test_the_real_studies_are_in_order():
     seeds = Counter((run.experiment, run.method) for run in resolve("full", notebooks, results))
     expected = {(experiment, method): 3 for experiment in SIMULATED for method in METHODS}
     expected |= {("digits", method): 5 for method in METHODS} | {("digits", "isnet_original"): 3}
+    augmented = {*names.RIVALS, names.PRIMARY_METHOD, "background_random", "oracle"}
+    expected |= {("tuberculosis_augmented_sim", method): 3 for method in augmented}
     assert seeds == expected
     assert set(Counter(run.method for run in resolve("ablations", notebooks, results)).values()) == {3}
 
