@@ -1,5 +1,7 @@
 """Tables, figures and reports anew from the files of the runs: `isnet report`. Nothing is trained."""
 
+import os
+import sys
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -12,6 +14,8 @@ from isnetlib.names import LOCAL_STUDIES
 from isnetlib.provenance import PACKAGE
 from isnetlib.runner import REPORT_NOTEBOOKS, cores, execute_own, run_study_notebooks
 from isnetlib.study import Run, StudyError, data_hashes, read_studies, resolve, status
+
+LATER = 10  # how much nicer are the studies that need not be done first
 
 
 def report(study: str, notebooks: Path, results: Path, package: Path = PACKAGE, hashes: Callable = data_hashes) -> int:
@@ -38,7 +42,10 @@ def report_all(notebooks: Path, results: Path, package: Path = PACKAGE, hashes: 
     stop = threading.Event()
     with ThreadPoolExecutor(cores() + 1) as pool:  # one more, for kernels take time to start; longest first
         try:
-            made = [pool.submit(_report, study, notebooks, results, stop) for study in begun]
+            makers = [_report] * cores() + [_report_behind] * len(begun)
+            made = [
+                pool.submit(make, study, notebooks, results, stop) for make, study in zip(makers, begun, strict=False)
+            ]
             states = {study: status(study, notebooks, results, package, hashes) for study in studies}  # meanwhile
             for study in begun:
                 _tell(study, states[study])
@@ -66,6 +73,14 @@ def _tell(study: str, states: pd.DataFrame) -> None:
     if len(open_):
         counts = ", ".join(f"{number} {state}" for state, number in open_.items())
         print(f"note: of the {len(states)} runs of study {study} {counts}")
+
+
+def _report_behind(*args) -> int:
+    """`_report` at a lower priority, where the system has one a thread: for all others wait for the longest."""
+    if sys.platform == "linux":  # what the thread starts inherits it
+        thread = threading.get_native_id()
+        os.setpriority(os.PRIO_PROCESS, thread, min(os.getpriority(os.PRIO_PROCESS, thread) + LATER, 19))
+    return _report(*args)
 
 
 def _report(study: str, notebooks: Path, results: Path, stop: threading.Event | None = None) -> int:

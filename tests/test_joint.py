@@ -1,7 +1,10 @@
 """The joint report: the claim from known tables, the way from a number to its line, states of runs, the command."""
 
+import os
 import re
 import shutil
+import sys
+import threading
 from pathlib import Path
 
 import fabricated
@@ -328,6 +331,21 @@ def test_without_a_study_the_command_makes_every_report_and_then_the_joint_one(p
         "backbones digits 1 1 0 0 0 1 0" in text and "No report yet." in text and "No results yet: backbones." in text
     )
     assert "quick" not in re.sub(r"isnet run --study quick", "", text)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="threads have no priority of their own")
+def test_the_longest_studies_come_first_and_the_others_stand_back(place, monkeypatch):
+    options, _, _ = place
+    before, found = os.getpriority(os.PRIO_PROCESS, 0), []
+
+    def made(study, *rest):
+        found.append(os.getpriority(os.PRIO_PROCESS, threading.get_native_id()) - before)
+        return []
+
+    monkeypatch.setattr(rebuild, "run_study_notebooks", made)
+    monkeypatch.setattr(rebuild, "cores", lambda: 1)
+    assert main(["report", *options]) == 0
+    assert sorted(found) == [0, min(rebuild.LATER, 19 - before)] and os.getpriority(os.PRIO_PROCESS, 0) == before
 
 
 def test_one_study_alone_leaves_the_joint_report(place):
