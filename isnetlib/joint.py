@@ -13,6 +13,7 @@ from isnetlib import (
     claims,
     comparison_figures,
     comparison_findings,
+    constants_findings,
     figures,
     findings,
     frozen,
@@ -113,6 +114,9 @@ def context(results: Path, studies: dict[str, dict[str, pd.DataFrame]], states: 
             for study, frame in searches.items()
             for told in search_findings.edge_sentences(frame)
         ],
+        "paths": [
+            told for frames in studies.values() for told in constants_findings.limit_sentences(frames.get("constants"))
+        ],
         "without": [study for study in _planned(states) if study not in studies],
         "others": [other(study, frames, judged) for study, frames in studies.items()],
         "experiments": data(studies),
@@ -148,7 +152,7 @@ def other(study: str, frames: dict[str, pd.DataFrame], judged: dict) -> dict:
         hardest, comparisons = findings.hardest(frames["seeds"], name), frames["comparisons"]
         found += comparison_findings.difference_sentences(comparisons, name, hardest)
         found += comparison_findings.contrary_sentences(comparisons, name) if name in names.LIMITS else []
-        found += relevance_findings.hole_sentences(frames["seeds"], name)
+        found += relevance_findings.hole_sentences(frames["seeds"], name, frames.get("constants"))
         told.append((name, report_parts.seeds_each(frames["seeds"].query("experiment == @name")), found))
     changed = [method for method in findings.methods(frames["seeds"]) if method in wording.ABLATION_SENTENCES]
     about = {names.ABLATIONS[method]: wording.ABLATION_SENTENCES[method] for method in changed}

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from isnetlib import claims, cost_findings, tables, wording
+from isnetlib import claims, constants_findings, cost_findings, tables, wording
 from isnetlib.files import write_atomically
 from isnetlib.names import (
     LOCAL_STUDIES,
@@ -92,6 +92,7 @@ def update(text: str, study: str, studies: dict[str, dict[str, pd.DataFrame]]) -
         there = name in frames
         made = make(frames[name]) + linked(f"{study}/tables/{name}.csv") if there else MISSING.format(name=name)
         text = fill(text, name, made)
+    text = fill(text, "constants", constants_table(folder, studies))
     found = "\n".join(f"- {sentence}" for sentence in cost_findings.sentences(frames))
     there = [f"{study}/tables/{name}.csv" for name in ("cost", "classes") if name in frames]
     return fill(text, "cost findings", found + (linked(*there) if found else ""))
@@ -113,6 +114,15 @@ def linked(*files: str) -> str:
 
 
 MISSING = "Not measured yet; notebook 60_cost makes the table `{name}.csv`."
+
+
+def constants_table(folder: Path, studies: dict[str, dict[str, pd.DataFrame]]) -> str:
+    """constants.csv of all studies as Markdown; "" where there is none. folder: that of all results."""
+    found = {name: frames["constants"] for name, frames in studies.items() if "constants" in frames}
+    lines = [constants_findings.HEAD, ["---"] * 2 + ["---:"] * (len(constants_findings.HEAD) - 2)]
+    lines += [cells for frame in found.values() for cells in constants_findings.lines(frame)]
+    files = [(folder / name / "tables/constants.csv").as_posix() for name in found]
+    return "\n".join(_line(cells) for cells in lines) + linked(*files) if found else ""
 
 
 def architectures_table(frame: pd.DataFrame) -> str:

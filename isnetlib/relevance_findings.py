@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pandas as pd
 
-from isnetlib import findings
+from isnetlib import constants_findings, findings
 from isnetlib.findings import listed, number
 from isnetlib.names import (
     ELSEWHERE,
@@ -25,9 +25,9 @@ METRICS = ("background_share", "chance_share")
 BOXES = ("box_hit", "box_chance", "chance_share")
 
 
-def background_sentences(seeds: pd.DataFrame, experiment: str) -> Iterator[str]:
+def background_sentences(seeds: pd.DataFrame, experiment: str, constants: pd.DataFrame | None = None) -> Iterator[str]:
     """The background's share of the area on the hardest test set, its share of each method's relevance there, which
-    methods have no less of it than of the area, and those of `examples`.
+    methods have no less of it than of the area, and those of `examples`. constants: constants.csv, where it is there.
     """
     shares, chance = shares_of(seeds, experiment)
     if shares.empty:
@@ -39,7 +39,7 @@ def background_sentences(seeds: pd.DataFrame, experiment: str) -> Iterator[str]:
     if above:
         yield f"No less than its share of the area: {listed(above)}."
     yield from examples(seeds, experiment)
-    yield from hole_sentences(seeds, experiment)
+    yield from hole_sentences(seeds, experiment, constants)
     yield from box_sentences(seeds, experiment)
 
 
@@ -89,9 +89,10 @@ def box_sentences(seeds: pd.DataFrame, experiment: str) -> Iterator[str]:
         yield f"{where}, the pixel with the most relevance lies in a box as often as this ({cases}): {told}."
 
 
-def hole_sentences(seeds: pd.DataFrame, experiment: str) -> Iterator[str]:
+def hole_sentences(seeds: pd.DataFrame, experiment: str, constants: pd.DataFrame | None = None) -> Iterator[str]:
     """ISNets that hardly look at the background, by their heatmaps, and fall all the same by more than `FALL` from the
-    easiest to the hardest test set. Where both hold the same objects, the background must be the reason.
+    easiest to the hardest test set. Where both hold the same objects, the background must be the reason, on a path that
+    `constants` tells.
     """
     shares, chance = shares_of(seeds, experiment)
     rows, worst = findings.primary(seeds, experiment), findings.hardest(seeds, experiment)
@@ -102,11 +103,12 @@ def hole_sentences(seeds: pd.DataFrame, experiment: str) -> Iterator[str]:
         own = rows[rows["method"] == method].set_index("test_set")["mean"]
         if own.get(best, 0.0) - own.get(worst, 0.0) > FALL:
             metric, where = metric_name(rows["metric"].iloc[0]), f"{name_of_test_set(worst)} cases"
+            path = "" if worst in ELSEWHERE else constants_findings.path_sentence(constants, experiment, method)
             told = (
                 f"{method_name(method)} has only {number(shares[method])} of its relevance in the background on {where}"
             )
             scores = f"{metric} {number(own[best])} on {name_of_test_set(best)} cases to {number(own[worst])}"
-            yield f"{told}, and falls from {scores} all the same: {_why(rows, best, worst)}."
+            yield f"{told}, and falls from {scores} all the same: {path or _why(rows, best, worst)}."
 
 
 def _why(rows: pd.DataFrame, best: str, worst: str) -> str:

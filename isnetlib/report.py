@@ -12,6 +12,7 @@ import pandas as pd
 
 from isnetlib import (
     comparison_findings,
+    constants_findings,
     findings,
     frozen,
     goal_findings,
@@ -97,6 +98,7 @@ def context(study: Path, frames: dict[str, pd.DataFrame]) -> dict:
         "changed": [(name, "frozen.csv") for name in frozen.changed(study)],
         "untouched": report_parts.untouched([study], present),
         "search_ends": list(search_findings.edge_sentences(frames["search"])) if "search" in frames else [],
+        "paths": list(constants_findings.limit_sentences(frames.get("constants"))),
         "cost": report_parts.cost(study, frames),
         "cost_link": "#cost" if "cost" in frames else report_parts.other_cost(study),
         "training": report_parts.training(runs),
@@ -160,7 +162,7 @@ def sentences(frames: dict[str, pd.DataFrame], name: str) -> dict[str, Iterable[
     return {
         "short": short_sentences(frames, name),
         "results": findings.result_sentences(seeds, comparisons, name),
-        "background": relevance_findings.background_sentences(seeds, name),
+        "background": relevance_findings.background_sentences(seeds, name, frames.get("constants")),
         "goals": goal_findings.goal_sentences(seeds, name),
         "claims": comparison_findings.claims(comparisons, name).values(),
         "comparisons": comparison_findings.comparison_sentences(comparisons, name),

@@ -29,6 +29,18 @@ def test_every_figure_and_file_that_readme_names_is_there():
     assert {link[1:] for link in links if link.startswith("#")} <= heads
 
 
+def test_what_constants_carry_on_faces_is_what_the_tables_show():
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    rows = pd.concat(
+        frames["constants"] for frames in readme.published(ROOT / "results").values() if "constants" in frames
+    )
+    rows = rows.query("method == 'isnet_selective' and experiment in ('faces_planted', 'faces_sim')")
+    means = rows.groupby("experiment")[["change", "pixels_inside", "pixels_outside"]].mean()
+    assert "of ISNet's loss on both kinds of faces pixels account for nothing" in text
+    assert len(means) == 2 and (means["change"] > 1).all()
+    assert (means["pixels_inside"] + means["pixels_outside"] <= 0).all()
+
+
 def test_in_short_is_what_the_tables_show():
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     studies = readme.published(ROOT / "results")
