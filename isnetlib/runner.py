@@ -20,7 +20,11 @@ from isnetlib.study import Run, StudyError, data_hashes, own_parameters, read_st
 
 REPORT_NOTEBOOKS = ("30_heatmaps", "40_compare", "50_report")  # made from the runs' files alone
 # What takes minutes is not repeated while the file it leaves is there.
-MEASURED = {"60_cost": "tables/cost.csv", "70_coverage": "tables/coverage.csv"}
+MEASURED = {
+    "60_cost": "tables/cost.csv",
+    "70_coverage": "tables/coverage.csv",
+    "80_constants": "tables/constants.csv",
+}
 
 
 def run_study(
