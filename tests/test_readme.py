@@ -41,6 +41,22 @@ def test_what_constants_carry_on_faces_is_what_the_tables_show():
     assert (means["pixels_inside"] + means["pixels_outside"] <= 0).all()
 
 
+def test_where_isnet_withstands_the_background_is_what_the_tables_show():
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    rows = pd.concat(
+        frames["constants"] for frames in readme.published(ROOT / "results").values() if "constants" in frames
+    )
+    mean = rows.drop(columns=["study", "from", "to", "label"]).groupby(["method", "experiment"]).mean()
+    standard, own = mean.loc["standard"], mean.loc["isnet_selective"]
+    pixels = standard["pixels_outside"] / standard["change"]
+    constants = (standard["constants_inside"] + standard["constants_outside"]) / standard["change"]
+    assert "no test" in text and len(pixels) == 6
+    assert (pixels[["tuberculosis_planted", "tuberculosis_sim", "covid_sim"]] > 0.5).all()
+    assert (own.loc[["tuberculosis_planted", "tuberculosis_sim"], "change"].abs() < 0.1).all()
+    assert own.loc["covid_sim", "change"] > 1
+    assert (constants[["faces_planted", "faces_sim", "tuberculosis_augmented_sim"]] > 0.5).all()
+
+
 def test_in_short_is_what_the_tables_show():
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     studies = readme.published(ROOT / "results")
