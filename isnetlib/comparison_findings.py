@@ -105,5 +105,6 @@ def claims(comparisons: pd.DataFrame, experiment: str) -> dict[str, str]:
     if len(could):
         whose = "of the planned comparisons" if len(planned) else "of the comparisons"
         told = f"The smallest detectable difference {whose}, which four of five repetitions would show,"
-        found["detectable"] = f"{told} lies from {number(could.min())} to {number(could.max())}."
+        highest = number(could.max()) if could.max() <= 1 else "more than 1, the largest that there can be"
+        found["detectable"] = f"{told} lies from {number(could.min())} to {highest}."
     return found
