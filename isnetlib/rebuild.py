@@ -1,10 +1,8 @@
 """Tables, figures and reports anew from the files of the runs: `isnet report`. Nothing is trained."""
 
-import os
-import sys
 import threading
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import pandas as pd
@@ -12,10 +10,11 @@ import pandas as pd
 from isnetlib import search
 from isnetlib.names import LOCAL_STUDIES
 from isnetlib.provenance import PACKAGE
-from isnetlib.runner import REPORT_NOTEBOOKS, cores, execute_own, run_study_notebooks
+from isnetlib.runner import cores, execute_own
 from isnetlib.study import Run, StudyError, data_hashes, read_studies, resolve, status
 
-LATER = 10  # how much nicer are the studies that need not be done first
+FIRST = ("40_compare", "30_heatmaps", search.TABLE)  # none reads what another writes; the longest first
+LAST = "50_report"  # reads what they write
 
 
 def report(study: str, notebooks: Path, results: Path, package: Path = PACKAGE, hashes: Callable = data_hashes) -> int:
@@ -26,8 +25,7 @@ def report(study: str, notebooks: Path, results: Path, package: Path = PACKAGE, 
     runs = resolve(study, notebooks, results)
     if not _finished(runs, results):
         raise StudyError(f"study {study} has no finished run in {results}; first: isnet run --study {study}")
-    _tell(study, status(study, notebooks, results, package, hashes))
-    return _report(study, notebooks, results)
+    return _make([study], notebooks, results, lambda: _tell(study, status(study, notebooks, results, package, hashes)))
 
 
 def report_all(notebooks: Path, results: Path, package: Path = PACKAGE, hashes: Callable = data_hashes) -> int:
@@ -39,22 +37,14 @@ def report_all(notebooks: Path, results: Path, package: Path = PACKAGE, hashes: 
     begun = sorted((study for study in studies if finished[study]), key=lambda study: -finished[study])
     if not begun:
         raise StudyError(f"none of the published studies ({', '.join(studies)}) has a finished run in {results}")
-    stop = threading.Event()
-    with ThreadPoolExecutor(cores() + 1) as pool:  # one more, for kernels take time to start; longest first
-        try:
-            makers = [_report] * cores() + [_report_behind] * len(begun)
-            made = [
-                pool.submit(make, study, notebooks, results, stop) for make, study in zip(makers, begun, strict=False)
-            ]
-            states = {study: status(study, notebooks, results, package, hashes) for study in studies}  # meanwhile
-            for study in begun:
-                _tell(study, states[study])
-            failures = sum(one.result() for one in made)
-        except BaseException:  # Ctrl-C too: no notebook may outlive us
-            stop.set()
-            pool.shutdown(cancel_futures=True)
-            raise
-    if failures:
+    states = {}
+
+    def look() -> None:
+        states.update({study: status(study, notebooks, results, package, hashes) for study in studies})
+        for study in begun:
+            _tell(study, states[study])
+
+    if failures := _make(begun, notebooks, results, look):
         print(f"{Path(results) / 'report.html'} is not made, because a part of it failed")
         return failures
     from isnetlib import joint  # imports Matplotlib, which nothing else here needs
@@ -75,19 +65,41 @@ def _tell(study: str, states: pd.DataFrame) -> None:
         print(f"note: of the {len(states)} runs of study {study} {counts}")
 
 
-def _report_behind(*args) -> int:
-    """`_report` at a lower priority, where the system has one a thread: for all others wait for the longest."""
-    if sys.platform == "linux":  # what the thread starts inherits it
-        thread = threading.get_native_id()
-        os.setpriority(os.PRIO_PROCESS, thread, min(os.getpriority(os.PRIO_PROCESS, thread) + LATER, 19))
-    return _report(*args)
-
-
-def _report(study: str, notebooks: Path, results: Path, stop: threading.Event | None = None) -> int:
-    """Execute what makes a study's tables, figures and report. Returns the failures."""
-    searched = [trial for trial in search.trials(study, notebooks, results) if trial.file(results).exists()]
-    failures = execute_own(search.TABLE, study, notebooks, results, stop) if searched else []
-    failures += run_study_notebooks(study, notebooks, results, REPORT_NOTEBOOKS, stop)
+def _make(studies: list[str], notebooks: Path, results: Path, meanwhile: Callable[[], None]) -> int:
+    """Execute what makes the tables, figures and reports of the studies, a notebook a core, and call `meanwhile` beside
+    them. Prints and counts the failures; a study that has one gets no report.
+    """
+    stop = threading.Event()
+    with ThreadPoolExecutor(cores()) as pool:
+        try:
+            parts: dict[str, list[Future]] = {study: [] for study in studies}
+            given = {study: _wanted(study, notebooks, results) for study in studies}
+            for name in FIRST:
+                for study in (study for study in studies if name in given[study]):
+                    own = given[study][name]
+                    parts[study].append(pool.submit(execute_own, name, study, notebooks, results, stop, **own))
+            last = [pool.submit(_last, parts[s], s, given[s], notebooks, results, stop) for s in studies]
+            meanwhile()
+            failures = [failure for one in last for failure in one.result()]
+        except BaseException:  # Ctrl-C too: no notebook may outlive us
+            stop.set()
+            pool.shutdown(cancel_futures=True)
+            raise
     for failure in failures:
         print(f"FAILED {failure}")
     return len(failures)
+
+
+def _wanted(study: str, notebooks: Path, results: Path) -> dict[str, dict]:
+    """The notebooks among `FIRST` and `LAST` that the study asks for, with their parameters."""
+    searched = any(trial.file(results).exists() for trial in search.trials(study, notebooks, results))
+    own = read_studies(notebooks)["studies"][study]["notebooks"]
+    return own | ({search.TABLE: {}} if searched else {})
+
+
+def _last(parts: list[Future], study: str, given: dict, notebooks: Path, results: Path, stop) -> list[str]:
+    """Execute the study's report once its `parts` are made, all of which were begun before. Returns the failures."""
+    failures = [failure for part in parts for failure in part.result()]
+    if failures or LAST not in given:
+        return failures
+    return execute_own(LAST, study, notebooks, results, stop, **given[LAST])

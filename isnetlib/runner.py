@@ -113,26 +113,17 @@ def run_search(
     return failures
 
 
-def run_study_notebooks(
-    study: str,
-    notebooks: Path,
-    results: Path,
-    among: Iterable[str] | None = None,
-    stop: threading.Event | None = None,
-) -> list[str]:
+def run_study_notebooks(study: str, notebooks: Path, results: Path) -> list[str]:
     """Execute the study's own notebooks one by one, in the order of study.yaml, and stop at the first that fails.
 
-    `among`: only these. `stop`: when set, the notebook is ended early. Returns the failure in one line, or nothing.
-    Copies are kept in results/<study>/notebooks.
+    Returns the failure in one line, or nothing. Copies are kept in results/<study>/notebooks.
     """
     home = Path(results) / study
     for name, parameters in read_studies(notebooks)["studies"][study]["notebooks"].items():
-        if among is not None and name not in among:
-            continue
         if name in MEASURED and (home / MEASURED[name]).exists():
             print(f"{study}/{name}  skipped: {home / MEASURED[name]} is there; remove it to measure again")
             continue
-        failures = execute_own(name, study, notebooks, results, stop, **parameters)
+        failures = execute_own(name, study, notebooks, results, **parameters)
         if failures:  # the next one may read what this one should have written
             return failures
     return []

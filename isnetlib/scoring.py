@@ -17,12 +17,13 @@ BOOTSTRAPPED = ("average_precision",)  # no part a case is known
 
 class Score(NamedTuple):
     """A metric of one run on one test set: its value with a part a case, its values in the bootstrap draws (where they
-    are needed), the number of cases.
+    are needed), the number of cases; of average precision the draws of each label, (draws, K), too.
     """
 
     estimate: stats.Estimate
     draws: np.ndarray | None
     n: int
+    of_labels: np.ndarray | None = None
 
     @property
     def value(self) -> float:
@@ -132,9 +133,10 @@ def score(cases: runs.Cases, weights: np.ndarray | None, metric: str = "") -> di
         found[name] = Score(estimate(cases.y, given), draws, len(cases.ids))
     if cases.y.ndim == 2:
         value = stats.average_precision(cases.y, cases.ranks)
-        draws = None if weights is None else stats.average_precision(cases.y, cases.ranks, weights)
+        each = None if weights is None else stats.average_precisions(cases.y, cases.ranks, weights)
+        draws = None if each is None else stats.mean_of_defined(each)
         estimate = stats.Estimate(value, np.full(len(cases.ids), np.nan))
-        found["average_precision"] = Score(estimate, draws, len(cases.ids))
+        found["average_precision"] = Score(estimate, draws, len(cases.ids), each)
     for name, values in cases.values.items():
         if name == "logit_change" and cases.y.ndim == 1 and len(np.unique(cases.y)) == 1:
             continue  # no case of another class: no background could be swapped

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import yaml
 
+LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # in C, where PyYAML was built with it: ten times as fast
 SEARCHED = ("option", "values", "serves")  # of a method that is searched
 OVERRIDES = ("data", "train", "methods")  # of an experiment's own, by a study
 OF_STUDY = ("budget_minutes", "runs", *OVERRIDES, "notebooks", "search", "trial_epochs", "freeze")
@@ -21,7 +22,7 @@ def read_studies(notebooks: Path) -> dict:
     if not path.exists():
         raise StudyError(f"{path} does not exist: call isnet inside a clone of the project, or give --notebooks")
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = yaml.load(path.read_text(encoding="utf-8"), Loader=LOADER)
     except yaml.YAMLError as error:
         raise StudyError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
     check_keys(content, "study.yaml", ("experiments", "methods", "studies"), needed=True)

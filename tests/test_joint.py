@@ -1,10 +1,7 @@
 """The joint report: the claim from known tables, the way from a number to its line, states of runs, the command."""
 
-import os
 import re
 import shutil
-import sys
-import threading
 from pathlib import Path
 
 import fabricated
@@ -297,8 +294,14 @@ experiments: {digits: {data: {}, train: {}}}
 methods: {standard: {}, isnet_selective: {}}
 studies:
   quick: {budget_minutes: 1, runs: {digits: {methods: [standard], seeds: [0]}}}
-  full: {budget_minutes: 1, runs: {digits: {methods: [standard, isnet_selective], seeds: [0]}}}
-  ablations: {budget_minutes: 1, runs: {digits: {methods: [isnet_selective], seeds: [0, 1, 2]}}}
+  full:
+    budget_minutes: 1
+    runs: {digits: {methods: [standard, isnet_selective], seeds: [0]}}
+    notebooks: {30_heatmaps: {}, 40_compare: {}, 60_cost: {}, 50_report: {}}
+  ablations:
+    budget_minutes: 1
+    runs: {digits: {methods: [isnet_selective], seeds: [0, 1, 2]}}
+    notebooks: {40_compare: {}, 50_report: {}}
   backbones: {budget_minutes: 1, runs: {digits: {methods: [standard], seeds: [0]}}}
 """
 
@@ -309,21 +312,21 @@ def place(results, tmp_path, monkeypatch):
     notebooks, real = tmp_path / "notebooks", Path(__file__).parents[1] / "notebooks"
     notebooks.mkdir()
     (notebooks / "study.yaml").write_text(STUDIES)
-    for name in ("10_train", "20_external_test"):
+    for name in ("10_train", "20_external_test", "30_heatmaps", "40_compare", "50_report", "60_cost"):
         shutil.copy(real / f"{name}.ipynb", notebooks)
     copied = shutil.copytree(results, tmp_path / "results", ignore=shutil.ignore_patterns("report.html"))
     for folder in copied.glob("*/runs/*/*/seed*"):
         (folder / "manifest.json").write_text('{"parameters": {}, "made_by": "", "data": {}}')
     asked = []
-    made = lambda study, *rest: asked.append(study) or ["40_compare: no"] * (study == "fails")  # noqa: E731
-    monkeypatch.setattr(rebuild, "run_study_notebooks", made)
+    monkeypatch.setattr(rebuild, "execute_own", lambda name, study, *rest: asked.append((study, name)) or [])
     return ["--notebooks", str(notebooks), "--results", str(copied)], copied, asked
 
 
 def test_without_a_study_the_command_makes_every_report_and_then_the_joint_one(place, capsys):
     options, results, asked = place
     assert main(["report", *options]) == 0
-    assert sorted(asked) == ["ablations", "full"]  # side by side; quick is not published, backbones has no run
+    made = [("ablations", "40_compare"), ("ablations", "50_report"), ("full", "30_heatmaps"), ("full", "40_compare")]
+    assert sorted(asked) == [*made, ("full", "50_report")]  # quick is not published, backbones has no run
     printed = capsys.readouterr().out
     assert f"{results / 'report.html'}" in printed and "note: of the 2 runs of study full 2 stale" in printed
     text = Page((results / "report.html").read_text(encoding="utf-8")).text
@@ -333,33 +336,34 @@ def test_without_a_study_the_command_makes_every_report_and_then_the_joint_one(p
     assert "quick" not in re.sub(r"isnet run --study quick", "", text)
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="threads have no priority of their own")
-def test_the_longest_studies_come_first_and_the_others_stand_back(place, monkeypatch):
-    options, _, _ = place
-    before, found = os.getpriority(os.PRIO_PROCESS, 0), []
-
-    def made(study, *rest):
-        found.append(os.getpriority(os.PRIO_PROCESS, threading.get_native_id()) - before)
-        return []
-
-    monkeypatch.setattr(rebuild, "run_study_notebooks", made)
+def test_what_takes_longest_comes_first_and_a_report_after_its_parts(place, monkeypatch):
+    options, results, asked = place
+    shutil.rmtree(results / "full" / "runs" / "digits" / "standard")
     monkeypatch.setattr(rebuild, "cores", lambda: 1)
     assert main(["report", *options]) == 0
-    assert sorted(found) == [0, min(rebuild.LATER, 19 - before)] and os.getpriority(os.PRIO_PROCESS, 0) == before
+    assert asked == [
+        ("ablations", "40_compare"),  # two runs, of full one
+        ("full", "40_compare"),
+        ("full", "30_heatmaps"),
+        ("ablations", "50_report"),
+        ("full", "50_report"),
+    ]
 
 
 def test_one_study_alone_leaves_the_joint_report(place):
     options, results, asked = place
     assert main(["report", "--study", "ablations", *options]) == 0
-    assert asked == ["ablations"] and not (results / "report.html").exists()
+    assert asked == [("ablations", "40_compare"), ("ablations", "50_report")] and not (results / "report.html").exists()
 
 
 def test_where_a_study_fails_the_joint_report_is_not_made(place, monkeypatch, capsys):
-    options, results, _ = place
-    monkeypatch.setattr(rebuild, "run_study_notebooks", lambda study, *rest: ["40_compare: no"] * (study == "full"))
+    options, results, asked = place
+    fails = lambda name, study, *rest: asked.append((study, name)) or ["40_compare: no"] * (study == "full")  # noqa: E731
+    monkeypatch.setattr(rebuild, "execute_own", fails)
     assert main(["report", *options]) == 1
     printed = capsys.readouterr().out
     assert "FAILED 40_compare: no" in printed and "report.html is not made" in printed
+    assert ("ablations", "50_report") in asked and ("full", "50_report") not in asked
     assert not (results / "report.html").exists()
 
 

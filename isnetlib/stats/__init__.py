@@ -25,7 +25,7 @@ Conventions for degenerate input:
 """
 
 from isnetlib.stats.accuracy import cochran, mcnemar, paired_share_variance
-from isnetlib.stats.auc import auc_estimate, average_precision, delong
+from isnetlib.stats.auc import auc_estimate, average_precision, average_precisions, delong
 from isnetlib.stats.calibration import expected_calibration_error, reliability, sensitivity_at_specificity
 from isnetlib.stats.f1 import bayesian_weights, class_measures, f1_estimate, posterior, probability_better, shortest
 from isnetlib.stats.families import detectable, equivalence, holm
@@ -45,7 +45,17 @@ from isnetlib.stats.intervals import (
     variance_over_cases,
     wilson,
 )
-from isnetlib.stats.metrics import METRICS, accuracy, auc, check_scores, correct, macro_f1, mean, mean_estimate
+from isnetlib.stats.metrics import (
+    METRICS,
+    accuracy,
+    auc,
+    check_scores,
+    correct,
+    macro_f1,
+    mean,
+    mean_estimate,
+    mean_of_defined,
+)
 from isnetlib.stats.seeds import over_seeds, paired_over_seeds, seed_interval, two_level, two_level_bootstrap
 
 # A metric's value with one part a case: (labels, scores) -> Estimate.
@@ -69,6 +79,7 @@ __all__ = [
     "auc_estimate",
     "average",
     "average_precision",
+    "average_precisions",
     "bayesian_weights",
     "bootstrap_interval",
     "case_weights",
@@ -88,6 +99,7 @@ __all__ = [
     "mean",
     "mean_estimate",
     "mean_interval",
+    "mean_of_defined",
     "over_seeds",
     "paired_over_seeds",
     "paired_share_variance",

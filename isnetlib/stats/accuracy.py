@@ -1,8 +1,6 @@
 """Tests of right and wrong answers on the same independent cases."""
 
 import numpy as np
-from statsmodels.stats.contingency_tables import cochrans_q
-from statsmodels.stats.contingency_tables import mcnemar as statsmodels_mcnemar
 
 from isnetlib.stats.intervals import Difference, t_quantile
 
@@ -25,6 +23,8 @@ def mcnemar(a: np.ndarray, b: np.ndarray) -> Difference:
     """McNemar's test of two classifiers on the same independent cases, exact up to 10,000 discordant ones; interval by
     Bonett & Price. a, b (n,) right or wrong.
     """
+    from statsmodels.stats import contingency_tables  # takes longer to import than all that a report needs
+
     a, b = _right_or_wrong([a, b], "McNemar's test")
     n, only_a, only_b = len(a), int((a & ~b).sum()), int((b & ~a).sum())
     table = [[int((a & b).sum()), only_a], [only_b, int((~a & ~b).sum())]]
@@ -34,7 +34,7 @@ def mcnemar(a: np.ndarray, b: np.ndarray) -> Difference:
     half = t_quantile(np.inf) * variance**0.5
     low, high = np.clip([centre - half, centre + half], -1, 1)
     exact = only_a + only_b < EXACT_BELOW
-    p = float(statsmodels_mcnemar(table, exact=exact, correction=False).pvalue)
+    p = float(contingency_tables.mcnemar(table, exact=exact, correction=False).pvalue)
     name = "McNemar, exact" if exact else "McNemar, chi-squared"
     return Difference(difference, float(low), float(high), name, p, "cases", variance**0.5, df=np.inf)
 
@@ -48,6 +48,8 @@ def cochran(right: np.ndarray) -> tuple[float, int, float]:
         raise ValueError("Cochran's test needs at least two methods")
     if (right == right[:, :1]).all():
         return 0.0, right.shape[1] - 1, 1.0
+    from statsmodels.stats.contingency_tables import cochrans_q
+
     found = cochrans_q(right.astype(float))
     return float(found.statistic), right.shape[1] - 1, float(found.pvalue)
 

@@ -76,12 +76,17 @@ def average_precision(y: np.ndarray, p: np.ndarray, weights: np.ndarray | None =
     """sum over thresholds of (recall_k - recall_(k-1)) precision_k, cases of one score together; mean over labels, or
     over classes against the rest (two classes: of the second). NaN where no case is positive; 1 where all are.
     """
+    return as_given(mean_of_defined(average_precisions(y, p, weights)), weights)
+
+
+def average_precisions(y: np.ndarray, p: np.ndarray, weights: np.ndarray | None = None) -> np.ndarray:
+    """What `average_precision` is the mean of: (draws, labels or classes); one draw where there are no weights."""
     check_scores(y, p)
     columns = [1] if y.ndim == 1 and p.shape[1] == 2 else range(p.shape[1])
     if y.ndim == 1:
         y = np.eye(p.shape[1])[y.astype(int)]
     w = case_counts(weights, len(p))
-    return as_given(mean_of_defined(np.stack([_precision(y[:, k] == 1, p[:, k], w) for k in columns], 1)), weights)
+    return np.stack([_precision(y[:, k] == 1, p[:, k], w) for k in columns], 1)
 
 
 def _precision(positive: np.ndarray, score: np.ndarray, weights: np.ndarray) -> np.ndarray:

@@ -6,7 +6,6 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 from scipy.special import stdtrit
-from statsmodels.stats.proportion import proportion_confint
 
 LEVEL = 0.95
 DRAWS = 2000  # 50 draws beyond each end of a 95 % interval
@@ -69,6 +68,8 @@ def wilson(share: float, n: int) -> Interval:
     """
     if not n > 0 or np.isnan(share):
         return NO_INTERVAL
+    from statsmodels.stats.proportion import proportion_confint  # slow to import, and a report needs none of it
+
     _check_share(share)
     low, high = proportion_confint(share * n, n, alpha=1 - LEVEL, method="wilson")
     return Interval(max(float(low), 0.0), min(float(high), 1.0), "wilson")

@@ -29,8 +29,9 @@ def _measures(test: Tested, method: str, k: int) -> dict[str, tuple[float, stats
     """
     y = test.any.y[:, [k]]
     scores, answers = ([given[:, [k]] for given in of(method)] for of in (test.predictions, test.answers))
+    known = [score.of_labels[:, k] for score in test.seeds(method, "average_precision")]
     found = {"auc": _bootstrapped(test, stats.auc, y, scores) if test.any.clustered else _delong(y, scores)}
-    found["average_precision"] = _bootstrapped(test, stats.average_precision, y, scores)
+    found["average_precision"] = _bootstrapped(test, stats.average_precision, y, scores, known)
     return found | {"f1": _bootstrapped(test, stats.macro_f1, y, answers)}
 
 
@@ -39,7 +40,8 @@ def _delong(y: np.ndarray, scores: list[np.ndarray]) -> tuple[float, stats.Inter
     return estimate.value, stats.score_interval(estimate, "score, DeLong", stats.degrees(estimate.parts))
 
 
-def _bootstrapped(test: Tested, measure: Callable, y: np.ndarray, given: list) -> tuple[float, stats.Interval]:
-    draws = np.mean([measure(y, one, test.weights) for one in given], 0)
+def _bootstrapped(test: Tested, measure: Callable, y, given: list, known=()) -> tuple[float, stats.Interval]:
+    """known: the draws of each network, where they were made before."""
+    draws = np.mean(known or [measure(y, one, test.weights) for one in given], 0)
     interval = stats.bootstrap_interval(draws, f"bootstrap over {test.unit}")
     return float(np.mean([measure(y, one) for one in given])), interval
