@@ -40,7 +40,7 @@ def path_sentence(frame: pd.DataFrame | None, experiment: str, method: str) -> s
         return ""
     row = found.set_index("method").loc[method]
     pixels, constants = (row[f"{kind}_inside"] + row[f"{kind}_outside"] for kind in ("pixels", "constants"))
-    hidden = "so the background acts where the heatmap does not show it"
+    hidden = "so the background acts mostly where no heatmap of LRP shows it"
     told = hidden if constants > row["change"] / 2 else "so most of it passes where a heatmap shows it"
     about = f" of {row['label']}" if row["label"] else ""
     return (

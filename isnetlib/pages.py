@@ -12,7 +12,7 @@ import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from PIL import Image
 
-from isnetlib import cost_findings, findings, names
+from isnetlib import cost_findings, findings, names, papers
 
 WIDE = 1300  # pixels: a wider picture may use the whole width of a page
 COLOURS = 256  # of a picture in a page
@@ -37,7 +37,7 @@ def render(template: str, shown: dict) -> str:
         "ratio": cost_findings.ratio,
     }
     environment.filters |= {"method": names.method_name, "set": names.name_of_test_set, "metric": names.metric_name}
-    environment.filters |= {"background": names.AUDIT_NAMES.get}
+    environment.filters |= {"background": names.AUDIT_NAMES.get, "paper": papers.after}
     return environment.get_template(template).render(shown)
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from isnetlib import claims, constants_findings, cost_findings, tables, wording
+from isnetlib import claims, constants_findings, cost_findings, papers, tables, wording
 from isnetlib.files import write_atomically
 from isnetlib.names import (
     LOCAL_STUDIES,
@@ -86,7 +86,10 @@ def update(text: str, study: str, studies: dict[str, dict[str, pd.DataFrame]]) -
     text = fill(text, "results", claim_table(studies))
     text = fill(text, "conclusion", conclusion(studies) + (linked(*files) if files else ""))
     text = fill(text, "figure", figure_link(folder, studies))
-    about = [f"- *{method_name(name)}* (`{name}`): {sentence}." for name, sentence in wording.METHOD_SENTENCES.items()]
+    about = [
+        f"- *{method_name(name)}* (`{name}`): {sentence}{papers.after(name)}."
+        for name, sentence in wording.METHOD_SENTENCES.items()
+    ]
     text = fill(text, "methods", "\n".join(about))
     for name, make in (("cost", cost_table), ("explain", explain_table), ("architectures", architectures_table)):
         there = name in frames

@@ -1,5 +1,6 @@
 """What methods, measures, test sets and data are, in sentences for a reader who never saw them."""
 
+from isnetlib import papers
 from isnetlib.names import ABLATIONS, LIMITS, METHOD_NAMES, NETWORKS, PRIMARY_METHOD, base_of
 
 METHOD_SENTENCES = {
@@ -146,7 +147,8 @@ def data_sentence(experiment: str) -> str:
     else:
         own = "Images, labels and masks of a data set folder."
         known = DATA_SENTENCES.get(experiment) or DATA_SENTENCES.get(stem, own)
-    return " ".join([known, *(more[experiment] for more in (PLANTED, LIMITS) if experiment in more)])
+    told = [known, *(more[experiment] for more in (PLANTED, LIMITS) if experiment in more)]
+    return " ".join([*told, papers.source_sentence(experiment)]).strip()
 
 
 def patients_words(experiment: str) -> str:

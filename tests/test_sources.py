@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 from trees import HIGH, TREES, WIDE, index, lung, pixels, save, write
 
+from isnetlib import papers, wording
 from isnetlib.__main__ import main
 from isnetlib.data import folder as dataset
 from isnetlib.data.sources import SOURCES, SourceError, celebamask_hq, layout, prepare, tbx11k
@@ -201,3 +202,13 @@ def test_prepare_then_verify_data_from_the_command_line(published, capsys):
     assert "already holds a data set" in capsys.readouterr().err
     assert main(["prepare", "montgomry", str(root), str(out)]) == 2
     assert "there is no source 'montgomry'; known: montgomery, shenzhen, jsrt" in capsys.readouterr().err
+
+
+def test_reports_cite_what_the_cards_do():
+    assert set(papers.SOURCE_PAPERS) == set(papers.SOURCE_NAMES)
+    for name, cited in papers.SOURCE_PAPERS.items():
+        assert cited == SOURCES[name].CARD.citation
+        assert any(name in of for of in papers.SOURCES_OF.values())
+    assert "Wang et al., ChestX-ray8" in wording.data_sentence("tuberculosis")
+    assert wording.data_sentence("covid_sim") == wording.data_sentence("covid_sim").strip()
+    assert papers.after("standard") == "" and papers.after("rrr").startswith(" (Ross")
