@@ -4,27 +4,24 @@ the background misleads, or where the images come from sources that training nev
 Frames of all studies in (`tables.read`, by name of the study), one frame and sentences out.
 """
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import pandas as pd
 
-from isnetlib import findings, overview
+from isnetlib import findings
 from isnetlib.names import (
     ELSEWHERE,
     LIMITS,
     METHOD_NAMES,
-    PLANTED_LABEL,
     PRIMARY_METHOD,
     RIVALS,
-    UPPER_BOUNDS,
     data_kind,
     in_order,
     is_home,
     method_name,
     name_of_test_set,
 )
-from isnetlib.overview import ISNETS
 
 NOT_RUN = "not run"
 KEYS = ["study", "experiment", "test_set"]
@@ -35,6 +32,7 @@ KIND_WORDS = {
     "real, bias planted": "real images with a planted bias",
     "real": "real images",
 }
+NEAR = 0.1  # of an AUC to that of guessing
 FEWER = " \N{DAGGER}"
 FEWER_SENTENCE = (
     "\N{DAGGER} Over fewer cases of the test set than others, for not all folds were run: to be compared with them by "
@@ -63,7 +61,7 @@ def claim(studies: dict[str, dict[str, pd.DataFrame]]) -> pd.DataFrame:
     return frame.iloc[np.lexsort(places[::-1])].reset_index(drop=True) if len(frame) else frame
 
 
-def _main(frames: dict[str, pd.DataFrame]) -> pd.DataFrame:
+def main_rows(frames: dict[str, pd.DataFrame]) -> pd.DataFrame:
     """The comparisons of the primary metric, with their line in the file; none of experiments that show a limit."""
     rows = frames["comparisons"]
     rows = rows.assign(line=np.arange(len(rows)) + 2)  # the head is line 1
@@ -73,7 +71,7 @@ def _main(frames: dict[str, pd.DataFrame]) -> pd.DataFrame:
 
 def _planned(frames: dict[str, pd.DataFrame]) -> pd.DataFrame:
     """Those that were planned, on the test sets of the claim."""
-    rows = _main(frames)
+    rows = main_rows(frames)
     return rows[rows["family"].fillna("").ne("") & ~rows["test_set"].map(is_home).astype(bool)]
 
 
@@ -97,17 +95,6 @@ def title(rows: pd.DataFrame) -> str:
     return f"{method_name(PRIMARY_METHOD)}: {counts} planned comparisons"
 
 
-def conclusion(studies: dict[str, dict[str, pd.DataFrame]]) -> Iterator[str]:
-    """All that may be said: the claim itself, its rivals on the other test sets, the methods outside the five, who
-    reads the background in reverse, and the one label that it tells.
-    """
-    yield from claim_sentences(claim(studies))
-    yield from label_sentences(studies)
-    yield from reverse_sentences(studies)
-    yield from home_sentences(studies)
-    yield from outside_sentences(studies)
-
-
 def claim_sentences(rows: pd.DataFrame) -> Iterator[str]:
     """What may be said of the claim, in a few sentences: the counts, where a rival is ahead, which differences would
     not have been found, and on how much it rests. rows: `claim`.
@@ -116,7 +103,7 @@ def claim_sentences(rows: pd.DataFrame) -> Iterator[str]:
     own = made(rows)
     behind, neither = (own[own["verdict"] == said] for said in ("behind", findings.NOT_SHOWN))
     if len(behind):
-        yield f"{method_name(PRIMARY_METHOD)} is behind on {_by_whom(behind)}."
+        yield f"{method_name(PRIMARY_METHOD)} is behind on {by_whom(behind)}."
     if len(neither):
         told = "Where no difference is shown, the smallest detectable difference is"
         could = _range(neither["detectable"], findings.number)
@@ -142,6 +129,23 @@ def count_sentences(rows: pd.DataFrame) -> Iterator[str]:
         yield f"By kind of images: {'; '.join(f'on {words} {_by_experiment(part)}' for words, part in parts)}."
     rivals = [f"{method_name(rival)} {_counts(part)}" for rival, part in own.groupby("b", sort=False)]
     yield f"By rival: {'; '.join(rivals)}."
+
+
+def guess_sentences(rows: pd.DataFrame, studies: dict[str, dict[str, pd.DataFrame]]) -> Iterator[str]:
+    """In how many of those where it is ahead the primary method's own AUC is near guessing: it is not misled where the
+    rival is, and knows hardly more. rows: `claim`.
+    """
+    ahead = made(rows)
+    ahead = ahead[(ahead["verdict"] == "ahead") & (ahead["metric"] == "auc")]
+    found = {}
+    for (study, experiment, test_set), own in ahead.groupby(KEYS, sort=False):
+        at = {"experiment": experiment, "test_set": test_set, "method": PRIMARY_METHOD, "metric": "auc"}
+        mean = findings.cell(studies[study]["seeds"], **at)["mean"]
+        if abs(mean - 0.5) < NEAR:
+            found[f"{experiment} {name_of_test_set(test_set)} {findings.number(mean)}"] = len(own)
+    if found:
+        told = f"In {sum(found.values())} of those where {method_name(PRIMARY_METHOD)} is ahead, it is near guessing"
+        yield f"{told}, where the rivals are misled (AUC, 0.5 is guessing: {', '.join(found)})."
 
 
 def scope_sentences(rows: pd.DataFrame) -> Iterator[str]:
@@ -194,27 +198,7 @@ def images_words(experiment: str) -> str:
     return DIGITS if experiment == "digits" else KIND_WORDS.get(kind, kind)
 
 
-def home_sentences(studies: dict[str, dict[str, pd.DataFrame]]) -> Iterator[str]:
-    """What the planned comparisons on the other test sets gave, which are no part of the claim, and whom the primary
-    method is behind there.
-    """
-    rows = pd.concat([_main(frames).assign(study=study) for study, frames in studies.items()])
-    rows = rows[rows["family"].fillna("").ne("") & rows["test_set"].map(is_home).astype(bool)]
-    if rows.empty:
-        return
-    there = {name for frames in studies.values() for name in frames["comparisons"]["experiment"] if name in LIMITS}
-    verdicts = rows.apply(findings.verdict, axis=1)
-    ahead, behind, level = (int((verdicts == said).sum()) for said in ("ahead", "behind", findings.NOT_SHOWN))
-    sets = ", ".join(name_of_test_set(name) for name in findings.test_sets_of(rows))
-    counts = f"ahead in {ahead}, behind in {behind}, and in {level} no difference is shown"
-    told = f"of {len(rows)} more planned comparisons {method_name(PRIMARY_METHOD)} is {counts}"
-    limits = f" ({', '.join(sorted(there))}, where it was expected to lose, is in neither count)" if there else ""
-    yield f"On the other test sets ({sets}), which are no part of the claim: {told}{limits}."
-    if behind:
-        yield f"Of these, {method_name(PRIMARY_METHOD)} is behind on {_by_whom(rows[verdicts == 'behind'])}."
-
-
-def _by_whom(rows: pd.DataFrame) -> str:
+def by_whom(rows: pd.DataFrame) -> str:
     """Test sets and the methods b that are ahead, or match, there; test sets with the same methods stand together."""
     places = {}
     for (experiment, test_set), own in rows.groupby(["experiment", "test_set"], sort=False):
@@ -224,47 +208,6 @@ def _by_whom(rows: pd.DataFrame) -> str:
         names = "all five" if set(others) == set(RIVALS) else ", ".join(told)
         places.setdefault(names, []).append(f"{experiment} {name_of_test_set(test_set)}")
     return "; ".join(f"{', '.join(where)} ({names})" for names, where in places.items())
-
-
-def outside_sentences(studies: dict[str, dict[str, pd.DataFrame]]) -> Iterator[str]:
-    """Where comparisons on the test sets of the claim show methods outside the five rivals to be ahead of the primary
-    method, or to match it. Neither other ISNets nor upper bounds are such methods, nor who reads marks in reverse.
-    """
-    found = []
-    for frames in studies.values():
-        rows = _main(frames)
-        rows = rows[~rows["b"].isin([*RIVALS, *UPPER_BOUNDS]) & ~rows["b"].str.startswith(ISNETS)]
-        rows = rows[~rows["test_set"].map(is_home).astype(bool)]
-        for experiment, own in rows.groupby("experiment", sort=False):
-            found.append(own[~own["b"].isin(findings.reversed_methods(frames["seeds"], experiment))])
-    rows = pd.concat(found) if found else pd.DataFrame()
-    if rows.empty:
-        return
-    said = rows.apply(findings.verdict, axis=1)
-    ahead, level = said == "behind", (said == findings.NOT_SHOWN) & rows.apply(findings.matches, axis=1)
-    primary = method_name(PRIMARY_METHOD)
-    within = " or ".join(f"{margin:g}" for margin in sorted(rows["margin"].unique()))
-    for those, what in ((ahead, f"ahead of {primary}"), (level, f"matching {primary} to within {within}")):
-        if those.any():
-            told = f"Methods outside the five (not planned, p not adjusted for their number) {what}"
-            yield f"{told}: {_by_whom(rows[those])}."
-
-
-def reverse_sentences(studies: dict[str, dict[str, pd.DataFrame]]) -> Iterator[str]:
-    """`findings.reverse_sentences` of every study and experiment."""
-    for study, frames in studies.items():
-        for experiment in findings.experiments(frames["seeds"]):
-            for sentence in findings.reverse_sentences(frames["seeds"], experiment):
-                yield f"On {experiment} ({study}), {sentence}"
-
-
-def label_sentences(
-    studies: dict[str, dict[str, pd.DataFrame]], among: Collection[str] = tuple(METHOD_NAMES)
-) -> Iterator[str]:
-    """`overview.label_sentences` of every study and experiment: means over labels hide the one that is told."""
-    for frames in studies.values():
-        for name in PLANTED_LABEL:
-            yield from overview.label_sentences(frames, name, among)
 
 
 def scores(rows: pd.DataFrame, studies: dict[str, dict[str, pd.DataFrame]]) -> dict:

@@ -69,11 +69,12 @@ def contrary_sentences(comparisons: pd.DataFrame, experiment: str) -> Iterator[s
     found: dict[tuple[str, str], list[str]] = {}
     for _, row in rows[rows["metric"].isin(METRICS) & ~rows["primary"].astype(bool)].iterrows():
         if (said := verdict(row)) not in (NOT_SHOWN, known.get((row["test_set"], row["b"]))):
-            told = f"{method_name(row['b'])} on {name_of_test_set(row['test_set'])} cases ({signed(row['difference'])})"
+            told = (
+                f"{signed(row['difference'])} to {method_name(row['b'])} on {name_of_test_set(row['test_set'])} cases"
+            )
             found.setdefault((row["metric"], said), []).append(told)
     for (metric, said), told in found.items():
-        does = "better" if said == "ahead" else "worse"
-        yield f"By {metric_name(metric)}, {primary} does {does} than {', '.join(told)}."
+        yield f"By {metric_name(metric)}, {primary} is {said}: {', '.join(told)}."
 
 
 def _compared_name(row: pd.Series) -> str:

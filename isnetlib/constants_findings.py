@@ -10,15 +10,17 @@ from isnetlib.names import METHOD_NAMES, PRIMARY_METHOD, in_order, method_name, 
 WORTH = 0.5  # of log-odds: less hardly changes an answer
 
 TERMS = ["change", "pixels_outside", "pixels_inside", "constants_outside", "constants_inside"]
-HEAD = ["images", "method", "trainings", "log-odds lost", "pixels outside", "pixels inside"]
-HEAD += ["constants outside", "constants inside"]
+HEAD = ["images", "method", "trainings", "log-odds lost", "from least to most"]
+HEAD += ["pixels outside", "pixels inside", "constants outside", "constants inside"]
 
 
 def means(frame: pd.DataFrame) -> pd.DataFrame:
-    """Mean over trainings of the terms: a row an experiment and method, with `from`, `to`, `label` and `trainings`."""
-    keys = ["experiment", "method"]
-    rows = frame.assign(label=frame["label"].fillna("")).groupby(keys, sort=False)
-    found = rows[TERMS].mean().join(rows[["from", "to", "label"]].first()).join(rows.size().rename("trainings"))
+    """Mean over trainings of the terms: a row an experiment and method, with the `least` and the `most` that a training
+    loses, `from`, `to`, `label` and `trainings`.
+    """
+    rows = frame.assign(label=frame["label"].fillna("")).groupby(["experiment", "method"], sort=False)
+    ends = [rows["change"].min().rename("least"), rows["change"].max().rename("most")]
+    found = rows[TERMS].mean().join([rows[["from", "to", "label"]].first(), *ends, rows.size().rename("trainings")])
     return found.reset_index()
 
 
@@ -30,7 +32,9 @@ def lines(frame: pd.DataFrame) -> Iterator[list[str]]:
         for method in in_order(own.index, METHOD_NAMES):
             row = own.loc[method]
             name = f"{experiment}, {row['label']}" if row["label"] else experiment
-            yield [name, method_name(method), str(row["trainings"]), *(number(row[term], 2) for term in TERMS)]
+            change, *terms = (number(row[term], 2) for term in TERMS)
+            ends = f"{number(row['least'], 2)} to {number(row['most'], 2)}"
+            yield [name, method_name(method), str(row["trainings"]), change, ends, *terms]
 
 
 def path_sentence(frame: pd.DataFrame | None, experiment: str, method: str) -> str:
@@ -43,11 +47,13 @@ def path_sentence(frame: pd.DataFrame | None, experiment: str, method: str) -> s
     hidden = "so the background acts mostly where no heatmap of LRP shows it"
     told = hidden if constants > row["change"] / 2 else "so most of it passes where a heatmap shows it"
     about = f" of {row['label']}" if row["label"] else ""
+    ends = f", each {number(row['least'], 2)} to {number(row['most'], 2)}" if row["trainings"] > 1 else ""
     return (
-        f"of the {number(row['change'], 2)} that the log-odds of the truth{about} lose from "
-        f"{name_of_test_set(row['from'])} to {name_of_test_set(row['to'])} cases (mean over {row['trainings']} "
-        f"trainings), {number(pixels, 2)} come from pixels and {number(constants, 2)} from constants of the network "
-        f"(biases, shifts of batch normalisation), which LRP hands to no pixel and which ReLUs switch on and off; "
+        f"of the {number(row['change'], 2)} that the log-odds of the truth{about} (how far the output speaks for it) "
+        f"lose from {name_of_test_set(row['from'])} to {name_of_test_set(row['to'])} cases (mean over "
+        f"{row['trainings']} trainings{ends}), {number(pixels, 2)} come from pixels and "
+        f"{number(constants, 2)} from constants, which the network adds whatever the image shows (biases, shifts of batch normalisation): LRP hands them to no pixel, "
+        f"and ReLUs, units that pass positive values alone, switch them on and off; "
         f"{told} (constants.csv)"
     )
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import pandas as pd
 
 from isnetlib import (
+    beside_claims,
     claims,
     comparison_figures,
     comparison_findings,
@@ -92,7 +93,7 @@ def context(results: Path, studies: dict[str, dict[str, pd.DataFrame]], states: 
         "primary": names.PRIMARY_METHOD,
         "rivals_named": names.in_order(names.RIVALS, names.METHOD_NAMES),
         "methods": {name: wording.method_sentence(name) for name, _ in scores["lines"]},
-        "sentences": list(claims.conclusion(studies)),
+        "sentences": list(beside_claims.conclusion(studies)),
         "absent": claims.absent(rows, states),
         "claim": [(key, trained(own), compared(own)) for key, own in rows.groupby(BLOCK, sort=False)],
         "figure": pages.picture(results / "figures", FIGURE, alt, COMMAND),
@@ -108,6 +109,8 @@ def context(results: Path, studies: dict[str, dict[str, pd.DataFrame]], states: 
         "changed": (changed := _changed(results, studies)),
         "changed_primary": (own := _changed(results, studies, names.PRIMARY_METHOD)),
         "changed_others": [one for one in changed if one not in own],
+        "later": [name for name in names.ADDED_LATER if name in set(rows["experiment"])],
+        "unrecorded": _unrecorded(results, studies, rows),
         "untouched": report_parts.untouched([results / study for study in studies], list(names.RIVALS)),
         "search_ends": [
             f"Study {study}: {told}"
@@ -129,6 +132,12 @@ def context(results: Path, studies: dict[str, dict[str, pd.DataFrame]], states: 
 def _changed(results: Path, studies: Iterable[str], method: str = "") -> list[tuple[str, str]]:
     """(experiment, file that says so) where settings, of `method` if given, were changed after tests were looked at."""
     return [(name, f"{study}/frozen.csv") for study in studies for name in frozen.changed(results / study, method)]
+
+
+def _unrecorded(results: Path, studies: Iterable[str], rows: pd.DataFrame) -> list[str]:
+    """The experiments of the claim of which no file says that their settings were fixed before their tests."""
+    known = {name for study in studies for name in frozen.rows(results / study)["experiment"]}
+    return sorted(set(rows["experiment"]) - known)
 
 
 def _planned(states: pd.DataFrame) -> list[str]:

@@ -136,6 +136,7 @@ GOALS = {
 }
 
 # The one label that the background tells, where images have several.
+ADDED_LATER = ("tuberculosis_augmented_sim",)  # because of what other experiments had shown
 PLANTED_LABEL = {"faces_planted": "Mouth_Open", "faces_sim": "Smiling"}
 
 # Experiments that show a limit, where ISNet should do worse: no part of the claim.

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from isnetlib import claims, constants_findings, cost_findings, papers, tables, wording
+from isnetlib import beside_claims, claims, constants_findings, cost_findings, papers, tables, wording
 from isnetlib.files import write_atomically
 from isnetlib.names import (
     LOCAL_STUDIES,
@@ -30,10 +30,10 @@ def conclusion(studies: dict[str, dict[str, pd.DataFrame]]) -> str:
     much they rest, and what the other test sets and methods gave. studies: `published`.
     """
     rows = claims.claim(studies)
-    told = [*claims.count_sentences(rows), *claims.scope_sentences(rows)]
-    told += claims.label_sentences(studies, among=(PRIMARY_METHOD, *RIVALS))
-    told += [*list(claims.home_sentences(studies))[:1], *claims.outside_sentences(studies)]
-    told += claims.reverse_sentences(studies)
+    told = [*claims.count_sentences(rows), *claims.guess_sentences(rows, studies), *claims.scope_sentences(rows)]
+    told += beside_claims.label_sentences(studies, among=(PRIMARY_METHOD, *RIVALS))
+    told += [*list(beside_claims.home_sentences(studies))[:1], *beside_claims.outside_sentences(studies)]
+    told += beside_claims.reverse_sentences(studies)
     return "\n".join(f"- {sentence}" for sentence in told)
 
 

@@ -100,7 +100,10 @@ def frame():
 
 def test_what_is_said_of_a_path_follows_the_terms(frame):
     told = constants_findings.path_sentence(frame, "digits", "standard")
-    assert "of the 3.00 that" in told and "2 trainings), 2.50 come from pixels and 0.50 from constants" in told
+    assert (
+        "of the 3.00 that" in told
+        and "2 trainings, each 2.00 to 4.00), 2.50 come from pixels and 0.50 from constants" in told
+    )
     assert "most of it passes where a heatmap shows it" in told
     hidden = constants_findings.path_sentence(frame, "digits", "isnet_selective")
     assert "-0.50 come from pixels and 3.50 from constants" in hidden and "mostly where no heatmap" in hidden
@@ -114,8 +117,8 @@ def test_what_is_said_of_a_path_follows_the_terms(frame):
 
 def test_the_table_has_a_line_an_experiment_and_method(frame):
     text = readme.constants_table(Path("results"), {"full": {"constants": frame}, "real": {}})
-    assert "| digits | Standard classifier | 2 | 3.00 | 2.00 | 0.50 | 0.25 | 0.25 |" in text
-    assert "| faces_sim, Smiling | ISNet selective | 1 | 0.10 | 0.10 |" in text
+    assert "| digits | Standard classifier | 2 | 3.00 | 2.00 to 4.00 | 2.00 | 0.50 | 0.25 | 0.25 |" in text
+    assert "| faces_sim, Smiling | ISNet selective | 1 | 0.10 | 0.10 to 0.10 | 0.10 |" in text
     assert "(results/full/tables/constants.csv)" in text and "results/real" not in text
     assert readme.constants_table(Path("results"), {"real": {}}) == ""
 

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from test_report import EVIL, Page
 
-from isnetlib import claims, findings, joint, names, rebuild, study, tables, wording
+from isnetlib import beside_claims, claims, findings, joint, names, rebuild, study, tables, wording
 from isnetlib.__main__ import main
 from isnetlib.comparison_figures import claim_figure
 
@@ -130,16 +130,16 @@ def test_planned_comparisons_at_home_are_told_with_whom_the_method_is_behind():
     rows = [("biased", "standard", -0.03, 0.001, 0.9, True), ("unbiased", "standard", 0.3, 0.001, 0.9, True)]
     rows += [("biased", "pipeline", 0.0, 0.5, 0.9, True), ("biased", "gain", -0.5, 0.001, 0.9, False)]
     rows += [("deceiving", "standard", 0.3, 0.001, 0.9, True)]
-    told = list(claims.home_sentences({"full": {"comparisons": comparisons(*rows)}}))
+    told = list(beside_claims.home_sentences({"full": {"comparisons": comparisons(*rows)}}))
     assert told == [
         "On the other test sets (biased, unbiased), which are no part of the claim: of 3 more planned comparisons "
         "ISNet selective is ahead in 1, behind in 1, and in 1 no difference is shown.",
         "Of these, ISNet selective is behind on digits biased (Standard classifier).",
     ]
     more = [(name, rival, -0.1, 0.001, 0.9, True) for name in ("internal", "random") for rival in names.RIVALS]
-    (_, told) = claims.home_sentences({"full": {"comparisons": comparisons(*rows, *more)}})
+    (_, told) = beside_claims.home_sentences({"full": {"comparisons": comparisons(*rows, *more)}})
     assert told.endswith("on digits biased (Standard classifier); digits internal, digits random mark (all five).")
-    assert list(claims.home_sentences({"full": {"comparisons": comparisons(*rows[-1:])}})) == []
+    assert list(beside_claims.home_sentences({"full": {"comparisons": comparisons(*rows[-1:])}})) == []
 
 
 def test_who_reads_the_mark_in_reverse_is_told():
@@ -149,17 +149,17 @@ def test_who_reads_the_mark_in_reverse_is_told():
         return frame.assign(n=1, unit="seeds", sd=0.25)
 
     rows = [seeds("gain", biased=0.01, deceiving=0.99, gap=-0.98), seeds("rrr", biased=0.8, deceiving=0.85, gap=-0.05)]
-    (told,) = claims.reverse_sentences({"full": {"seeds": pd.concat(rows)}})
+    (told,) = beside_claims.reverse_sentences({"full": {"seeds": pd.concat(rows)}})
     assert told == (
         "On digits (full), GAIN reads the background in reverse (AUC 0.010 on biased and 0.990 on deceiving cases), "
         "which is no resistance."
     )
-    (told,) = claims.reverse_sentences({"full": {"seeds": pd.concat(rows).assign(n=3)}})
+    (told,) = beside_claims.reverse_sentences({"full": {"seeds": pd.concat(rows).assign(n=3)}})
     assert "on deceiving cases; standard deviation over 3 trainings 0.250, so not all of them do), which" in told
-    (told,) = claims.reverse_sentences({"full": {"seeds": pd.concat(rows).assign(n=3, sd=0.01)}})
+    (told,) = beside_claims.reverse_sentences({"full": {"seeds": pd.concat(rows).assign(n=3, sd=0.01)}})
     assert "standard deviation over 3 trainings 0.010), which" in told
     films = pd.concat([seeds("gain", internal=0.0, deceiving=1.0), seeds("rrr", internal=0.8, deceiving=0.85)])
-    (told,) = claims.reverse_sentences({"full": {"seeds": films}})
+    (told,) = beside_claims.reverse_sentences({"full": {"seeds": films}})
     assert "GAIN reads the background in reverse (AUC 0.000 on internal and 1.000 on deceiving cases)" in told
 
 
@@ -169,19 +169,19 @@ def test_methods_outside_the_five_that_match_or_are_ahead_are_told():
     rows += [("deceiving", name, 0.0, 0.9, 0.001, False) for name in ("isnet_original", "pipeline")]
     rows += [("biased", "vit", -0.1, 0.001, 0.9, False)]
     gaps = pd.DataFrame({"experiment": "digits", "test_set": "gap", "primary": True, "method": ["rrr"], "mean": [0.0]})
-    told = list(claims.outside_sentences({"full": {"comparisons": comparisons(*rows), "seeds": gaps}}))
+    told = list(beside_claims.outside_sentences({"full": {"comparisons": comparisons(*rows), "seeds": gaps}}))
     head = "Methods outside the five (not planned, p not adjusted for their number)"
     assert told == [
         f"{head} ahead of ISNet selective: digits deceiving (ISNet on gradient x input).",
         f"{head} matching ISNet selective to within 0.02: digits deceiving (Right for the right reasons, "
         "Random backgrounds).",
     ]
-    assert list(claims.outside_sentences({"full": {"comparisons": comparisons(*rows[4:]), "seeds": gaps}})) == []
+    assert list(beside_claims.outside_sentences({"full": {"comparisons": comparisons(*rows[4:]), "seeds": gaps}})) == []
     gaps["mean"] = -0.5  # who reads the mark in reverse is no match
-    (_, told) = claims.outside_sentences({"full": {"comparisons": comparisons(*rows), "seeds": gaps}})
+    (_, told) = beside_claims.outside_sentences({"full": {"comparisons": comparisons(*rows), "seeds": gaps}})
     assert told.endswith("digits deceiving (Random backgrounds).")
     one = comparisons(*rows).assign(seeds_b=1)
-    (told, _) = claims.outside_sentences({"full": {"comparisons": one, "seeds": gaps}})
+    (told, _) = beside_claims.outside_sentences({"full": {"comparisons": one, "seeds": gaps}})
     assert told.endswith("(ISNet on gradient x input (one training)).")
 
 
@@ -388,11 +388,11 @@ def test_the_one_label_that_the_background_tells_is_told_by_itself():
     rows = pd.DataFrame({"method": ["isnet_selective", "standard", "standard"], "value": [0.5, 0.0, 0.9]})
     rows = rows.assign(experiment="faces_planted", test_set="deceiving", metric="auc", label="Mouth_Open")
     rows.loc[2, "label"] = "Eyeglasses"
-    (told,) = claims.label_sentences({"real": {"labels": rows}, "full": {}})
+    (told,) = beside_claims.label_sentences({"real": {"labels": rows}, "full": {}})
     assert told == (
         "The background of faces_planted tells one label of several, Mouth_Open. By its AUC on deceiving cases wholly "
         "misled (below 0.05): Standard classifier; not wholly (0.5 is guessing): ISNet selective 0.500."
     )
-    (told,) = claims.label_sentences({"real": {"labels": rows.assign(value=0.0)}})
+    (told,) = beside_claims.label_sentences({"real": {"labels": rows.assign(value=0.0)}})
     assert "Standard classifier and ISNet selective. Where two are wholly misled, their mean AUCs differ" in told
-    assert list(claims.label_sentences({"real": {"labels": rows[1:]}})) == []
+    assert list(beside_claims.label_sentences({"real": {"labels": rows[1:]}})) == []

@@ -274,7 +274,7 @@ def test_what_another_metric_shows_and_the_primary_one_does_not_is_told(frames):
     rows = rows.assign(family=np.nan, p=0.4, difference=0.001)
     other = rows.assign(metric="auc", primary=False, difference=-0.2, p=np.where(rows["b"] == "standard", 0.01, 0.4))
     told = list(comparison_findings.contrary_sentences(pd.concat([rows, other]), "digits"))
-    assert told == ["By AUC, ISNet selective does worse than Standard classifier on deceiving cases (-0.200)."]
+    assert told == ["By AUC, ISNet selective is behind: -0.200 to Standard classifier on deceiving cases."]
     same = rows.assign(difference=-0.2, p=other["p"])
     assert list(comparison_findings.contrary_sentences(pd.concat([same, other]), "digits")) == []
 
