@@ -52,9 +52,9 @@ def path_sentence(frame: pd.DataFrame | None, experiment: str, method: str) -> s
         f"of the {number(row['change'], 2)} that the log-odds of the truth{about} (how far the output speaks for it) "
         f"lose from {name_of_test_set(row['from'])} to {name_of_test_set(row['to'])} cases (mean over "
         f"{row['trainings']} trainings{ends}), {number(pixels, 2)} come from pixels and "
-        f"{number(constants, 2)} from constants, which the network adds whatever the image shows (biases, shifts of batch normalisation): LRP hands them to no pixel, "
-        f"and ReLUs, units that pass positive values alone, switch them on and off; "
-        f"{told} (constants.csv)"
+        f"{number(constants, 2)} from constants, which the network adds whatever the image shows (biases, shifts of "
+        f"batch normalisation): LRP hands them to no pixel, and ReLUs, units that pass positive values alone, switch "
+        f"them on and off; {told} (constants.csv)"
     )
 
 
