@@ -9,6 +9,7 @@ import pandas as pd
 from isnetlib import claims, findings, frozen, names, readme, stats, tables
 
 ROOT = Path(__file__).parents[1]
+SHARES = ("background_share", "chance_share")
 
 
 def test_the_generated_parts_are_those_of_the_published_study():
@@ -47,6 +48,11 @@ def test_who_is_misled_on_faces_and_by_which_path_is_what_the_files_show():
         wholly = [area < 0.05 for area in areas["deceiving"]]
         assert sum(wholly) == misled == len(wholly) - 1
         assert areas["biased"][wholly.index(False)] < 0.61  # hardly learnt
+    shares = pd.concat(frames["seeds"] for frames in readme.published(ROOT / "results").values())
+    shares = shares.query("test_set == 'deceiving' and method == 'isnet_selective'").set_index(["experiment", "metric"])
+    near, area = ([f"{100 * shares['mean'][e, m]:.0f} %" for e in ("faces_planted", "faces_sim")] for m in SHARES)
+    told = f"{' and '.join(near)}, where the background has {' and '.join(area)} of the area"
+    assert told in " ".join(text.split())
     mean = constants_means().xs("isnet_selective", level="method").loc[["faces_planted", "faces_sim"]]
     assert "pixels' part of ISNet's loss is negative on balance" in text
     assert (mean["pixels_inside"] + mean["pixels_outside"] < 0).all()
@@ -85,6 +91,9 @@ def test_what_is_confirmatory_is_what_the_files_show():
     told = f"Of the other {len(rest)} ISNet selective is ahead in {counts['ahead']}, behind in {counts['behind']}"
     assert f"{rows['experiment'].isin(changed).sum()} of the {len(rows)} comparisons" in text and told in text
     assert f"{late.sum()} more, *tuberculosis_augmented_sim*" in text
+    page = (ROOT / "results" / "report.html").read_text(encoding="utf-8")
+    assert "no file records for covid_sim, digits, faces_sim, tuberculosis_sim" in page
+    assert "tuberculosis_augmented_sim was added because of earlier results" in page
 
 
 def test_in_short_is_what_the_tables_show():
