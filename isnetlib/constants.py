@@ -51,7 +51,10 @@ def parts(model: nn.Module, x: Tensor, mask: Tensor, start: Tensor) -> dict[str,
     hooks = [module.register_forward_hook(remember) for module in model.modules()]
     try:
         with in_eval(model), torch.enable_grad():
-            value = (logits_of(model(x)) * start).sum(1)
+            logits = logits_of(model(x))
+            if logits.shape != start.shape:
+                raise ValueError(f"start must be {tuple(logits.shape)} as the logits, not {tuple(start.shape)}")
+            value = (logits * start).sum(1)
             g, *u = torch.autograd.grad(value.sum(), [x, *(output for output, _ in outputs)])
     finally:
         for hook in hooks:
@@ -117,7 +120,8 @@ def of_run(run: Run, images: Experiment) -> dict:
 
     ValueError where its weights are not there or not a bare classifier's, or no two test sets can be paired.
     """
-    names, label = pair(images.tests), PLANTED_LABEL.get(run.experiment)
+    names = pair(images.tests)
+    label = run.parameters["data_options"].get("tied") or PLANTED_LABEL.get(run.experiment)  # the background tells it
     if names is None:
         raise ValueError(f"{run.experiment} has no two test sets with the same objects on other backgrounds")
     method = load_classifier(run.folder / "checkpoints" / "swapped.pt").method

@@ -10,8 +10,9 @@ from small_nets import images, randomised
 from torch import nn
 
 from isnetlib import constants, constants_findings, explain, readme, relevance_findings
-from isnetlib.data.images import Images
+from isnetlib.data.images import Experiment, Images
 from isnetlib.models import build_model
+from isnetlib.runs import Run
 
 HALF = torch.zeros(2, 1, 8, 8, dtype=torch.float64)
 HALF[..., 4:] = 1
@@ -81,6 +82,19 @@ def test_the_model_is_left_as_it_was():
     assert model.training and all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
     assert all(not module._forward_hooks for module in model.modules())
     assert all(p.grad is None for p in model.parameters())
+
+
+def test_what_cannot_be_taken_apart_is_refused(monkeypatch, tmp_path):
+    with pytest.raises(ValueError, match=r"start must be \(2, 2\) as the logits, not \(2, 1\)"):
+        constants.parts(dark_or_bright(), HALF, HALF, torch.ones(2, 1))
+    data = data_of(HALF.float(), HALF, ["a", "b"])
+    run = Run("digits", "pipeline", 0, tmp_path, {}, {"data_options": {}})
+    with pytest.raises(ValueError, match="digits has no two test sets with the same objects"):
+        constants.of_run(run, Experiment(data, data, {"biased": data}, "accuracy", {}))
+    whole = type("Whole", (), {"explain": None, "model": None})()
+    monkeypatch.setattr(constants, "load_classifier", lambda path: type("Found", (), {"method": whole}))
+    with pytest.raises(ValueError, match="pipeline: its prediction is more than that of one classifier"):
+        constants.of_run(run, Experiment(data, data, {"biased": data, "deceiving": data}, "accuracy", {}))
 
 
 def test_starts_ask_for_the_truth():
