@@ -11,7 +11,7 @@ INSTALLED := .venv/.installed
 help:  ## this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1	/'
 
-study: $(INSTALLED)  ## run the study (STUDY=quick, about 25 minutes on 2 cores): trains, tests, writes results/STUDY/report.html
+study: $(INSTALLED)  ## run the study (STUDY=quick, 25 to 40 minutes on 2 cores): trains, tests, writes results/STUDY/report.html
 	$(BIN)/isnet run --study $(STUDY)
 
 test: $(INSTALLED)  ## check the style and run the tests
