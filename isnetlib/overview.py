@@ -185,7 +185,8 @@ def label_sentences(
     others = [m for m in in_order(at.index, METHOD_NAMES) if at[m] >= MISLED]
     parts = [f"wholly misled (below {MISLED:g}): {findings.listed(misled)}"] if misled else []
     told = ", ".join(f"{method_name(m)} {findings.number(at[m])}" for m in others)
-    parts += [f"not wholly (0.5 is guessing): {told}"] if others else []
+    means = "0.5 is guessing; means over trainings or folds, of which some may be misled and others have learnt little"
+    parts += [f"not wholly ({means}): {told}"] if others else []
     end = " Where two are wholly misled, their mean AUCs differ by the other labels alone." if len(misled) > 1 else ""
     told = f"The background of {experiment} tells one label of several, {label}. By its AUC on deceiving cases"
     yield f"{told} {'; '.join(parts)}.{end}"
