@@ -391,8 +391,8 @@ def test_the_one_label_that_the_background_tells_is_told_by_itself():
     (told,) = beside_claims.label_sentences({"real": {"labels": rows}, "full": {}})
     assert told == (
         "The background of faces_planted tells one label of several, Mouth_Open. By its AUC on deceiving cases wholly "
-        "misled (below 0.05): Standard classifier; not wholly (0.5 is guessing; means over trainings or folds, of which some may "
-        "be misled and others have learnt little): ISNet selective 0.500."
+        "misled (below 0.05): Standard classifier; not wholly (0.5 is guessing; means over trainings or folds, of "
+        "which some may be misled and others have learnt little): ISNet selective 0.500."
     )
     (told,) = beside_claims.label_sentences({"real": {"labels": rows.assign(value=0.0)}})
     assert "Standard classifier and ISNet selective. Where two are wholly misled, their mean AUCs differ" in told
