@@ -266,7 +266,17 @@ def test_readme_says_which_table_is_missing_and_fills_it_when_it_is_there(tmp_pa
     study = fabricated.study(tmp_path, right=right, cases=20, classes=["a", "b"], test_sets=("biased", "deceiving"))
     tables.write(study)
     frames = tables.read(study) | {"cost": costs}
-    parts = ("results", "conclusion", "figure", "methods", "cost", "cost findings", "explain", "architectures")
+    parts = (
+        "results",
+        "conclusion",
+        "figure",
+        "methods",
+        "cost",
+        "cost findings",
+        "constants",
+        "explain",
+        "architectures",
+    )
     text = "\n".join(f"<!-- generated: {name} -->\nold\n<!-- end: {name} -->" for name in parts)
     filled = readme.update(text, "results/x", {"x": frames})
     assert "`explain.csv`" in filled and "`architectures.csv`" in filled and "with 100" not in filled
