@@ -11,7 +11,7 @@ INSTALLED := .venv/.installed
 help:  ## this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1	/'
 
-study: $(INSTALLED)  ## run the study (STUDY=quick, 25 to 40 minutes on 2 cores): trains, tests, writes results/STUDY/report.html
+study: $(INSTALLED)  ## run the study STUDY (quick: 10 minutes on 2 cores): trains, tests, writes results/STUDY/report.html
 	$(BIN)/isnet run --study $(STUDY)
 
 test: $(INSTALLED)  ## check the style and run the tests
@@ -21,7 +21,7 @@ test: $(INSTALLED)  ## check the style and run the tests
 lab: $(INSTALLED)  ## open the notebooks in JupyterLab
 	$(BIN)/jupyter lab --notebook-dir=notebooks
 
-report: $(INSTALLED)  ## make tables, figures and report of STUDY anew from its files, without training
+report: $(INSTALLED)  ## make tables, figures and report of STUDY anew from its predictions, without training
 	$(BIN)/isnet report --study $(STUDY)
 
 clean:  ## remove caches, build products and results/smoke; keeps .venv and every other result

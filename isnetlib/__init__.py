@@ -1,5 +1,5 @@
-"""ISNet: classifiers that ignore the background, by training on their own LRP heatmaps. Reading order: lrp, rules,
-loss, isnet.
+"""ISNet: classifiers that ignore the background, by training on their own LRP heatmaps. Reading order:
+method/lrp.py, rules.py, graph.py, loss.py, isnet.py.
 """
 
 import importlib
@@ -7,22 +7,22 @@ import importlib.util
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from isnetlib.isnet import ISNet
-    from isnetlib.loss import heatmap_loss
-    from isnetlib.lrp import LRP, NotCovered, check, explain, start_for
-    from isnetlib.rules import rule
+    from isnetlib.method.isnet import ISNet
+    from isnetlib.method.loss import heatmap_loss
+    from isnetlib.method.lrp import LRP, NotCovered, check, explain, start_for
+    from isnetlib.method.rules import rule
 
 __all__ = ["LRP", "ISNet", "NotCovered", "check", "explain", "heatmap_loss", "rule", "start_for"]
-__version__ = "0.1.0"
-_HOME = {"ISNet": "isnet", "heatmap_loss": "loss", "rule": "rules"}  # the module of a name; of all others lrp
+__version__ = "0.2.0"
+_HOME = {"ISNet": "isnet", "heatmap_loss": "loss", "rule": "rules"}  # module of a name in method/; of all others lrp
 
 
 def __getattr__(name: str):
-    """Import a public name or a module when it is first asked for: most commands and all tables, figures and reports
+    """Import a public name or a module when it is first asked for: most commands, and all tables, figures and reports,
     can do without torch, which takes seconds to import.
     """
     if name in __all__:
-        return getattr(importlib.import_module(f"{__name__}.{_HOME.get(name, 'lrp')}"), name)
+        return getattr(importlib.import_module(f"{__name__}.method.{_HOME.get(name, 'lrp')}"), name)
     module = f"{__name__}.{name}"
     if name.startswith("_") or importlib.util.find_spec(module) is None:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

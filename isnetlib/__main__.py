@@ -1,4 +1,4 @@
-"""The command `isnet`: run a study, tell its state, make its report, prepare and check data set folders."""
+"""The command `isnet`: run a study, tell its state, make its report, prepare and check data set folders, audit."""
 
 import argparse
 import contextlib
@@ -9,11 +9,10 @@ from pathlib import Path
 
 import pandas as pd
 
-from isnetlib import search
-from isnetlib.provenance import PACKAGE
-from isnetlib.rebuild import report, report_all
-from isnetlib.runner import run_study
-from isnetlib.study import STATES, StudyError, read_studies, status
+from isnetlib.report.store import Damaged
+from isnetlib.study import runner
+from isnetlib.study.config import StudyError, read_studies
+from isnetlib.study.runs import PACKAGE, STATES
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -22,7 +21,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         with _termination_as_interrupt():
             return options.command(options)
-    except StudyError as error:
+    except (StudyError, Damaged, OSError) as error:  # OSError names its file
         print(f"isnet: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
@@ -31,11 +30,11 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="isnet", description="Run the studies of notebooks/study.yaml.")
+    parser = argparse.ArgumentParser(prog="isnet", description="Studies of notebooks/study.yaml; your own images.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     def command(name: str, function, text: str) -> argparse.ArgumentParser:
-        own = commands.add_parser(name, help=text, description=text)
+        own = commands.add_parser(name, help=text.partition("?")[0] + "?" * ("?" in text), description=text)
         own.set_defaults(command=function)
         return own
 
@@ -46,15 +45,19 @@ def _parser() -> argparse.ArgumentParser:
         own.add_argument("--notebooks", type=Path, default=default / "notebooks", metavar="DIR", help="with study.yaml")
         return own
 
-    run = of_study(command("run", _run, "Make every run of a study that is not done, then its tables and report."))
+    def of_columns(own: argparse.ArgumentParser) -> None:
+        own.add_argument("--label", default="label", metavar="COLUMN", help="column of class names; default: label")
+        own.add_argument("--patient", default="patient", metavar="COLUMN", help="names the patient; default: patient")
+        own.add_argument("--no-patient", action="store_const", dest="patient", const=None, help="patients are unknown")
+
+    run = of_study(command("run", _run, "Make every run of a study that is not done, pack them, and make its report."))
     run.add_argument("--jobs", type=_positive, metavar="N", help="runs at a time; default: 2 where there are 2 cores")
-    run.add_argument(
-        "--only", nargs="+", default=(), metavar="NAME", help="only these methods, experiments, seed0, ..."
-    )
+    run.add_argument("--only", nargs="+", default=(), metavar="NAME", help="these methods, experiments, seed0, ...")
     run.add_argument("--threads", type=_positive, metavar="N", help="cores of a run; default: all, shared by the jobs")
-    run.add_argument("--runs-only", action="store_true", help="leave out the study's tables, figures and report")
-    of_study(command("status", _status, "Count done, unfinished, missing and stale runs."), required=False)
-    text = "Make tables, figures and report anew from the files of the runs; without --study of every published study."
+    run.add_argument("--runs-only", action="store_true", help="pack and report nothing")
+    text = "Count done, unfinished, missing and stale runs: a line a study, with --study a line a method."
+    of_study(command("status", _status, text), required=False)
+    text = "Make tables, figures and report anew from the results of the runs; without --study all that are published."
     of_study(command("report", _report, text), required=False)
     prepare = command("prepare", _prepare, "Turn a public data set, as its publisher ships it, into a data set folder.")
     prepare.add_argument("source", metavar="SOURCE", help="montgomery, nih, ...; a wrong name lists all")
@@ -63,59 +66,58 @@ def _parser() -> argparse.ArgumentParser:
     prepare.add_argument("--size", type=int, default=512, metavar="N", help="longer side in pixels; 0: as published")
     prepare.add_argument("--partial", action="store_true", help="FOLDER is a part: leave out what is missing")
     verify = command("verify-data", _verify_data, "Check a data set folder: index.csv and its files.")
-    verify.add_argument("folder", type=Path)
-    verify.add_argument("--label", default="label", metavar="COLUMN", help="column of class names; default: label")
+    verify.add_argument("folder", type=Path, metavar="FOLDER")
     verify.add_argument("--attributes", nargs="+", default=(), metavar="COLUMN", help="0/1 columns instead of a label")
-    verify.add_argument("--patient", default="patient", metavar="COLUMN", help="names the patient; default: patient")
-    verify.add_argument("--no-patient", action="store_const", dest="patient", const=None, help="patients are unknown")
-    audit = command("audit", _audit, "Does a trained classifier depend on the background? One HTML page.")
-    audit.add_argument("checkpoint", type=Path, metavar="CHECKPOINT", help="of a run, or a state_dict")
-    audit.add_argument("--data", type=Path, required=True, metavar="FOLDER", help="a data set folder with masks")
+    of_columns(verify)
+    text = """Does a trained classifier depend on the background? Prints a word and writes one HTML page. depends:
+    swapped or removed backgrounds cost performance; undecided: too few images or too weak a model to tell; look closer:
+    performance holds, but much relevance lies outside the masks; not shown: none of these."""
+    audit = command("audit", _audit, text)
+    own = "of a run or of fit (checkpoints/swapped.pt), or a state_dict of torchvision's; pixels in [0, 1]"
+    audit.add_argument("checkpoint", type=Path, metavar="CHECKPOINT", help=own)
+    own = "a data set folder with masks, of images that the model was not trained on"
+    audit.add_argument("--data", type=Path, required=True, metavar="FOLDER", help=own)
     audit.add_argument("--out", type=Path, default=Path("audit.html"), metavar="FILE", help="default: audit.html")
     audit.add_argument("--backbone", metavar="NAME", help="network of a state_dict, such as densenet121")
     audit.add_argument("--classes", nargs="+", metavar="NAME", help="in the order of the outputs")
     audit.add_argument("--size", type=_positive, metavar="N", help="side of the images in pixels")
     audit.add_argument("--equalise", action=argparse.BooleanOptionalAction, help="equalise histograms, as in training")
-    audit.add_argument("--label", default="label", metavar="COLUMN", help="column of class names; default: label")
-    audit.add_argument("--patient", default="patient", metavar="COLUMN", help="names the patient; default: patient")
-    audit.add_argument("--no-patient", action="store_const", dest="patient", const=None, help="patients are unknown")
+    of_columns(audit)
     return parser
 
 
 def _run(options: argparse.Namespace) -> int:
-    extra = {"threads": options.threads, "runs_only": options.runs_only}
-    failed = run_study(options.study, options.notebooks, options.results, options.jobs, options.only, **extra)
+    place = (options.notebooks, options.results)
+    failed = runner.run_study(
+        options.study, *place, options.jobs, options.only, options.threads, runs_only=options.runs_only
+    )
     return 1 if failed else 0
 
 
 def _status(options: argparse.Namespace) -> int:
+    place = (options.notebooks, options.results)
     names = [options.study] if options.study else list(read_studies(options.notebooks)["studies"])
-    own = [tell(name, options.notebooks, options.results) for name in names for tell in (search.status, status)]
-    runs = pd.concat([frame for frame in own if len(frame)], ignore_index=True)
-    group = ["study", "experiment", "method"]
-    counts = pd.crosstab([runs[column] for column in group], runs["state"]).reindex(columns=STATES, fill_value=0)
-    order = runs[group].drop_duplicates()
-    print(order.merge(counts.reset_index(), on=group).to_string(index=False))
-    for _, run in runs[runs["state"] == "stale"].iterrows():
-        print(f"stale: {run['study']} {run['experiment']}/{run['method']}/seed{run['seed']}: {run['reason']}")
-    return 0 if (runs["state"] == "done").all() else 1
+    found = pd.concat([runner.status(name, *place) for name in names])
+    group = ["study", "experiment", "method"] if options.study else ["study"]
+    counts = pd.crosstab([found[column] for column in group], found["state"]).reindex(columns=STATES, fill_value=0)
+    print(found[group].drop_duplicates().merge(counts.reset_index(), on=group).to_string(index=False))
+    for run in found[found["state"] == "stale"].itertuples():
+        print(f"stale: {run.study} {run.experiment}/{run.method}/seed{run.seed}: {run.reason}")
+    return 0 if (found["state"] == "done").all() else 1
 
 
 def _report(options: argparse.Namespace) -> int:
-    place = (options.notebooks, options.results)
-    return 1 if (report(options.study, *place) if options.study else report_all(*place)) else 0
+    return 1 if runner.report(options.notebooks, options.results, options.study) else 0
 
 
 def _prepare(options: argparse.Namespace) -> int:
-    from isnetlib.data.sources import SOURCES, SourceError, prepare  # imports torch, as below
+    from isnetlib.data import sources  # imports torch, which the commands above can do without
 
-    if options.source not in SOURCES:
-        raise StudyError(f"there is no source {options.source!r}; known: {', '.join(SOURCES)}")
     try:
-        left_out = prepare(SOURCES[options.source], options.folder, options.out, options.size, options.partial)
-    except (SourceError, ImportError) as error:
+        left_out = sources.prepare(options.source, options.folder, options.out, options.size, options.partial)
+    except (sources.SourceError, ImportError) as error:
         raise StudyError(str(error)) from None
-    print(SOURCES[options.source].CARD.text(), end="")
+    print(sources.card(options.source), end="")
     table = pd.read_csv(options.out / "index.csv", dtype=str, keep_default_na=False)
     masks, some = (table["mask"] != "").sum(), " (see left_out.csv)" if len(left_out) else ""
     print(f"{options.out}: {len(table)} images, {masks} with a mask; {len(left_out)} left out{some}")
@@ -123,12 +125,13 @@ def _prepare(options: argparse.Namespace) -> int:
 
 
 def _verify_data(options: argparse.Namespace) -> int:
-    from isnetlib.data.folder import verify  # imports torch, which the other commands can do without
+    from isnetlib.data.folder import verify
 
     if not options.folder.is_dir():
         raise StudyError(f"{options.folder} is not a folder")
     try:
-        problems = verify(options.folder, options.label, options.attributes, patient=options.patient)
+        columns = {name: getattr(options, name) for name in ("label", "attributes", "patient")}
+        problems = verify(options.folder, **columns)
     except ValueError as error:
         raise StudyError(str(error)) from None
     for level, file, row, problem, remedy in problems.itertuples(index=False):
@@ -138,20 +141,15 @@ def _verify_data(options: argparse.Namespace) -> int:
 
 
 def _audit(options: argparse.Namespace) -> int:
-    from isnetlib import audit  # imports torch, as above
-    from isnetlib.files import write_atomically
+    from isnetlib.audit import audit
 
-    how = (options.backbone, options.classes, options.size, options.equalise)
+    columns = (options.label, options.patient)
+    how = {name: getattr(options, name) for name in ("backbone", "classes", "size", "equalise")}
     try:
-        model = audit.load_classifier(options.checkpoint, *how)
-        if not options.data.is_dir():
-            raise ValueError(f"{options.data} is not a folder")
-        rest = (model.size, model.equalise, options.label, options.patient)
-        found = audit.audit(model, audit.read_images(options.data, model.classes, *rest))
+        found = audit(options.checkpoint, options.data, options.out, *columns, **how)
     except ValueError as error:
         raise StudyError(str(error)) from None
-    write_atomically(options.out, audit.page(found, options.checkpoint.name, options.data.name))
-    print(f"{found['kind']}: {'; '.join(found['reasons'])}\n{options.out}")
+    print(f"{found['verdict']}\n{options.out}")
     return 0
 
 
@@ -164,9 +162,14 @@ def _positive(text: str) -> int:
 
 @contextlib.contextmanager
 def _termination_as_interrupt() -> Iterator[None]:
-    """End in order, notebooks included, when the terminal is closed or a scheduler says stop, as at Ctrl-C."""
+    """End in order, notebooks included, when the terminal is closed or a scheduler says stop, as at Ctrl-C. A signal
+    that is ignored, as nohup has it, stays so.
+    """
     signals = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
-    before = {number: signal.signal(number, signal.default_int_handler) for number in signals}
+    before = {number: signal.getsignal(number) for number in signals}
+    before = {number: handler for number, handler in before.items() if handler is not signal.SIG_IGN}
+    for number in before:
+        signal.signal(number, signal.default_int_handler)
     try:
         yield
     finally:

@@ -1,7 +1,34 @@
-"""Small networks and images for tests of rules, in float64."""
+"""Small networks and images for tests of rules, in float64, and what is asked of all of them."""
 
+import pytest
 import torch
 from torch import nn
+
+import isnetlib
+
+
+def same(t):
+    return t
+
+
+def relevance(model, x, target=None, *options, **more):
+    """As isnetlib.explain, but differentiable by the weights."""
+    with isnetlib.LRP(*options, **more) as lrp:
+        logits = model(x)
+    return lrp.relevance(isnetlib.start_for(logits, target), logits)
+
+
+def assert_slope(value, parameters, h=1e-7, rel=1e-6, absolute=1e-12):
+    """The derivative of value() along a random direction of all parameters is that of finite differences."""
+    parameters, ends = list(parameters), []
+    slopes = torch.autograd.grad(value(), parameters, allow_unused=True, materialize_grads=True)
+    directions = [torch.randn_like(p) for p in parameters]
+    with torch.no_grad():
+        for step in (h, -2 * h, h):
+            torch._foreach_add_(parameters, directions, alpha=step)
+            ends.append(value().item())
+    analytic = sum((slope * d).sum() for slope, d in zip(slopes, directions, strict=True)).item()
+    assert (ends[0] - ends[1]) / (2 * h) == pytest.approx(analytic, rel=rel, abs=absolute)
 
 
 def images(*size, box=(0.0, 1.0), batch=2):

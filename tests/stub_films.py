@@ -9,8 +9,6 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from isnetlib.notebooks import code_cells, declared
-
 SIDE = 40
 SOURCES = ("tbx11k", "nih", "shenzhen", "ieee8023", "hannover", "jsrt")
 
@@ -66,11 +64,17 @@ def write_predicted(root, place, mask=None, but=()):
     return place
 
 
+def all_sets(experiment):
+    return {"train": experiment.train, "validation": experiment.validation} | experiment.tests
+
+
 def run_cells(notebook, parameters):
     """Execute a notebook's cells in this process, in the notebook's folder; the names that they leave."""
-    names = declared(notebook) | parameters
+    names = {}
     with contextlib.chdir(notebook.parent):
-        for source, tags in code_cells(notebook):
-            if "parameters" not in tags:
-                exec(compile(source, notebook.name, "exec"), names)
+        for cell in json.loads(notebook.read_text(encoding="utf-8"))["cells"]:
+            if cell["cell_type"] == "code":
+                exec(compile("".join(cell["source"]), notebook.name, "exec"), names)
+            if "parameters" in cell["metadata"].get("tags", ()):
+                names |= parameters
     return names

@@ -9,11 +9,12 @@ import torch
 from PIL import Image
 from torch import nn
 
+import isnetlib
 from isnetlib import audit
 from isnetlib.__main__ import main
 from isnetlib.baselines.standard import Standard
 from isnetlib.data.images import Images
-from isnetlib.models import build_model
+from isnetlib.networks import build_model
 
 SIDE = 32
 CENTRE = torch.zeros(1, 1, SIDE, SIDE)
@@ -41,29 +42,30 @@ def reader(region):
 
 
 def test_a_model_that_reads_the_background_is_caught_and_one_that_reads_the_object_is_not():
-    images = confounded()
-    caught, cleared = (audit.audit(reader(region), images, cases=1) for region in (1 - CENTRE, CENTRE))
-    assert caught["kind"] == "depends" and cleared["kind"] == "not shown"
-    value = {name: {row["background"]: row["value"] for row in one["table"]} for name, one in
-             (("caught", caught), ("cleared", cleared))}  # fmt: skip
-    assert value["caught"]["as_it_is"] > 0.99 and value["caught"]["swapped"] < 0.05  # donors are of the other class
-    assert value["caught"]["removed"] == pytest.approx(0.5)  # every image has the same background
-    assert len(set(value["cleared"].values())) == 1
-    assert caught["share"] > 0.99 and cleared["share"] < 0.01 and cleared["logit_change"] == pytest.approx(0, abs=1e-5)
-    assert caught["chance"] == pytest.approx(0.75)
+    caught, cleared = (audit.measure(reader(region), confounded()) for region in (1 - CENTRE, CENTRE))
+    assert (caught["verdict"], cleared["verdict"]) == ("depends", "not shown")
+    value, unmoved = (found["table"].set_index("background")["value"] for found in (caught, cleared))
+    assert value["as_it_is"] > 0.99 and value["swapped"] < 0.05  # donors are of the other class
+    assert value["removed"] == pytest.approx(0.5)  # every image has the same background
+    assert unmoved.nunique() == 1
+    assert caught["share"] > 0.99 and cleared["share"] < 0.01 and caught["chance"] == pytest.approx(0.75)
 
 
-def test_the_verdict_rests_on_performance_first():
-    def table(drop, low, high, value=0.9):
-        rows = [("as_it_is", "auc", value, 0.8, 0.0, 0.0, 0.0), ("removed", "auc", 0.9, 0.8, 0.0, -0.01, 0.01),
-                ("blurred", "auc", 0.9, 0.8, 0.0, 0.0, 0.0), ("swapped", "auc", 0.9, 0.8, drop, low, high)]  # fmt: skip
-        return pd.DataFrame(rows, columns=["background", "metric", "value", "accuracy", "drop", "low", "high"])
-
-    assert audit.verdict(table(0.4, 0.3, 0.5), 0.01, 0.7)[0] == "depends"  # however little relevance is outside
-    assert audit.verdict(table(0.06, -0.02, 0.14), 0.01, 0.7)[0] == "undecided"
-    assert audit.verdict(table(0.0, -0.02, 0.02), 0.6, 0.7)[0] == "look closer"
-    assert audit.verdict(table(0.0, -0.02, 0.02), 0.01, 0.7)[0] == "not shown"
-    assert audit.verdict(table(0.0, -0.02, 0.02, value=0.5), 0.01, 0.7)[0] == "undecided"
+@pytest.mark.parametrize(
+    ("drop", "low", "high", "share", "value", "word"),
+    [
+        (0.4, 0.3, 0.5, 0.01, 0.9, "depends"),  # however little relevance is outside
+        (0.06, -0.02, 0.14, 0.01, 0.9, "undecided"),
+        (0.0, -0.02, 0.02, 0.6, 0.9, "look closer"),
+        (0.0, -0.02, 0.02, 0.01, 0.9, "not shown"),
+        (0.0, -0.02, 0.02, 0.01, 0.5, "undecided"),
+    ],
+)
+def test_the_verdict_rests_on_performance_first(drop, low, high, share, value, word):
+    names = ["as_it_is", "removed", "swapped"]
+    table = pd.DataFrame({"background": names, "value": value, "drop": 0.0, "low": -0.01, "high": 0.01})
+    table.loc[2, ["drop", "low", "high"]] = drop, low, high
+    assert audit.verdict(table, share, chance=0.7) == word
 
 
 def test_the_object_stays_bit_for_bit_and_the_background_changes():
@@ -72,25 +74,6 @@ def test_the_object_stays_bit_for_bit_and_the_background_changes():
     for name, one in audit.treated(images).items():
         assert torch.equal(one.x[inside], images.x[inside])
         assert torch.equal(one.x, images.x) == (name == "as_it_is")
-    flat = torch.where(CENTRE > 0.5, 1.0, 0.25).expand(1, 3, -1, -1)
-    assert torch.allclose(audit.blurred(flat, CENTRE), flat, atol=1e-4)  # a flat background has no object in it
-    assert audit.removed(flat, CENTRE)[0, 0, 0, 0] == pytest.approx(0.25 * 1 + 0.75 * 0.25)
-
-
-def test_boxes_have_known_scores():
-    inside = audit.box_area([[1, 0, 3, 2]], 4)
-    assert np.argwhere(inside).tolist() == [[0, 1], [0, 2], [1, 1], [1, 2]]
-    R = torch.ones(2, 1, 3, 4, 4)
-    R[0, :, :, 0, 1] = -5.0  # the maximum of the absolute value, in the box
-    R[1, :, :, 3, 3] = 5.0
-    mask = torch.zeros(2, 1, 4, 4)
-    mask[:, :, :, :2] = 1  # two columns: 8 pixels, 2 of them in the box
-    scores = audit.score_boxes(R, mask, [[[1, 0, 3, 2]], [[1, 0, 3, 2]]])
-    assert scores["pointing_game"].tolist() == [True, False] and scores["pointing_chance"].tolist() == [0.25, 0.25]
-    assert (
-        scores["box_share"].tolist() == pytest.approx([6 / 12, 2 / 8]) and scores["box_chance"].tolist() == [0.25] * 2
-    )
-    assert audit.score_boxes(R, mask, [[], []]).empty
 
 
 # --- files
@@ -98,34 +81,32 @@ def test_boxes_have_known_scores():
 
 @pytest.fixture
 def place(tmp_path):
-    """A checkpoint of a run and a folder of 12 images, whose name and class carry markup."""
+    """A run's checkpoint, a plain one, and a folder of 12 images, whose name and class carry markup."""
     rng, rows, data = np.random.default_rng(0), [], tmp_path / "<i>data"
     data.mkdir()
+    mask = np.zeros((40, 40), np.uint8)
+    mask[10:30, 10:30] = 255
     for k in range(12):
         grey = rng.integers(60 + 90 * (k % 2), 110 + 90 * (k % 2), (40, 40)).astype(np.uint8)
         Image.fromarray(grey).save(data / f"{k}.png")
-        mask = np.zeros((40, 40), np.uint8)
-        mask[10:30, 10:30] = 255
         Image.fromarray(mask).save(data / f"{k}m.png")
-        boxes = json.dumps([["x", 12, 12, 20, 20]]) if k % 2 else "[]"
-        rows.append((f"{k}.png", f"{k}m.png", ["a", "<b>"][k % 2], "s", k, boxes))
-    table = pd.DataFrame(rows, columns=["image", "mask", "label", "source", "patient", "boxes"])
+        rows.append((f"{k}.png", f"{k}m.png", ["a", "<b>"][k % 2], "s", k))
+    table = pd.DataFrame(rows, columns=["image", "mask", "label", "source", "patient"])
     table.to_csv(data / "index.csv", index=False)
     run = tmp_path / "run"
     (run / "checkpoints").mkdir(parents=True)
     (run / "predictions").mkdir()
-    parameters = {
-        "experiment": "folder",
-        "method": "standard",
-        "backbone": "small_resnet",
-        "data_options": {"size": 32},
-    }
-    (run / "manifest.json").write_text(json.dumps({"parameters": parameters}))
+    settings = {"experiment": "folder", "method": "standard", "backbone": "small_resnet", "data_options": {"size": 32}}
+    (run / "manifest.json").write_text(json.dumps({"settings": settings}))
     (run / "predictions" / "internal.csv").write_text("id,y,p_a,p_<b>\n")
     torch.manual_seed(0)
     method = Standard(build_model("small_resnet", 2))
     torch.save({"method": method.state_dict(), "epoch": 3}, run / "checkpoints" / "swapped.pt")
     torch.save(method.model.state_dict(), tmp_path / "plain.pt")
+    torch.save({"method": isnetlib.ISNet(method.model).state_dict()}, tmp_path / "isnet.pt")  # of fit, without a run
+    (tmp_path / "text.pt").write_text("no checkpoint")
+    torch.save(Standard(nn.Linear(1, 2)), tmp_path / "code.pt")  # a pickled object could run code
+    torch.save(torch.zeros(3), tmp_path / "tensor.pt")
     return tmp_path, table
 
 
@@ -135,46 +116,46 @@ def call(place, checkpoint="run/checkpoints/swapped.pt", *more):
                  "--out", str(folder / "page.html"), *more])  # fmt: skip
 
 
+NETWORK = ["--backbone", "small_resnet", "--size", "32"]
+
+
 def test_the_command_writes_one_page_with_escaped_names(place, capsys):
     assert call(place) == 0
     page = (place[0] / "page.html").read_text()
     assert "<i>data" not in page and "&lt;i&gt;data" in page and "&lt;b&gt;" in page and "<b>" not in page
-    assert "data:image/png;base64," in page and 'src="http' not in page and "A low share clears no model" in page
-    assert "6 images have boxes" in page and "page.html" in capsys.readouterr().out
-    first = page.replace("swapped.pt", "")
-    plain = ["--backbone", "small_resnet", "--classes", "a", "<b>", "--size", "32"]
-    assert call(place, "plain.pt", *plain) == 0  # the same network without its run
-    assert (place[0] / "page.html").read_text().replace("plain.pt", "") == first
+    assert "data:image/png;base64," in page and 'src="http' not in page and "{" not in page.split("</style>")[1]
+    word = capsys.readouterr().out.splitlines()[0]
+    assert word in ("depends", "undecided", "look closer", "not shown") and f"audit: {word}</h1>" in page
+    for name in ("plain.pt", "isnet.pt"):  # the same network without its run
+        assert call(place, name, *NETWORK, "--classes", "a", "<b>") == 0
+        assert (place[0] / "page.html").read_text().replace(name, "swapped.pt") == page
 
 
-def test_wrong_models_are_told_in_one_line(place, capsys):
-    folder = place[0]
-    (folder / "text.pt").write_text("no checkpoint")
-    torch.save(Standard(nn.Linear(1, 2)), folder / "code.pt")  # a pickled object could run code
-    torch.save(torch.zeros(3), folder / "tensor.pt")
-    plain = ["--backbone", "small_resnet", "--size", "32"]
-    for checkpoint, more, message in [
-        ("gone.pt", [], "gone.pt is not a file: name a checkpoint"),
-        ("text.pt", [], "is not a checkpoint of tensors and numbers alone"),
-        ("code.pt", [], "is not a checkpoint of tensors and numbers alone"),
-        ("tensor.pt", [], "holds a Tensor, not a state_dict"),
+@pytest.mark.parametrize(
+    ("checkpoint", "more", "message"),
+    [
+        *(
+            (name, [], f"{name} is no file of tensors and numbers")
+            for name in ("gone.pt", "text.pt", "code.pt", "tensor.pt")
+        ),
         ("plain.pt", [], "give --backbone"),
-        ("plain.pt", plain, "give --classes"),
-        ("plain.pt", [*plain, "--classes", "a", "<b>", "c"], "holds other weights than this network with 3 classes"),
-        ("plain.pt", [*plain, "--classes", "a", "c"], "the labels ['<b>'] are no classes of the model"),
+        ("plain.pt", NETWORK, "give --classes"),
+        ("plain.pt", [*NETWORK, "--classes", "a", "<b>", "c"], "holds other weights than this network with 3 classes"),
         ("plain.pt", ["--backbone", "resnet999", "--classes", "a", "<b>"], "unknown backbone 'resnet999'"),
-    ]:
-        assert call(place, checkpoint, *more) == 2
-        error = capsys.readouterr().err
-        assert error.startswith("isnet: ") and message in error and error.count("\n") == 1, error
+    ],
+)
+def test_wrong_models_are_told_in_one_line(place, capsys, checkpoint, more, message):
+    assert call(place, checkpoint, *more) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("isnet: ") and message in error and error.count("\n") == 1, error
 
 
-def test_wrong_data_are_told(place, capsys):
+def test_wrong_data_and_methods_that_need_masks_are_told(place, capsys):
     data, table = place[0] / "<i>data", place[1]
     for change, message in [
         ({"mask": ""}, "no image has a mask"),
-        ({"boxes": "[1]"}, "its boxes are not"),
         ({"label": "a"}, "do not hold every class"),
+        ({"label": "c"}, "label is 'c'"),
     ]:
         table.assign(**change).to_csv(data / "index.csv", index=False)
         assert call(place) == 2
@@ -183,6 +164,7 @@ def test_wrong_data_are_told(place, capsys):
     (data / "3.png").write_bytes(b"broken")
     assert call(place) == 2
     assert "3.png" in capsys.readouterr().err
-    assert main(["audit", str(place[0] / "plain.pt"), "--data", "nowhere", "--backbone", "small_resnet",
-                 "--classes", "a", "b"]) == 2  # fmt: skip
-    assert "nowhere is not a folder" in capsys.readouterr().err
+    manifest = place[0] / "run" / "manifest.json"
+    manifest.write_text(manifest.read_text().replace('"standard"', '"oracle"'))
+    assert call(place) == 2
+    assert "the method oracle is given the true mask and cannot be audited" in capsys.readouterr().err

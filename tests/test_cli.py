@@ -1,102 +1,86 @@
 """The command isnet: what it prints, its exit codes, and mistakes told in one line."""
 
-import json
+import os
 import re
-from pathlib import Path
+import signal
+import subprocess
+import sys
 
 import pandas as pd
 import pytest
+from tiny_study import edit, make_run
 
-from isnetlib.__main__ import main
-from isnetlib.provenance import RUN_NOTEBOOKS, made_by, portable
-from isnetlib.study import resolve
-
-NOTEBOOK_PARAMETERS = "\n".join(
-    [
-        'study = ""',
-        'experiment = ""',
-        'method = ""',
-        "seed = 0",
-        'results = ""',
-        "data_options = {}",
-        "method_options = {}",
-    ]
-)
-STUDY = """
-experiments: {absent: {data: {folder: no/such/folder}, train: {}}}
-methods: {standard: {}, isnet_original: {}}
-studies:
-  one: {budget_minutes: 1, runs: {absent: {methods: [standard, isnet_original], seeds: [0, 1]}}}
-  two: {budget_minutes: 1, runs: {absent: {methods: [standard], seeds: [0]}}}
-"""
+from isnetlib.__main__ import _termination_as_interrupt, main
+from isnetlib.study import runs
 
 
 @pytest.fixture
-def place(tmp_path):
-    """Options --notebooks and --results of a study whose data are absent."""
-    notebooks = tmp_path / "notebooks"
-    notebooks.mkdir()
-    (notebooks / "study.yaml").write_text(STUDY)
-    cell = {"cell_type": "code", "metadata": {"tags": ["parameters"]}, "source": NOTEBOOK_PARAMETERS}
-    for name in RUN_NOTEBOOKS:
-        (notebooks / f"{name}.ipynb").write_text(json.dumps({"cells": [cell]}))
-    return ["--notebooks", str(notebooks), "--results", str(tmp_path / "results")]
+def options(place, monkeypatch):
+    """--notebooks and --results of the tiny studies, whose data are absent."""
+    monkeypatch.setattr(runs, "data_hashes", lambda experiment, options: {})
+    return ["--notebooks", str(place[0]), "--results", str(place[1])]
 
 
-def finish(place, study, **changes):
-    """Make every run of a study look finished, made by the sources as they are, but for `changes` in the manifest."""
-    notebooks, results = Path(place[1]), Path(place[3])
-    for run in resolve(study, notebooks, results):
-        folder = run.folder(results)
-        folder.mkdir(parents=True)
-        hashed = made_by(run.experiment, run.method, notebooks)
-        content = {"parameters": portable(run.parameters), "made_by": hashed, "data": {"images": "abc"}} | changes
-        (folder / "manifest.json").write_text(json.dumps(content))
-        (folder / "metrics.json").write_text("{}")
-
-
-def test_status_counts_and_exits_with_1_unless_all_are_done(place, capsys):
-    assert main(["status", *place]) == 1
+def test_status_counts_and_exits_with_1_unless_all_are_done(place, options, capsys):
+    assert main(["status", *options]) == 1
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    counted = ["done", "unfinished", "missing", "stale"]
+    assert lines == [["study", *counted], ["mixed", "0", "0", "4", "0"], ["fine", "0", "0", "1", "0"]]
+    assert main(["status", "--study", "mixed", *options]) == 1
     lines = [line.split() for line in capsys.readouterr().out.splitlines()]
     assert lines == [
-        ["study", "experiment", "method", "done", "unfinished", "missing", "stale"],
-        ["one", "absent", "standard", "0", "0", "2", "0"],
-        ["one", "absent", "isnet_original", "0", "0", "2", "0"],
-        ["two", "absent", "standard", "0", "0", "1", "0"],
+        ["study", "experiment", "method", *counted],
+        ["mixed", "digits", "standard", "0", "0", "2", "0"],
+        ["mixed", "digits", "rrr", "0", "0", "1", "0"],
+        ["mixed", "digits", "gain", "0", "0", "1", "0"],
     ]
-    finish(place, "two")
-    assert main(["status", "--study", "two", *place]) == 0  # the data are absent, and that makes nothing stale
-    assert main(["status", *place]) == 1
-
-
-def test_status_tells_why_a_run_is_stale(place, capsys):
-    finish(place, "two", made_by="other sources")
-    assert main(["status", "--study", "two", *place]) == 1
-    assert "stale: two absent/standard/seed0: the sources changed" in capsys.readouterr().out
+    make_run(place, "fine", "standard", 0)
+    assert main(["status", "--study", "fine", *options]) == 0  # the data are absent, and that makes nothing stale
+    assert main(["status", *options]) == 1
+    capsys.readouterr()
+    edit(place[0] / "study.yaml", "epochs: 9", "epochs: 8")
+    assert main(["status", "--study", "fine", *options]) == 1
+    assert "stale: fine digits/standard/seed0: parameter epochs was 9, is 8" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["run", "--study", "three"], r"there is no study 'three'; study.yaml has: one, two"),
-        (["status", "--study", "three"], r"there is no study 'three'; study.yaml has: one, two"),
-        (["report", "--study", "three"], r"there is no study 'three'; study.yaml has: one, two"),
-        (["report", "--study", "two"], r"study two has no finished run in .*; first: isnet run --study two"),
-        (["run", "--study", "one", "--only", "pipeline"], r"no run of study one is called pipeline; one is called "),
+        (["run", "--study", "three"], r"there is no study 'three'; study.yaml has: mixed, fine"),
+        (["status", "--study", "three"], r"there is no study 'three'; study.yaml has: mixed, fine"),
+        (["report", "--study", "three"], r"there is no study 'three'; study.yaml has: mixed, fine"),
+        (["report", "--study", "fine"], r"fine: no finished run in .*; first: isnet run --study fine"),
+        (
+            ["run", "--study", "mixed", "--only", "pipeline"],
+            r"no run of study mixed is called pipeline; one is called ",
+        ),
     ],
 )
-def test_a_wrong_request_is_told_in_one_line(place, capsys, arguments, message):
-    assert main([*arguments, *place]) == 2
+def test_a_wrong_request_is_told_in_one_line(options, capsys, arguments, message):
+    assert main([*arguments, *options]) == 2
     captured = capsys.readouterr()
     assert re.match(f"isnet: {message}", captured.err) and captured.err.count("\n") == 1
     assert captured.out == ""
 
 
-def test_missing_folders_are_told_in_one_line(tmp_path, capsys):
-    assert main(["status", "--notebooks", str(tmp_path / "nowhere")]) == 2
-    assert "nowhere/study.yaml does not exist: call isnet inside a clone" in capsys.readouterr().err
-    assert main(["verify-data", str(tmp_path / "nowhere")]) == 2
-    assert capsys.readouterr().err == f"isnet: {tmp_path / 'nowhere'} is not a folder\n"
+def test_results_that_cannot_be_written_are_told_in_one_line(place, options, capsys):
+    place[1].write_text("a file")
+    assert main(["run", "--study", "fine", *options]) == 1
+    printed = capsys.readouterr()
+    assert re.search("FAILED digits/standard/seed0: .*results", printed.out) and not printed.err
+
+
+def test_missing_folders_and_sources_are_told_in_one_line(tmp_path, capsys):
+    gone = str(tmp_path / "nowhere")
+    for arguments, message in (
+        (["status", "--notebooks", gone], "study.yaml does not exist: call isnet inside a clone"),
+        (["verify-data", gone], f"isnet: {gone} is not a folder\n"),
+        (["prepare", "nobody", gone, str(tmp_path / "out")], "'nobody'"),
+        (["audit", gone, "--data", gone], "nowhere"),
+    ):
+        assert main(arguments) == 2, arguments
+        captured = capsys.readouterr().err
+        assert message in captured and captured.count("\n") == 1
 
 
 @pytest.mark.parametrize("arguments", [[], ["run"], ["run", "--study", "one", "--jobs", "0"], ["train"]])
@@ -106,10 +90,33 @@ def test_a_wrong_command_line_shows_the_usage(arguments, capsys):
     assert exit_.value.code == 2 and capsys.readouterr().err.startswith("usage: isnet")
 
 
+@pytest.mark.parametrize("command", ["run", "status", "report", "prepare", "verify-data", "audit"])
+def test_every_command_explains_itself(command, capsys):
+    with pytest.raises(SystemExit) as exit_:
+        main([command, "--help"])
+    assert exit_.value.code == 0 and f"usage: isnet {command}" in capsys.readouterr().out
+
+
 def test_verify_data_lists_what_is_wrong(tmp_path, capsys):
     table = {"image": ["gone.png"], "mask": [""], "label": ["a"], "source": ["here"], "patient": ["p1"]}
     pd.DataFrame(table).to_csv(tmp_path / "index.csv", index=False)
     assert main(["verify-data", str(tmp_path)]) == 1
     out = capsys.readouterr().out
     assert re.search(r"^error: gone.png, row 2: file is missing; ", out, flags=re.MULTILINE)
-    assert f"{tmp_path}: 1 problems" in out
+    assert re.search(f"^{re.escape(str(tmp_path))}: [0-9]+ problems$", out, flags=re.MULTILINE)
+
+
+def test_status_and_report_need_no_torch():
+    code = "import sys; import isnetlib.__main__, isnetlib.report.tables; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+def test_a_signal_that_is_ignored_stays_ignored_and_another_interrupts():
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as nohup does
+    try:
+        with _termination_as_interrupt():
+            os.kill(os.getpid(), signal.SIGHUP)
+        with pytest.raises(KeyboardInterrupt), _termination_as_interrupt():
+            os.kill(os.getpid(), signal.SIGTERM)
+    finally:
+        signal.signal(signal.SIGHUP, before)

@@ -1,40 +1,36 @@
 """The grid as jobs of Snakemake, on tiny notebooks: what is made, a job that is killed, what is never made again."""
 
-import json
 import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-from tiny_study import PARAMETERS, note, write_notebook
-
-from isnetlib.provenance import PACKAGE, made_by
+from tiny_study import PARAMETERS, TEST, write_notebook
 
 snakemake = pytest.importorskip("snakemake", reason="snakemake is not installed: pip install -e '.[scale]'")
 ROOT = Path(__file__).parent.parent
 CLUSTER = ROOT / "notebooks" / "cluster"
 STUDY = """
-experiments: {toy: {data: {}, train: {epochs: 2}}}
-methods: {plain: {}, other: {}}
+experiments: {digits: {data: {}, train: {epochs: 2}}}
+methods: {standard: {}, rrr: {}}
 studies:
   grid:
     budget_minutes: 1
-    runs: {toy: {methods: [plain, other], seeds: [0]}}
-    notebooks: {40_compare: {}}
+    runs: {digits: {methods: [standard, rrr], seeds: [0]}}
 """
 
-# Each call leaves a line. With a file `kill` there, the run other/seed0 is killed in its second epoch.
+# Each call leaves a line. With a file `kill` there, the run rrr/seed0 is killed in its second epoch.
 TRAIN = """
-import json, os, signal
+import json, os, signal, time
 from pathlib import Path
 
 name = f"{method}{seed}"
 folder = Path(results) / study / "runs" / experiment / method / f"seed{seed}"
 folder.mkdir(parents=True, exist_ok=True)
-known = ("experiment", "method", "seed", "epochs", "data_options", "method_options")
-manifest = {"parameters": {key: globals()[key] for key in known}, "data": {}}
-manifest["made_by"] = json.loads(Path("made_by.json").read_text())[method]
+known = ("experiment", "method", "base", "seed", "epochs", "data_options", "method_options")
+manifest = {"settings": {key: globals()[key] for key in known}, "data": {}, "time": str(time.time())}
+manifest |= {f"{part}_version": 1 for part in ("relevance", "training", "method", "data")}
 (folder / "manifest.json").write_text(json.dumps(manifest))
 checkpoint = folder / "checkpoint"
 first = int(checkpoint.read_text()) if checkpoint.exists() else 0
@@ -42,12 +38,8 @@ with open("calls.txt", "a") as file:
     file.write(f"{name} from {first}, {os.environ['OMP_NUM_THREADS']} threads\\n")
 for epoch in range(first, epochs):
     checkpoint.write_text(str(epoch + 1))
-    if name == "other0" and Path("kill").exists():
+    if name == "rrr0" and Path("kill").exists():
         os.kill(os.getpid(), signal.SIGKILL)
-"""
-TEST = """
-from pathlib import Path
-(Path(results) / study / "runs" / experiment / method / f"seed{seed}" / "metrics.json").write_text('{"seconds": 1}')
 """
 
 
@@ -56,15 +48,10 @@ def notebooks(tmp_path):
     folder = tmp_path / "notebooks"
     write_notebook(folder / "10_train.ipynb", PARAMETERS + "epochs = 1\n", TRAIN)
     write_notebook(folder / "20_external_test.ipynb", PARAMETERS, TEST)
-    write_notebook(folder / "40_compare.ipynb", 'study = ""\nresults = ""\n', note("closed"))
+    code = 'open("order.txt", "a").write("report ")\nfrom IPython.display import HTML\nHTML("<h1>Report</h1>")'
+    write_notebook(folder / "50_report.ipynb", 'study = ""\nresults = ""\n', code)
     (folder / "study.yaml").write_text(STUDY)
-    remember_sources(folder)
     return folder
-
-
-def remember_sources(folder):
-    known = {method: made_by("toy", method, folder, PACKAGE) for method in ("plain", "other")}
-    (folder / "made_by.json").write_text(json.dumps(known))
 
 
 def grid(notebooks, *options, study="grid"):
@@ -85,26 +72,26 @@ def calls(notebooks):
 def test_a_killed_job_goes_on_and_nothing_that_is_done_is_made_again(notebooks):
     results = notebooks.parent / "results" / "grid"
     local = ("--cores", "2", "--keep-going")
-    # a grid with a job that is killed: the others are made, the study's own notebooks are not
+    # a grid with a job that is killed: the others are made, the report is not
     (notebooks / "kill").touch()
     first = grid(notebooks, *local)
     assert first.returncode == 1, first.stderr
-    assert calls(notebooks) == ["other0 from 0, 1 threads", "plain0 from 0, 1 threads"]
-    assert [path.parent.parent.name for path in results.glob("runs/toy/*/*/metrics.json")] == ["plain"]
-    assert (results / "runs/toy/plain/seed0/notebooks/20_external_test.ipynb").exists()  # the log
+    assert calls(notebooks) == ["rrr0 from 0, 1 threads", "standard0 from 0, 1 threads"]
+    assert [path.parent.parent.name for path in results.glob("runs/digits/*/*/metrics.json")] == ["standard"]
+    assert (results / "runs/digits/standard/seed0/notebooks/20_external_test.ipynb").exists()  # the log
     assert not (notebooks / "order.txt").exists()
-    # resumed: that job alone, from its checkpoint, then the notebooks of the study
+    # resumed: that job alone, from its checkpoint, then the report
     (notebooks / "kill").unlink()
     second = grid(notebooks, *local)
     assert second.returncode == 0, second.stderr
-    assert calls(notebooks) == ["other0 from 1, 1 threads"]
-    assert (notebooks / "order.txt").read_text() == "closed "
-    # made by other sources, one run is stale though its files are there: it is made afresh, and no other
-    text = STUDY.replace("other: {}}", "other: {weight: 1.0}}")
+    assert calls(notebooks) == ["rrr0 from 1, 1 threads"]
+    assert (notebooks / "order.txt").read_text() == "report "
+    # of other parameters, one run is stale though its files are there: it is made afresh, and no other
+    text = STUDY.replace("rrr: {}}", "rrr: {weight: 1.0}}")
     (notebooks / "study.yaml").write_text(text)
     third = grid(notebooks, *local)
     assert third.returncode == 0, third.stderr
-    assert calls(notebooks) == ["other0 from 0, 1 threads"]
+    assert calls(notebooks) == ["rrr0 from 0, 1 threads"]
     # `isnet` agrees that all is done
     status = [sys.executable, "-m", "isnetlib", "status", "--notebooks", notebooks, "--results", results.parent]
     assert subprocess.run(status, cwd=ROOT, stdout=subprocess.DEVNULL).returncode == 0

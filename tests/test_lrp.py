@@ -1,79 +1,19 @@
 """The relevance pass on whole networks: what it computes, what it refuses, and that it leaves no trace."""
 
 import gc
-import resource
-import weakref
 
 import pytest
 import torch
 import torch.nn.functional as F
 import twins
+from small_nets import assert_slope, randomised, relevance
 from torch import nn
 from twins import unlike
 
 import isnetlib
 from isnetlib import LRP, NotCovered, check, explain
-from isnetlib.models import build_model
-
-NETWORKS = """resnet18 resnet50 densenet121 vgg16 vgg11_bn googlenet inception_v3 squeezenet1_1 mobilenet_v2
-shufflenet_v2_x1_0 mnasnet0_5"""
 
 
-# ------------------------------------------------------------------------------------------------- named networks
-def randomise(model, x):
-    """Random BatchNorm weights and biases; running statistics near, but not at, those of the images x."""
-    norms = [m for m in model.modules() if isinstance(m, nn.BatchNorm2d)]
-    for norm in norms:
-        nn.init.uniform_(norm.weight, 0.5, 1.5)
-        nn.init.normal_(norm.bias, std=0.3)
-        norm.momentum = 1.0
-    with torch.no_grad():
-        model.train()(x)
-    for norm in norms:
-        norm.running_mean += 0.2 * norm.running_var.sqrt() * torch.randn_like(norm.running_mean)
-        norm.running_var *= torch.empty_like(norm.running_var).uniform_(0.7, 1.4)
-    return model
-
-
-@pytest.fixture(scope="module", params=NETWORKS.split())
-def network(request):
-    torch.manual_seed(0)
-    size = 75 if request.param == "inception_v3" else 48
-    x = torch.rand(2, 3, size, size, dtype=torch.float64)
-    return randomise(build_model(request.param, 3).double(), x), x
-
-
-def test_without_eps_it_is_input_times_gradient(network):
-    model, x = network
-    assert unlike(explain(model.eval(), x, 1, eps=0, box=None), twins.explain(model, x, 1)) < 1e-6
-
-
-def test_train_mode_holds_batch_statistics_constant(network):
-    model, x = network
-    torch.manual_seed(1)
-    twin = twins.explain(model.train(), x, 1)
-    torch.manual_seed(1)  # the same dropout
-    assert unlike(explain(model, x, 1, eps=0, box=None), twin) < 1e-6
-
-
-def test_eps_is_back_propagation_with_modified_activations(network):
-    model, x = network
-    R = explain(model.eval(), x, "all", eps=1e-2, box=None)[:, 1:2]
-    assert unlike(R, twins.explain(model, x, 1, eps=1e-2)) < 1e-6
-
-
-def test_relevance_is_conserved_without_biases_and_eps(network):  # the last one: it changes the network
-    model, x = network
-    for name, value in model.state_dict().items():
-        if name.endswith(("bias", "running_mean")):
-            value.zero_()
-    logit = model.eval()(x)[:, 1:2]
-    for box in (None, (0.0, 1.0)):
-        R = explain(model, x, 1, eps=0, box=box)
-        torch.testing.assert_close(R.sum((2, 3, 4)), logit, rtol=1e-6, atol=1e-12)
-
-
-# ---------------------------------------------------------------------- a small network with everything
 class Net(nn.Module):
     def __init__(self, dropout=0.0):
         super().__init__()
@@ -98,7 +38,7 @@ def x():
 
 @pytest.fixture
 def net(x):
-    return randomise(Net().double(), x).eval()
+    return randomised(Net())
 
 
 def mask_of(x):
@@ -107,83 +47,49 @@ def mask_of(x):
     return mask
 
 
-PARAMETERS = {  # every kind of weight
-    "first convolution": "stem.0.weight",
-    "first bias": "stem.0.bias",
-    "first BatchNorm weight": "stem.1.weight",
-    "first BatchNorm bias": "stem.1.bias",
-    "convolution": "conv.weight",
-    "bias": "grow.bias",
-    "BatchNorm weight": "norm.weight",
-    "BatchNorm bias": "norm.bias",
-    "BatchNorm weight, no layer before": "late.weight",
-    "BatchNorm bias, no layer before": "late.bias",
-    "linear": "hidden.weight",
-    "linear bias": "hidden.bias",
-    "last": "last.weight",
-}
-
-
-def finite_difference(f, parameter, direction, h=1e-7):
-    ends = []
-    with torch.no_grad():
-        for step in (h, -2 * h):
-            parameter.add_(direction, alpha=step)
-            ends.append(f().item())
-        parameter.add_(direction, alpha=h)
-    return (ends[0] - ends[1]) / (2 * h)
+PARAMETERS = [name for name, _ in Net().named_parameters() if name != "last.bias"]
 
 
 @pytest.mark.parametrize("target", [None, "all", "selective"])
-@pytest.mark.parametrize("name", PARAMETERS.values(), ids=PARAMETERS)
+@pytest.mark.parametrize("name", PARAMETERS)
 def test_gradient_of_the_heatmap_loss(net, x, name, target):
-    def loss():
-        with LRP() as lrp:
-            logits = net(x)
-        R = lrp.relevance(isnetlib.start_for(logits, target), logits)
-        return isnetlib.heatmap_loss(R, mask_of(x), foreground_range=(0.05, 0.2)).total
-
     parameter = net.get_parameter(name)
-    direction = torch.randn_like(parameter)
-    (gradient,) = torch.autograd.grad(loss(), parameter)
-    assert gradient.norm() > 1e-6
-    slope = finite_difference(loss, parameter, direction)
-    assert (gradient * direction).sum().item() == pytest.approx(slope, rel=1e-5, abs=1e-7)
+
+    def loss():
+        return isnetlib.heatmap_loss(relevance(net, x, target), mask_of(x), range=(0.05, 0.2)).total
+
+    assert torch.autograd.grad(loss(), parameter)[0].norm() > 1e-6
+    assert_slope(loss, [parameter], rel=1e-5, absolute=1e-7)
 
 
-@pytest.mark.parametrize("name", PARAMETERS.values(), ids=PARAMETERS)
+@pytest.mark.parametrize("name", PARAMETERS)
 def test_gradient_in_train_mode(net, x, name):
     """Activations follow their batch statistics; the relevance pass holds those statistics where they were."""
-    statistics = []
+    statistics, parameter = {}, net.train().get_parameter(name)
 
     def batch_norm(z, mean, var, weight, bias, training, momentum, eps):
         """The value of BatchNorm with live statistics, the gradient of one with the statistics of the first call."""
         dims = (0, 2, 3)
         live = twins.real["batch_norm"](z, None, None, weight, bias, True, 0.0, eps)
-        if len(statistics) < 3:
-            statistics.append((z.detach().var(dims, correction=0) + eps).rsqrt().view(1, -1, 1, 1))
-        sigma = statistics[calls.pop(0)]
+        sigma = statistics.setdefault(id(weight), (z.detach().var(dims, correction=0) + eps).rsqrt().view(1, -1, 1, 1))
         frozen = z * sigma * weight.view(1, -1, 1, 1)
         return frozen + (live - frozen).detach()
 
     def twin():
-        calls[:] = range(3)
         held = twins.mock.patch.object(F, "batch_norm", batch_norm)
         with twins.modified_gradient(1e-2), held, torch.enable_grad():
             inputs = x.clone().requires_grad_()
             gradient = torch.autograd.grad(net(inputs)[:, 1].sum(), inputs)[0]
-        return isnetlib.heatmap_loss((x * gradient)[:, None], mask_of(x), foreground_range=(0.05, 0.2)).total
+        return isnetlib.heatmap_loss((x * gradient)[:, None], mask_of(x), range=(0.05, 0.2)).total
 
-    calls, parameter = [], net.train().get_parameter(name)
-    with LRP(box=None) as lrp:
-        logits = net(x)
-    R = lrp.relevance(isnetlib.start_for(logits, 1), logits)
-    loss = isnetlib.heatmap_loss(R, mask_of(x), foreground_range=(0.05, 0.2)).total
+    loss = isnetlib.heatmap_loss(relevance(net, x, 1, box=None), mask_of(x), range=(0.05, 0.2)).total
+    values = [loss]  # ours once, for its derivative; then the twin's, with the statistics of its first call
+
+    def value():
+        return values.pop() if values else twin()
+
     assert loss.item() == pytest.approx(twin().item(), rel=1e-9)
-    direction = torch.randn_like(parameter)
-    (gradient,) = torch.autograd.grad(loss, parameter)
-    slope = finite_difference(twin, parameter, direction)
-    assert (gradient * direction).sum().item() == pytest.approx(slope, rel=1e-5, abs=1e-7)
+    assert_slope(value, [parameter], rel=1e-5, absolute=1e-7)
 
 
 def test_stacked_maps_are_the_maps_one_by_one(net, x):
@@ -194,7 +100,6 @@ def test_stacked_maps_are_the_maps_one_by_one(net, x):
     assert torch.equal(explain(net, x), explain(net, x, net(x).argmax(1)))
 
 
-# ----------------------------------------------------------------------------------------- what is refused, and how
 class Gate(nn.Module):
     def forward(self, x):
         return x * x.mean((2, 3), keepdim=True)
@@ -221,25 +126,21 @@ def test_every_layer_that_is_not_covered_is_named():
 
 
 def test_a_rule_can_be_added_for_an_operation_of_ones_own():
-    @torch.library.custom_op("isnetlib_tests::mirror", mutates_args=())
-    def mirror(x: torch.Tensor) -> torch.Tensor:
-        return x.flip(-1).clone()
-
-    class Mirror(nn.Module):
+    class Half(nn.Module):
         def forward(self, x):
-            return torch.ops.isnetlib_tests.mirror(x)
+            return x.tril()
 
-    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), Mirror(), nn.Flatten(), nn.Linear(144, 2))
-    with pytest.raises(NotCovered, match="2 \\(Mirror\\): mirror: this operation has no relevance rule"):
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), Half(), nn.Flatten(), nn.Linear(144, 2))
+    with pytest.raises(NotCovered, match="2 \\(Half\\): tril: this operation has no relevance rule"):
         check(model, (3, 8, 8))
-    isnetlib.rule("mirror")(lambda lrp, x: lrp.linear(lambda t: t.flip(-1), x))
+    isnetlib.rule("tril")(lambda lrp, x: lrp.linear(torch.tril, x))
     try:
         check(model, (3, 8, 8))
         x = torch.rand(2, 3, 8, 8)
         R = explain(model, x, 1)
     finally:
-        del isnetlib.rules.RULES["mirror"]
-    model[2].forward = lambda x: x.flip(-1)
+        del isnetlib.method.rules.RULES["tril"]
+    model[2].forward = lambda x: x * torch.ones(6, 6).tril()
     assert torch.equal(R, explain(model, x, 1))
 
 
@@ -282,6 +183,9 @@ def test_wrong_arguments_are_explained(net, x):
         explain(net, x, "winner")
     with pytest.raises(ValueError, match="must return logits"):
         explain(net.stem, x)
+    net.last.register_forward_hook(lambda module, args, logits: (logits, 2 * logits))
+    with pytest.raises(ValueError, match=r"which of the outputs \[\(4, 3\), \(4, 3\)\] are the logits"):
+        explain(net, x)
 
 
 def test_pixels_must_lie_in_the_box(net, x):
@@ -291,38 +195,32 @@ def test_pixels_must_lie_in_the_box(net, x):
     assert explain(net, 2 * x, box=(0, 2)).isfinite().all() and explain(net, 2 * x, box=None).isfinite().all()
 
 
-def test_z_box_needs_a_linear_first_layer(x):
-    model = nn.Sequential(nn.MaxPool2d(2), nn.Conv2d(3, 16, 3), nn.ReLU(), nn.Flatten(), nn.Linear(256, 2)).double()
+@pytest.mark.parametrize("before", [nn.MaxPool2d(2), nn.Upsample(6, mode="bicubic")])  # which leaves the box
+def test_z_box_needs_a_linear_first_layer(x, before):
+    model = nn.Sequential(before, nn.Conv2d(3, 16, 3), nn.ReLU(), nn.Flatten(), nn.Linear(256, 2)).double()
     with pytest.raises(NotCovered, match="z\\^B needs a convolution or linear layer that reads the image"):
         explain(model, x)
     assert unlike(explain(model, x, 1, eps=0, box=None), twins.explain(model, x, 1)) < 1e-12
 
 
-# --------------------------------------------------------------------------------------------------- nothing to undo
 HOOKS = [name for name in vars(nn.Module()) if "hook" in name]
 
 
 def state_of(model):
     """All that a call could leave behind."""
-    modules = list(model.modules())
     return (
-        [(name, id(p), p.requires_grad, p.grad) for name, p in model.named_parameters()],
-        [(id(m), m.training, *(list(getattr(m, hook) or ()) for hook in HOOKS)) for m in modules],
+        [(name, id(p), p.requires_grad, id(p.grad)) for name, p in model.named_parameters()],
+        [(id(m), m.training, *(list(getattr(m, hook) or ()) for hook in HOOKS)) for m in model.modules()],
         [(name, id(b)) for name, b in model.named_buffers()],
-        {name: value.clone() for name, value in model.state_dict().items()},
-        torch.get_rng_state(),
+        {name: value.numpy().tobytes() for name, value in model.state_dict().items()},
+        torch.get_rng_state().tolist(),
         torch.is_grad_enabled(),
     )
 
 
-def assert_same(now, before):
-    assert now[:3] == before[:3] and now[5] == before[5]
-    assert all(torch.equal(now[3][name], value) for name, value in before[3].items()) and torch.equal(now[4], before[4])
-
-
 @pytest.mark.parametrize("mode", ["train", "eval", "only dropout and BatchNorm in train mode"])
 def test_explain_and_check_leave_no_trace(x, mode):
-    model = randomise(Net(dropout=0.5).double(), x).train(mode == "train")
+    model = randomised(Net(dropout=0.5)).train(mode == "train")
     if mode.startswith("only"):
         model.drop.train(), model.norm.train()
     before = state_of(model)
@@ -330,13 +228,12 @@ def test_explain_and_check_leave_no_trace(x, mode):
         with guard:
             R = explain(model, x, "all")
             check(model, (3, 12, 12))
-    assert_same(state_of(model), before)
-    assert not R.requires_grad and torch.get_rng_state().equal(before[4])
+    assert state_of(model) == before and not R.requires_grad
 
 
 @pytest.mark.parametrize("mode", [True, False])
 def test_a_step_leaves_the_model_as_the_plain_forward_pass_does(x, mode):
-    model = randomise(Net(dropout=0.5).double(), x).train(mode)
+    model = randomised(Net(dropout=0.5)).train(mode)
     saved = {name: value.clone() for name, value in model.state_dict().items()}
     torch.manual_seed(1)
     plain = model(x)
@@ -347,11 +244,11 @@ def test_a_step_leaves_the_model_as_the_plain_forward_pass_does(x, mode):
     lrp.relevance(isnetlib.start_for(logits, "all"), logits).abs().sum().backward()
     model.zero_grad()
     assert torch.equal(logits, plain)
-    assert_same(state_of(model), after)
+    assert state_of(model) == after
     model.load_state_dict(saved)
     torch.manual_seed(1)
     loss, _ = isnetlib.ISNet(model).loss(x, torch.tensor([0, 1, 2, 0]), mask_of(x))
-    assert_same(state_of(model), after)
+    assert state_of(model) == after
 
 
 def test_relevance_without_gradient(net, x):
@@ -365,67 +262,32 @@ def test_relevance_without_gradient(net, x):
         assert torch.equal(explain(net, x.clone(), 1), R)  # an image made in inference mode
 
 
-def test_it_can_be_used_again(net, x):
-    lrp = LRP()
-    for images in (x, x.flip(-1), x[:2]):
-        with lrp:
-            logits = net(images)
-        assert torch.equal(lrp.relevance(isnetlib.start_for(logits, 1)), explain(net, images, 1))
-
-
-def test_an_exception_leaves_the_mode(net, x):
+def test_it_can_be_used_again_and_after_an_exception(net, x):
     lrp = LRP()
     with pytest.raises(RuntimeError), lrp:
         net(x[:, :2])
     seen = len(lrp.graph.tape)
     net(x)
     assert len(lrp.graph.tape) == seen
-    lrp, logits = run(net, x)
-    with pytest.raises(ValueError):
-        lrp.relevance(torch.ones(1), logits)
-    assert lrp.relevance(isnetlib.start_for(logits), logits).isfinite().all()
+    for images in (x, x.flip(-1), x[:2]):
+        with lrp:
+            logits = net(images)
+        with pytest.raises(ValueError):
+            lrp.relevance(torch.ones(1), logits)
+        assert torch.equal(lrp.relevance(isnetlib.start_for(logits, 1)), explain(net, images, 1))
 
 
-def test_the_image_is_found_behind_constants(x):
-    class Standardised(Net):
-        mean = torch.full((1, 3, 1, 1), 0.4, dtype=torch.float64)
-
-        def forward(self, x):
-            return super().forward(-self.mean + x)
-
+def test_training_steps_leave_no_tensors_behind():
     torch.manual_seed(0)
-    model = Standardised().double().eval()
-    plain = nn.Sequential(Net().double().eval())
-    plain[0].load_state_dict(model.state_dict())
-    R = explain(plain, x - 0.4, 1, box=(-0.4, 0.6))
-    assert unlike(explain(model, x, 1), R) < 1e-12
-
-
-def test_thirty_training_steps_grow_no_memory():
-    torch.manual_seed(0)
-    x, y = torch.rand(4, 3, 96, 96), torch.tensor([0, 1, 2, 0])
-    method = isnetlib.ISNet(randomise(Net(), x).train(), variant="original")
-    optimizer = torch.optim.SGD(method.parameters(), 1e-4)
-    tensors, peaks = [], []
+    x, y = torch.rand(2, 3, 16, 16), torch.tensor([0, 1])
+    method, tensors = isnetlib.ISNet(Net().train(), variant="original"), []
     gc.collect()
     gc.disable()  # what only the cycle collector frees would pile up in between
     try:
-        for _ in range(30):
-            with LRP() as lrp:
-                logits = method.model(x)
-            R = lrp.relevance(isnetlib.start_for(logits, "all"), logits)
-            gone = [weakref.ref(t) for t in (logits, R, lrp)]
-            R.sum().backward()
-            del lrp, logits, R
-            assert [ref() for ref in gone] == [None] * 3
-            loss, _ = method.loss(x, y, mask_of(x))
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-            del loss
+        for _ in range(6):
+            method.zero_grad()
+            method.loss(x, y, mask_of(x))[0].backward()
             tensors.append(sum(issubclass(type(o), torch.Tensor) for o in gc.get_objects()))
-            peaks.append(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
     finally:
         gc.enable()
-    assert tensors[-1] == tensors[3]
-    assert peaks[-1] - peaks[9] < 20 * 1024  # KiB; the maps and activations of one step are more
+    assert tensors[-1] == tensors[2]

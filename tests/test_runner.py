@@ -1,103 +1,131 @@
-"""Running a study: on tiny notebooks and a tiny package made for the purpose."""
+"""Running a study, on tiny notebooks: what is skipped, resumed and made afresh, and what is left of it."""
 
-import json
 import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
+import pandas as pd
 import pytest
-from tiny_study import PARAMETERS, STUDY, here, make_run, states, write_notebook
+from stub_films import write_predicted, write_sources
+from tiny_study import MORE, PARAMETERS, edit, here, make_run, states, write_notebook
 
-from isnetlib.notebooks import execute
-from isnetlib.provenance import RUN_NOTEBOOKS
-from isnetlib.rebuild import report
-from isnetlib.runner import cores, in_words, is_called, run_study, time_left
-from isnetlib.study import StudyError, resolve
+from isnetlib.report import page, store
+from isnetlib.study import runner
+from isnetlib.study.config import StudyError
+from isnetlib.study.notebooks import execute
+from isnetlib.study.runner import cores, is_called, report, run_study
+from isnetlib.study.runs import Run, alone, resolve
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[1]
 
 
 def test_a_study_skips_resumes_starts_afresh_and_survives_a_failure(place, capsys):
-    notebooks, results, package = place
-    done = make_run(place, "mixed", "plain", 0)
-    half = make_run(place, "mixed", "plain", 1, finished=False)
+    notebooks, results = place
+    done = make_run(place, "mixed", "standard", 0)
+    half = make_run(place, "mixed", "standard", 1, finished=False)
     (half / "checkpoint.txt").write_text("1")
-    stale = make_run(place, "mixed", "other", 0, rate=0.25)
+    stale = make_run(place, "mixed", "rrr", 0, rate=0.25)
     (stale / "checkpoint.txt").write_text("1")
-    assert states(place)[0] == {"plain0": "done", "other0": "stale", "bad0": "missing", "plain1": "unfinished"}
+    found = {"standard0": "done", "rrr0": "stale", "gain0": "missing", "standard1": "unfinished"}
+    assert states(place)[0] == found
     before = (done / "metrics.json").stat().st_mtime_ns
 
-    assert run_study("mixed", notebooks, results, jobs=2, package=package, hashes=here) == 1
+    assert run_study("mixed", *place, jobs=2, hashes=here) == 1
 
     printed = capsys.readouterr().out
-    assert "mixed: 4 runs, 1 done, 3 to make, 2 at a time; about" in printed
-    assert "toy/other/seed0  starts afresh: parameter rate was 0.25, is 0.5" in printed
-    assert "toy/plain/seed1  goes on where it stopped" in printed
-    assert printed.count("[3/3] ") == 1
-    assert states(place)[0] == {"plain0": "done", "other0": "done", "bad0": "unfinished", "plain1": "done"}
+    assert "mixed: 4 runs, 1 done, 3 to make, 2 at a time; the whole study takes about 1 min" in printed
+    assert "digits/rrr/seed0  starts afresh: parameter rate was 0.25, is 0.5" in printed
+    assert "digits/standard/seed1  goes on where it stopped" in printed
+    assert printed.count("[3/3] ") == 1 and "mixed: not all runs are done, so there is no report" in printed
+    assert states(place)[0] == found | {"rrr0": "done", "gain0": "unfinished", "standard1": "done"}
     assert (done / "metrics.json").stat().st_mtime_ns == before and not (done / "notebooks").exists()
-    assert (half / "log.txt").read_text() == "1"  # from its checkpoint
-    assert (stale / "log.txt").read_text() == "0 1"  # without the old one
-    # two beside each other, never three, and the cores shared out between them
-    at_once = [line.split() for line in (notebooks / "at_once.txt").read_text().splitlines()]
-    assert max(int(count) for count, _ in at_once) <= 2
-    assert {int(threads) for _, threads in at_once} == {max(1, cores() // 2)}
-    # the failed notebook is kept with its error, and no report pretends that all went well
-    bad = results / "mixed/runs/toy/bad/seed0/notebooks/10_train.ipynb"
-    assert f"FAILED toy/bad/seed0: 10_train: ValueError: boom (see {bad})" in printed
-    outputs = [output for cell in json.loads(bad.read_text())["cells"] for output in cell.get("outputs", [])]
-    assert [output["evalue"] for output in outputs if output["output_type"] == "error"] == ["boom"]
-    assert "not all runs are done" in printed and not (notebooks / "order.txt").exists()
+    assert (half / "log.txt").read_text() == "1" and (stale / "log.txt").read_text() == "0 1"
+    assert "FAILED digits/gain/seed0: 10_train: ValueError: boom (see " in printed
+    assert (results / "mixed/runs/digits/gain/seed0/notebooks/10_train.ipynb").exists()
+    lines = [line.split() for line in (notebooks / "at_once.txt").read_text().splitlines()]
+    assert max(int(number) for number, _ in lines) == 2  # two at a time, each with its share of the cores
+    assert {threads for _, threads in lines} == {str(max(1, cores() // 2))}
 
 
-def test_study_notebooks_run_in_the_studys_order_until_one_fails(place, capsys):
-    notebooks, results, package = place
-    make_run(place, "fine", "plain", 0)
-    (results / "fine/tables").mkdir()
-    (results / "fine/tables/cost.csv").write_text("")
-    assert run_study("fine", notebooks, results, package=package, hashes=here) == 1
-    printed = capsys.readouterr().out
-    assert (notebooks / "order.txt").read_text() == "40 50 "
-    assert "60_cost  skipped" in printed
-    assert "FAILED fine/50_report: AssertionError: no report" in printed
-    assert (results / "fine/notebooks/40_compare.ipynb").exists()
+@pytest.fixture
+def reported(place, monkeypatch):
+    """The tiny study, whose notebooks are not executed but told: [(name, threads)]."""
+    told = []
+
+    def execute(notebook, output, parameters, threads, stop=None, kept_open=()):
+        told.append((notebook.stem, threads))
+        output.parent.mkdir(parents=True, exist_ok=True)
+        if notebook.stem == "20_external_test":
+            folder = output.parents[1]
+            folder.rename(folder.with_name("gone"))
+            make_run(place, folder.parts[-5], folder.parts[-2], int(folder.name[4:]), time="2027")
+
+    monkeypatch.setattr(runner, "execute", execute)
+    monkeypatch.setattr(page, "write", lambda executed, to: to.write_text("page"))
+    return told
 
 
-def test_report_trains_nothing_and_measures_nothing(place, capsys):
-    notebooks, results, package = place
-    (notebooks / "study.yaml").write_text(STUDY.replace("fail: true", "fail: false"))
-    folder = make_run(place, "fine", "plain", 0, rate=0.25)
-    assert report("fine", notebooks, results, package, here) == 0
-    assert (notebooks / "order.txt").read_text() in ("40 30 50 ", "30 40 50 ")  # side by side, then the report
-    assert "of the 1 runs of study fine 1 stale" in capsys.readouterr().out
-    assert sorted(path.name for path in folder.iterdir()) == ["manifest.json", "metrics.json"]
+def test_what_is_done_is_packed_reported_and_never_made_again(place, reported, capsys):
+    home = place[1] / "fine"
+    assert run_study("fine", *place, jobs=1, threads=3, runs_only=True, hashes=here) == 0
+    assert reported == [("10_train", 3), ("20_external_test", 3)] and not (home / "digits").exists()
+    assert run_study("fine", *place, hashes=here) == 0
+    assert reported[2:] == [("50_report", 1)] and (home / "report.html").read_text() == "page"
+    (home / "runs").rename(place[1] / "gone")
+    assert states(place, "fine")[0] == {"standard0": "done"}  # by its packed row
+    assert run_study("fine", *place, hashes=here) == 0 and reported[3:] == [("50_report", 1)]
+    assert "fine: 1 runs, 1 done, 0 to make" in capsys.readouterr().out
+    edit(place[0] / "study.yaml", "epochs: 9", "epochs: 8")
+    assert states(place, "fine")[0] == {"standard0": "stale"}
+    assert run_study("fine", *place, hashes=here) == 0 and reported[4][0] == "10_train"
+    assert pd.read_csv(home / "digits/runs.csv")["time"].tolist() == [2027]
+    assert store.find_runs(home)[0].parameters["epochs"] == 8 and states(place, "fine")[0] == {"standard0": "done"}
+
+
+def test_a_run_that_leaves_no_metrics_has_failed(place, capsys):
+    write_notebook(place[0] / "20_external_test.ipynb", PARAMETERS, "pass")
+    write_notebook(place[0] / "10_train.ipynb", PARAMETERS + MORE, "pass")
+    assert run_study("fine", *place, hashes=here) == 1
+    assert (
+        "FAILED digits/standard/seed0: 20_external_test: ended without writing metrics.json" in capsys.readouterr().out
+    )
+
+
+def test_report_trains_nothing_and_joins_what_is_published(place, reported, monkeypatch, capsys):
+    monkeypatch.setattr(runner.names, "LOCAL_STUDIES", ("fine",))
+    with pytest.raises(StudyError, match="mixed: no finished run in .*; first: isnet run --study mixed"):
+        report(*place)
+    with pytest.raises(StudyError, match="there is no study 'none'; study.yaml has: mixed, fine"):
+        report(*place, "none")
+    make_run(place, "fine", "standard", 0), make_run(place, "mixed", "rrr", 0, rate=0.25)
+    assert report(*place, "fine") == 0 and reported == [("50_report", 1)]
+    assert report(*place) == 0 and [name for name, _ in reported[1:]] == ["50_report", "51_joint_report"]
+    assert {path.relative_to(place[1]).as_posix() for path in place[1].glob("**/report.html")} == {
+        "report.html", "fine/report.html", "mixed/report.html",
+    }  # fmt: skip
+    (place[1] / "fine/runs/digits/standard/seed0/log.csv").write_text("")
+    assert report(*place, "fine") == 1 and reported[-1] == ("50_report", 1)  # of what is packed
+    assert "FAILED packing: " in (printed := capsys.readouterr().out) and "seed0/log.csv is damaged" in printed
+
+
+def test_a_report_that_fails_is_told_and_nothing_joins_it(place, capsys):
+    make_run(place, "mixed", "rrr", 0)
+    write_notebook(place[0] / "50_report.ipynb", 'study = ""\nresults = ""\n', "assert False, 'no report'")
+    assert report(*place) == 1
+    assert "FAILED 50_report: AssertionError: no report (see " in capsys.readouterr().out
+    assert not (place[1] / "report.html").exists()
+
+
+# --- processes
 
 
 def test_interrupted_it_ends_its_notebooks_and_can_go_on(place):
-    notebooks, results, _ = place
-    sleep = (
-        "import os, time\nopen('pid.tmp', 'w').write(str(os.getpid()))\nos.rename('pid.tmp', 'pid')\ntime.sleep(600)"
-    )
-    write_notebook(notebooks / "10_train.ipynb", PARAMETERS + "epochs = 1\nrate = 0.1\n", sleep)
-    command = [
-        sys.executable,
-        "-m",
-        "isnetlib",
-        "run",
-        "--study",
-        "fine",
-        "--notebooks",
-        notebooks,
-        "--results",
-        results,
-    ]
-    process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
+    process, kernel = start(place)
     try:
-        wait_for((notebooks / "pid").exists)
-        kernel = int((notebooks / "pid").read_text())
         process.send_signal(signal.SIGTERM)
         _, errors = process.communicate(timeout=300)
     finally:
@@ -105,6 +133,41 @@ def test_interrupted_it_ends_its_notebooks_and_can_go_on(place):
     assert process.returncode == 130
     assert errors == "isnet: interrupted; the same command goes on from here\n"
     wait_for(lambda: not is_alive(kernel))
+
+
+def test_no_notebook_outlives_isnet_even_where_it_is_killed(place):
+    process, kernel = start(place)
+    process.kill()
+    process.communicate()
+    wait_for(lambda: not is_alive(kernel), 30)
+
+
+def test_a_run_has_one_worker_and_who_comes_second_waits_for_it(place, reported, capsys):
+    run = resolve("fine", *place)[0]
+    how = {"runs_only": True, "hashes": here}
+    second = threading.Thread(target=run_study, args=("fine", *place), kwargs=how)
+    with alone(run, place[1], threading.Event()):
+        second.start()
+        time.sleep(2)
+        stop = threading.Event()
+        stop.set()
+        with pytest.raises(InterruptedError), alone(run, place[1], stop):
+            raise AssertionError("two at once")
+        make_run(place, "fine", "standard", 0)  # here the first one ends
+    second.join()
+    told = f"digits/standard/seed0  waits: process {os.getpid()} is making it"
+    assert told in capsys.readouterr().out and reported == []
+
+
+def start(place):
+    """`isnet run` on a notebook that sleeps, and the process of its kernel."""
+    sleep = "import os, time\nopen('p', 'w').write(str(os.getpid()))\nos.rename('p', 'pid')\ntime.sleep(600)"
+    write_notebook(place[0] / "10_train.ipynb", PARAMETERS + MORE, sleep)
+    command = [sys.executable, "-m", "isnetlib", "run", "--study", "fine"]
+    command += ["--notebooks", place[0], "--results", place[1]]
+    process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
+    wait_for((place[0] / "pid").exists)
+    return process, int((place[0] / "pid").read_text())
 
 
 def wait_for(condition, seconds=300):
@@ -125,48 +188,48 @@ def is_alive(pid):
         return not Path("/proc/self").exists()  # no such file system: the signal's word counts
 
 
-def test_a_notebook_that_cannot_start_is_told_in_one_line(tmp_path):
-    broken = tmp_path / "broken.ipynb"
-    broken.write_text("{}")
-    error = execute(broken, tmp_path / "out" / "broken.ipynb", {}, threads=1)
+@pytest.mark.parametrize("text", ["", "{}", "null", '{"cells": ['])
+def test_a_notebook_that_cannot_start_is_told_in_one_line(tmp_path, text, monkeypatch):
+    (tmp_path / "broken.ipynb").write_text(text)
+    error = execute(tmp_path / "broken.ipynb", tmp_path / "out" / "broken.ipynb", {}, threads=1)
     assert error and "\n" not in error
 
 
-@pytest.mark.parametrize("name", ["other", "toy", "seed0", "toy/bad/seed0", "bad/toy"])
+def test_braces_in_a_folders_name_are_braces(tmp_path):
+    write_notebook(tmp_path / "n.ipynb", "seed = 1", "assert seed == 7")
+    output = tmp_path / "run {a} {seed}" / "o.ipynb"
+    assert execute(tmp_path / "n.ipynb", output, {"seed": 7}, 1) is None and output.exists()
+    output.write_text("{")  # as a full disk leaves it
+    assert runner.execute.__globals__["_recorded_error"](output) is None
+
+
+# --- names, time, data
+
+
+@pytest.mark.parametrize("name", ["gain", "digits/gain", "digits/gain/seed0", "gain/seed0", "runs/gain"])
 def test_only_takes_names_of_runs(place, name):
-    run = next(run for run in resolve("mixed", *place[:2]) if run.method == ("other" if name == "other" else "bad"))
-    assert is_called(run, name)
-    assert not is_called(run, "plain/toy") and not is_called(run, "seed1")
+    called = [run.name for run in resolve("mixed", *place) if is_called(run, name)]
+    assert called == ["digits/gain/seed0"]
 
 
 def test_only_that_names_nothing_is_refused(place):
-    with pytest.raises(StudyError, match="no run of study mixed is called nobody; one is called toy/plain/seed0"):
-        run_study("mixed", *place[:2], only=["nobody"], package=place[2], hashes=here)
+    with pytest.raises(StudyError, match="no run of study mixed is called nobody; one is called digits/standard/seed0"):
+        run_study("mixed", *place, only=["gain", "nobody"], hashes=here)
 
 
-def test_one_run_alone_with_cores_of_its_own_leaves_the_studys_notebooks_out(place, monkeypatch):
-    given = []
-
-    def execute(notebook, output, parameters, threads, stop=None):
-        given.append((notebook.stem, threads))
-        output.parent.mkdir(parents=True, exist_ok=True)
-        (output.parents[1] / "metrics.json").write_text("{}")
-
-    monkeypatch.setattr("isnetlib.runner.execute", execute)
-    alone = {"only": ["toy/plain/seed0"], "package": place[2], "hashes": here}
-    assert run_study("fine", *place[:2], jobs=1, threads=3, runs_only=True, **alone) == 0
-    assert given == [(name, 3) for name in RUN_NOTEBOOKS]
-    # all runs are done then, and without the option the study's notebooks follow
-    (place[1] / "fine/runs/toy/plain/seed0").rename(place[1] / "gone")
-    make_run(place, "fine", "plain", 0)
-    given.clear()
-    assert run_study("fine", *place[:2], **alone) == 0
-    assert [name for name, _ in given] == ["60_cost", "40_compare", "50_report", "30_heatmaps"]
-
-
-def test_time_left_comes_from_runs_alike(place):
-    runs = resolve("mixed", *place[:2])  # plain, other, bad, plain
-    durations = {("toy", "plain"): [100, 140], ("toy", "other"): [30], None: [50]}
-    assert time_left(runs, durations, jobs=2) == f"about {in_words((120 + 30 + 50 + 120) / 2)} left"
-    assert time_left(runs[:1], durations, jobs=2) == "about 2 min 00 s left"
-    assert [in_words(s) for s in (0.4, 59.6, 3599, 3660)] == ["0 s", "1 min 00 s", "59 min 59 s", "1 h 01 min"]
+def test_data_that_are_absent_or_wrong_are_told_at_once_and_nothing_is_lost(place, monkeypatch, tmp_path):
+    monkeypatch.delenv("ISNET_DATA", raising=False)
+    edit(place[0] / "study.yaml", "  digits: {data: {size: 3}", "  tuberculosis: {data: {size: 32}")
+    edit(place[0] / "study.yaml", "digits", "tuberculosis")
+    stale = make_run(place, "fine", "standard", 0, rate=0.25)
+    assert states(place, "fine", hashes=None)[0] == {"standard0": "stale"}
+    with pytest.raises(StudyError, match="data of tuberculosis: .*set ISNET_DATA .*README.md") as caught:
+        run_study("fine", *place)
+    assert "\n" not in str(caught.value) and (stale / "metrics.json").exists()
+    monkeypatch.setenv("ISNET_DATA", str(write_sources(tmp_path)))
+    monkeypatch.setenv("ISNET_MASKS", str(write_predicted(tmp_path, tmp_path / "masks")))
+    run = Run("s", "tuberculosis", "standard", 0, {"data_options": {"size": 32}})
+    runner.require_data([run], place[0])
+    (tmp_path / "nih/index.csv").unlink()
+    with pytest.raises(StudyError, match="data of tuberculosis: .*nih: 1 problem.*index.csv"):
+        runner.require_data([run], place[0])

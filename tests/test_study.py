@@ -3,117 +3,133 @@
 import inspect
 import json
 from collections import Counter
+from itertools import product
 from pathlib import Path
 
 import pytest
-from tiny_study import STUDY, edit, here, make_run, states, write_notebook
+from tiny_study import STUDY, edit, here, write_notebook
 
-from isnetlib import names
 from isnetlib.baselines import METHODS
-from isnetlib.notebooks import check_parameters, declared
-from isnetlib.provenance import made_by, manifest, portable
-from isnetlib.runner import run_study
-from isnetlib.study import StudyError, method_parameters, read_studies, resolve
+from isnetlib.report import names, store
+from isnetlib.study import search
+from isnetlib.study.config import StudyError, method_parameters, read_studies
+from isnetlib.study.notebooks import check_parameters, declared
+from isnetlib.study.runner import run_study
+from isnetlib.study.runs import resolve
 
-ROOT = Path(__file__).parent.parent
-
-# --- parameters
-
-
-@pytest.mark.parametrize(
-    ("old", "new", "message"),
-    [
-        ("epochs: 2", "epoch: 2", r"10_train.ipynb has no parameter 'epoch'. Did you mean 'epochs'\? It declares: "),
-        (
-            "epochs: 2",
-            "epochs: two",
-            r"10_train.ipynb: parameter 'epochs' is 'two' \(str\), but its default is 1 \(int\)",
-        ),
-        ("title: hello", "titel: hello", "40_compare.ipynb has no parameter 'titel'. Did you mean 'title'"),
-        ("rate: 0.5", "rate: 5e-1", "experiments.toy.train.rate: '5e-1' is text to YAML; write 0.5"),
-        ("rate: 0.5", "seed: 5", "training parameters of toy: unknown key 'seed'; allowed: epochs"),
-        ("train: {toy: {epochs: 9}}", "train: {toys: {}}", "studies.fine.train: unknown key 'toys'; allowed: toy"),
-        ("budget_minutes: 1", "budget: 1", "studies.mixed: unknown key 'budget'; allowed: budget_minutes, runs"),
-        ("budget_minutes: 1", "budget_minutes: soon", "studies.mixed.budget_minutes: a number is needed"),
-        ("toy: {data", "toy: {folds: 2, data", "experiments.toy.folds: a whole number, 3 or more .*, not 2"),
-        (
-            "toy: {data: {size: 3}",
-            "toy: {daten: {size: 3}",
-            "experiments.toy: unknown key 'daten'; allowed: data, train",
-        ),
-        ("methods:\n", "method:\n", "study.yaml: unknown key 'method'; allowed: experiments, methods, studies"),
-        ("[plain], seeds: [0]", "[plane], seeds: [0]", "methods: unknown key 'plane'; allowed: plain, other, bad"),
-        ("[plain], seeds: [0]", "[plain], seeds: [0, 0]", "seeds: a list of distinct int values is needed"),
-        ("bad: [0]}", "worse: [0]}", "seeds: unknown key 'worse'; allowed: plain, other, bad"),
-        (", bad: [0]}", "}", "seeds: missing: bad"),
-        ("plain: {}", "plain:", "methods.plain: a mapping is needed, not None"),
-        ("plain: {}", "plain: {", "is not valid YAML"),
-        ("30_heatmaps: {}", "70_extra: {}", "70_extra.ipynb does not exist"),
-    ],
+ROOT = Path(__file__).parents[1]
+REAL = ROOT / "notebooks", ROOT / "results"
+SEARCH = (
+    "    search: {digits: {rrr: {option: weight, values: [0.5, 5.0], serves: [gain]}}}\n    trial_epochs: {digits: 3}\n"
 )
+WHOLE = STUDY.replace("{epochs: 2, rate: 0.5}}", "{epochs: 2, rate: 0.5}, methods: {rrr: {weight: 0.2}}, folds: 3}")
+WHOLE = WHOLE.replace(
+    "  gain: {}\n", "  gain: {}\n  named: {base: rrr, weight: 2.0, backbone: small_vit}\n"
+) + SEARCH.replace("rrr", "standard")
+MISTAKES = [  # of the structure, by JSON schema, then of what the parts say of each other, then of parameters
+    ("budget_minutes: 1", "budget: 1", "studies.mixed: 'budget' is not one of .'budget_minutes', 'runs'"),
+    ("    budget_minutes: 1\n", "", "studies.mixed: 'budget_minutes' is a required property"),
+    ("folds: 3", "folds: 2", "experiments.digits.folds: 2 is less than the minimum of 3"),
+    ("data: {size: 3}", "daten: {size: 3}", "experiments.digits: 'daten' is not one of .'data', 'train'"),
+    ("methods: {rrr", "methods: {another", "experiments.digits.methods: 'another' is not one of"),
+    ("{weight: 0.2}", "{base: gain}", "experiments.digits.methods.rrr: 'base' should not be valid"),
+    ("base: rrr,", "base: another,", "methods.named.base: 'another' is not one of"),
+    ("gain: {}", "gain: {base: named}", "methods.gain.base: 'named' is not one of"),
+    ("  mixed:", "  ../../x:", "studies: '../../x' does not match"),
+    ("[standard], seeds: [0]", "[plane], seeds: [0]", "methods.0: 'plane' is not one of .'standard', 'rrr'"),
+    ("[standard], seeds: [0]", "[standard], seeds: [0, 0]", "seeds: .0, 0. has non-unique elements"),
+    ("[standard], seeds: [0]", f"[standard], seeds: [{2**63}]", "seeds.0: 9223372036854775808 is greater than"),
+    (
+        "[standard], seeds: [0]",
+        "[standard], seeds: [3]",
+        "digits.seeds.0: 3 is greater than or equal to the maximum of 3",
+    ),
+    ("gain: [0]}", "worse: [0]}", "runs.digits.seeds: 'worse' is not one of"),
+    (", gain: [0]}", "}", "runs.digits.seeds: 'gain' is a required property"),
+    ("{digits: {methods: [standard], seeds: [0]}}", "{}", "studies.fine.runs: {} should be non-empty"),
+    ("epochs: 9", "epochs: 0", "studies.fine.train.digits.epochs: 0 is less than the minimum of 1"),
+    ("epochs: 9", "batch_size: 0", "train.digits.batch_size: 0 is less than the minimum of 1"),
+    ("epochs: 9", "learning_rate: -1.0", "learning_rate: -1.0 is less than or equal to the minimum of 0"),
+    ("epochs: 9", "learning_rate: .nan", "learning_rate: '.nan' is not of type 'number'"),
+    ("epochs: 9", "seed: 5", "studies.fine.train.digits: 'seed' should not be valid"),
+    ("[0.5, 5.0]", "[1, 2, 3, 4, 5]", "values: .1, 2, 3, 4, 5. is too long"),
+    ("{standard: {option", "{gain: {option", "studies.fine.search.digits: 'gain' is not one of .'standard'"),
+    ("trial_epochs: {digits: 3}", "freeze: [toy]", "freeze.0: 'toy' is not one of .'digits'"),
+    ("standard: {}", "standard: {", "study.yaml is not valid: while parsing"),
+    ("standard: {}", "standard: {}\n  standard: {}", "line 5: the key 'standard' is given twice"),
+    ("{size: 3}", "&a {size: *a}", "study.yaml is not valid: Circular reference"),
+    ("epochs: 2", "epoch: 2", r"10_train.ipynb has no parameter 'epoch'. Did you mean 'epochs'\? It declares: "),
+    (
+        "epochs: 2, rate: 0.5",
+        "rate: two",
+        r"10_train.ipynb: parameter 'rate' is 'two' \(str\), but its default is 0.1 \(float\)",
+    ),
+]
+
+
+@pytest.mark.parametrize(("old", "new", "message"), MISTAKES)
 def test_a_mistake_in_study_yaml_is_named_before_anything_is_run(place, old, new, message):
-    notebooks, results, package = place
-    assert old in STUDY
-    (notebooks / "study.yaml").write_text(STUDY.replace(old, new))
-    study = "fine" if old in ("title: hello", "30_heatmaps: {}") else "mixed"
-    with pytest.raises(StudyError, match=message):
-        run_study(study, notebooks, results, package=package, hashes=here)
-    assert not results.exists()
+    assert old in WHOLE
+    (place[0] / "study.yaml").write_text(WHOLE.replace(old, new))
+    study = "mixed" if "epochs: 2" in old else "fine"
+    with pytest.raises(StudyError, match=message) as caught:
+        run_study(study, *place, hashes=here)
+    assert "\n" not in str(caught.value) and not place[1].exists()
+
+
+def test_files_that_are_absent_or_no_text_are_named(place):
+    (place[0] / "study.yaml").write_bytes(b"a: \xff")
+    with pytest.raises(StudyError, match="study.yaml is not valid: 'utf-8'"):
+        read_studies(place[0])
+    (place[0] / "study.yaml").unlink()
+    with pytest.raises(StudyError, match="study.yaml does not exist: call isnet inside a clone"):
+        read_studies(place[0])
+    (place[0] / "study.yaml").write_text(STUDY)
+    for damage in (lambda path: path.write_text("{"), lambda path: path.unlink()):
+        damage(place[0] / "20_external_test.ipynb")
+        with pytest.raises(StudyError, match="a notebook is absent or damaged: "):
+            run_study("fine", *place, hashes=here)
 
 
 def test_runs_get_their_parameters_and_the_studys_overrides(place):
-    run = resolve("fine", *place[:2])[0]
+    edit(place[0] / "study.yaml", "rate: 0.5", "rate: 5e-1")  # which YAML by itself would read as text
+    run = resolve("fine", *place)[0]
     assert run.parameters == {
-        "study": "fine", "experiment": "toy", "method": "plain", "seed": 0, "results": "../results",
+        "study": "fine", "experiment": "digits", "method": "standard", "seed": 0, "results": "../results",
         "epochs": 9, "rate": 0.5, "data_options": {"size": 4}, "method_options": {},
     }  # fmt: skip
-    assert [run.name for run in resolve("mixed", *place[:2])] == [
-        "toy/plain/seed0", "toy/other/seed0", "toy/bad/seed0", "toy/plain/seed1",
-    ]  # fmt: skip
-
-
-FOLDED = STUDY.replace("toy: {data", "toy: {folds: 3, data")
+    names = ["digits/standard/seed0", "digits/rrr/seed0", "digits/gain/seed0", "digits/standard/seed1"]
+    assert [run.name for run in resolve("mixed", *place)] == names
 
 
 def test_seeds_are_folds_where_an_experiment_has_them(place):
-    (place[0] / "study.yaml").write_text(FOLDED)
-    options = {run.name: run.parameters["data_options"] for run in resolve("mixed", *place[:2])}
-    assert options["toy/plain/seed0"] == options["toy/other/seed0"] == {"size": 3, "fold": 0, "folds": 3}
-    assert options["toy/plain/seed1"] == {"size": 3, "fold": 1, "folds": 3}
-    for seed in (0, 1):
-        make_run(place, "mixed", "plain", seed)
-    seen = []
-
-    def hashes(experiment, options):
-        seen.append(options)
-        return {"toy": "abc"}
-
-    found, _ = states(place, hashes=hashes)
-    assert found["plain0"] == found["plain1"] == "done" and found["other0"] == "missing"
-    assert seen == [{"size": 3, "fold": 0, "folds": 3}]  # the files are read once
+    (place[0] / "study.yaml").write_text(STUDY.replace("digits: {data", "digits: {folds: 3, data"))
+    options = {run.name: run.parameters["data_options"] for run in resolve("mixed", *place)}
+    assert options["digits/standard/seed0"] == options["digits/rrr/seed0"] == {"size": 3, "fold": 0, "folds": 3}
+    assert options["digits/standard/seed1"] == {"size": 3, "fold": 1, "folds": 3}
 
 
-@pytest.mark.parametrize(
-    ("old", "new", "message"),
-    [
-        ("[plain], seeds: [0]", "[plain], seeds: [3]", "toy.seeds: 3 is no fold of toy: they are 0 to 2"),
-        ("{size: 4}", "{fold: 1}", "data of toy: leave out fold and folds, which its folds give: seed k is fold k"),
-    ],
-)
-def test_mistakes_about_folds(place, old, new, message):
-    assert old in FOLDED
-    (place[0] / "study.yaml").write_text(FOLDED.replace(old, new))
-    with pytest.raises(StudyError, match=message):
-        resolve("fine", *place[:2])
+def test_own_options_lie_over_the_base_and_under_the_variant():
+    content = {"methods": {"a": {"p": 1, "q": 1, "r": 1}, "b": {"base": "a", "q": 2}}}
+    content["experiments"] = {"e": {"methods": {"a": {"p": 3, "q": 3}}}, "f": {"methods": {"b": {"q": 4}}}}
+    content["studies"] = {"s": {"methods": {}}, "t": {"methods": {"e": {"a": {"r": 5}, "b": {"p": 6}}}}}
+    before = json.dumps(content)
+
+    def found(name, study, experiment):
+        return method_parameters(name, content, study, experiment)
+
+    assert found("b", "s", "e") == {"method": "b", "base": "a", "method_options": {"p": 3, "q": 2, "r": 1}}
+    assert found("b", "s", "f")["method_options"] == {"p": 1, "q": 4, "r": 1}
+    assert found("b", "t", "e")["method_options"] == {"p": 6, "q": 2, "r": 5}  # a study has the last word
+    assert found("a", "t", "e") == {"method": "a", "method_options": {"p": 3, "q": 3, "r": 5}}
+    assert json.dumps(content) == before
 
 
 def test_parameter_cells_hold_literals_alone(tmp_path):
     path = tmp_path / "some.ipynb"
-    write_notebook(
-        path, "rate: float = 0.5  # annotated, which papermill itself would lose\nnames = ['a']\nsize = None"
-    )
+    write_notebook(path, "rate: float = 0.5  # annotated\nnames = ['a']\nsize = None")
     assert declared(path) == {"rate": 0.5, "names": ["a"], "size": None}
-    check_parameters(path, {"rate": 1, "size": 3})  # an int will do for a float, and anything for None
+    check_parameters("some", declared(path), {"rate": 1, "size": 3})  # an int will do for a float, anything for None
     write_notebook(path, "rate = 1 / 2")
     with pytest.raises(ValueError, match="only lines `name = literal`, not `rate = 1 / 2`"):
         declared(path)
@@ -124,150 +140,48 @@ def test_parameter_cells_hold_literals_alone(tmp_path):
 
 # --- the real studies
 
-
 SIMULATED = ("tuberculosis_sim", "covid_sim", "faces_sim")
+PLANNED = {*names.RIVALS, names.PRIMARY_METHOD}
 
 
 def test_the_real_studies_are_in_order():
-    notebooks, results = ROOT / "notebooks", ROOT / "results"
-    assert list(read_studies(notebooks)["studies"])[:3] == ["smoke", "quick", "full"]
-    methods = {
-        study: {run.method for run in resolve(study, notebooks, results)} for study in ("smoke", "quick", "full")
+    known = ["smoke", "quick", "full", "ablations", "backbones", "transformers", "real", "paper"]
+    assert list(read_studies(REAL[0])["studies"]) == known
+    four = {"standard", "pipeline", "background_random", "isnet_selective"}
+    assert {(run.experiment, run.method, run.seed) for run in resolve("quick", *REAL)} == {
+        (experiment, method, 0) for experiment in ("digits", "covid_sim") for method in four
     }
-    assert methods["quick"] >= {"standard", "pipeline", "rrr", "background_random", "isnet_selective"}
-    assert methods["full"] == set(METHODS) and methods["quick"] < methods["full"]
-    seeds = Counter((run.experiment, run.method) for run in resolve("full", notebooks, results))
+    seeds = Counter((run.experiment, run.method) for run in resolve("full", *REAL))
     expected = {(experiment, method): 3 for experiment in SIMULATED for method in METHODS}
     expected |= {("digits", method): 5 for method in METHODS} | {("digits", "isnet_original"): 3}
-    augmented = {*names.RIVALS, names.PRIMARY_METHOD, "background_random", "oracle"}
-    expected |= {("tuberculosis_augmented_sim", method): 3 for method in augmented}
-    assert seeds == expected
-    assert set(Counter(run.method for run in resolve("ablations", notebooks, results)).values()) == {3}
+    augmented = {*PLANNED, "background_random", "oracle"}
+    assert seeds == expected | {("tuberculosis_augmented_sim", method): 3 for method in augmented}
+    assert set(Counter(run.method for run in resolve("ablations", *REAL)).values()) == {3}
 
 
-FILMS = ("tuberculosis", "tuberculosis_planted", "covid")
-PLANNED = {"standard", "multitask", "attention_gate", "gain_ext", "pipeline", "isnet_selective"}
-
-
-@pytest.mark.parametrize("experiment", FILMS)
+@pytest.mark.parametrize("experiment", ["tuberculosis", "tuberculosis_planted", "covid"])
 def test_every_method_meets_real_films_prepared_alike_and_frozen_before(experiment):
-    runs = [run for run in resolve("real", ROOT / "notebooks", ROOT / "results") if run.experiment == experiment]
+    runs = [run for run in resolve("real", *REAL) if run.experiment == experiment]
     seeds = Counter(run.method for run in runs)
     assert {method for method, number in seeds.items() if number == 3} == PLANNED
     assert set(METHODS) - set(seeds) == (set() if experiment == "tuberculosis_planted" else {"oracle"})
     alike = ("data_options", "backbone", "batch_size", "learning_rate", "epochs")
     assert len({json.dumps([run.parameters[name] for name in alike]) for run in runs}) == 1
-    assert runs[0].parameters["data_options"]["augment"] and runs[0].parameters["data_options"]["equalise"]
-    study = read_studies(ROOT / "notebooks")["studies"]["real"]
-    assert experiment in study["freeze"] and {
-        len(entry["values"]) for entry in study["search"][experiment].values()
-    } == {4}
+    study = read_studies(REAL[0])["studies"]["real"]
+    assert experiment in study["freeze"]
+    assert {len(entry["values"]) for entry in study["search"][experiment].values()} == {4}
 
 
-@pytest.mark.parametrize("name", list(read_studies(ROOT / "notebooks")["methods"]))
-def test_every_method_of_the_real_studies_has_the_options_it_is_given(name):
-    given = method_parameters(name, read_studies(ROOT / "notebooks")["methods"])
-    known = inspect.signature(METHODS[given.get("base", name)]).parameters
-    assert set(given["method_options"]) <= set(known)
+def test_every_method_of_the_real_studies_has_the_options_it_is_given():
+    content = read_studies(REAL[0])
+    for study, experiment in product(content["studies"], content["experiments"]):
+        for name in content["methods"]:
+            given = method_parameters(name, content, study, experiment)
+            assert set(given["method_options"]) <= set(inspect.signature(METHODS[given.get("base", name)]).parameters)
 
 
-# --- options of methods by experiment
-
-
-HERE = STUDY.replace("{epochs: 2, rate: 0.5}}", "{epochs: 2, rate: 0.5}, methods: {other: {weight: 0.2, deep: 3}}}")
-
-
-def test_an_experiment_may_have_its_own_options_of_a_method(place):
-    (place[0] / "study.yaml").write_text(HERE)
-    found = {run.method: run.parameters["method_options"] for run in resolve("mixed", *place[:2])}
-    assert found == {"plain": {}, "other": {"weight": 0.2, "deep": 3}, "bad": {}}
-
-
-def test_a_study_has_the_last_word_on_an_experiments_options(place):
-    over = HERE.replace("    data: {toy: {size: 4}}", "    methods: {toy: {plain: {deep: 1}, other: {deep: 4}}}")
-    over = over.replace("{methods: [plain], seeds: [0]}", "{methods: [plain, other], seeds: [0]}")
-    (place[0] / "study.yaml").write_text(over)
-    found = {run.method: run.parameters["method_options"] for run in resolve("fine", *place[:2])}
-    assert found == {"plain": {"deep": 1}, "other": {"weight": 0.2, "deep": 4}}
-    assert resolve("mixed", *place[:2])[1].parameters["method_options"] == {"weight": 0.2, "deep": 3}
-    (place[0] / "study.yaml").write_text(over.replace("toy: {plain: {deep", "toy: {plane: {deep"))
-    with pytest.raises(StudyError, match="studies.fine.methods.toy: unknown key 'plane'; allowed: plain, other"):
-        read_studies(place[0])
-
-
-def test_own_options_lie_over_the_base_and_under_the_variant():
-    methods = {"a": {"p": 1, "q": 1, "r": 1}, "b": {"base": "a", "q": 2}}
-    assert method_parameters("b", methods, {"a": {"p": 3, "q": 3}})["method_options"] == {"p": 3, "q": 2, "r": 1}
-    assert method_parameters("b", methods, {"b": {"q": 4}}) == {
-        "method": "b", "base": "a", "method_options": {"p": 1, "q": 4, "r": 1},
-    }  # fmt: skip
-    assert methods == {"a": {"p": 1, "q": 1, "r": 1}, "b": {"base": "a", "q": 2}}
-
-
-@pytest.mark.parametrize(
-    ("old", "new", "message"),
-    [
-        (
-            "{other: {weight",
-            "{another: {weight",
-            "experiments.toy.methods: unknown key 'another'; allowed: plain, other",
-        ),
-        ("{weight: 0.2, deep: 3}", "0.2", "experiments.toy.methods.other: a mapping is needed, not 0.2"),
-        ("deep: 3", "base: plain", "experiments.toy.methods.other: base holds in every experiment"),
-        ("weight: 0.2", "weight: 2e-1", "experiments.toy.methods.other.weight: '2e-1' is text to YAML; write 0.2"),
-    ],
-)
-def test_a_mistake_in_an_experiments_own_options_is_named(place, old, new, message):
-    assert old in HERE
-    (place[0] / "study.yaml").write_text(HERE.replace(old, new))
-    with pytest.raises(StudyError, match=message):
-        resolve("mixed", *place[:2])
-
-
-@pytest.mark.parametrize("name", list(read_studies(ROOT / "notebooks")["experiments"]))
-def test_the_real_experiments_give_methods_options_that_they_have(name):
-    content = read_studies(ROOT / "notebooks")
-    for method, options in content["experiments"][name]["methods"].items():
-        base = content["methods"][method].get("base", method)
-        assert set(options) <= set(inspect.signature(METHODS[base]).parameters), method
-
-
-# --- a method under another name
-
-
-NAMED = STUDY.replace("  bad: {}\n", "  bad: {}\n  other_heavy: {base: other, weight: 2.0, extra: null}\n", 1)
-
-
-def test_a_named_variant_is_its_base_with_options_over_it(place):
-    notebooks, results, package = place
-    own = NAMED.replace("methods: [plain, other, bad]", "methods: [other_heavy]").replace(
-        "seeds: {plain: [0, 1], other: [0], bad: [0]}", "seeds: [0]"
-    )
-    (notebooks / "study.yaml").write_text(own)
-    train = notebooks / "10_train.ipynb"
-    train.write_text(train.read_text().replace('method = \\"plain\\"', 'method = \\"plain\\"\\nbase = None'))
-    run = resolve("mixed", notebooks, results)[0]
-    assert run.name == "toy/other_heavy/seed0" and run.parameters["base"] == "other"
-    assert run.parameters["method_options"] == {"weight": 2.0, "extra": None}
-    made = manifest(portable(declared(train) | run.parameters), {}, notebooks, package)
-    assert made["made_by"] == made_by("toy", "other", notebooks, package)  # the sources of its base
-    folder = run.folder(results)
-    folder.mkdir(parents=True)
-    (folder / "manifest.json").write_text(json.dumps(made))
-    (folder / "metrics.json").write_text("{}")
-    assert states(place)[0] == {"other_heavy0": "done"}
-    edit(notebooks.parent / "tiny/baselines/other.py", "width = net", "width = 2 * net")
-    assert states(place)[0] == {"other_heavy0": "stale"}
-
-
-@pytest.mark.parametrize(
-    ("old", "new", "message"),
-    [
-        ("base: other,", "base: another,", "methods.other_heavy.base: there is no method 'another' in methods"),
-        ("  bad: {}", "  bad: {base: other_heavy}", "methods.bad.base: other_heavy has a base itself"),
-    ],
-)
-def test_a_wrong_base_is_named(place, old, new, message):
-    (place[0] / "study.yaml").write_text(NAMED.replace(old, new))
-    with pytest.raises(StudyError, match=message):
-        read_studies(place[0])
+@pytest.mark.parametrize("study", ["full", "real"])
+def test_the_real_studies_hold_what_their_search_chose(study):
+    assert search.not_followed(study, REAL[0], store.trials(REAL[1] / study)) == []
+    counts = Counter((trial.experiment, trial.method) for trial in search.trials(study, *REAL))
+    assert set(counts.values()) == {4} and {trial.seed for trial in search.trials(study, *REAL)} == {0}

@@ -1,40 +1,42 @@
-"""A study made for the tests: tiny notebooks, a tiny package, and folders of runs that look finished."""
+"""A study made for the tests: tiny notebooks, with real names of methods, and run folders that look finished."""
 
 import json
+import subprocess
 
-from isnetlib.notebooks import declared
-from isnetlib.provenance import made_by, portable
-from isnetlib.study import resolve, status
+from isnetlib.study import runner
+from isnetlib.study.notebooks import declared
+from isnetlib.study.recipe import versions
+from isnetlib.study.runs import portable, resolve
 
 STUDY = """
 experiments:
-  toy: {data: {size: 3}, train: {epochs: 2, rate: 0.5}}
+  digits: {data: {size: 3}, train: {epochs: 2, rate: 0.5}}
 methods:
-  plain: {}
-  other: {weight: 0.7}
-  bad: {}
+  standard: {}
+  rrr: {weight: 0.7}
+  gain: {}
 studies:
   mixed:
     budget_minutes: 1
-    runs: {toy: {methods: [plain, other, bad], seeds: {plain: [0, 1], other: [0], bad: [0]}}}
-    notebooks: {40_compare: {}}
+    runs: {digits: {methods: [standard, rrr, gain], seeds: {standard: [0, 1], rrr: [0], gain: [0]}}}
   fine:
     budget_minutes: 1
-    runs: {toy: {methods: [plain], seeds: [0]}}
-    data: {toy: {size: 4}}
-    train: {toy: {epochs: 9}}
-    notebooks: {60_cost: {}, 40_compare: {title: hello}, 50_report: {fail: true}, 30_heatmaps: {}}
+    runs: {digits: {methods: [standard], seeds: [0]}}
+    data: {digits: {size: 4}}
+    train: {digits: {epochs: 9}}
 """
 
 PARAMETERS = """
 study = "mixed"  # results/<study>
-experiment = "toy"
-method = "plain"
+experiment = "digits"
+method = "standard"
+base = None
 seed = 0
 results = "../results"
 data_options = {}
 method_options = {}
 """
+MORE = "epochs = 1\nrate = 0.1\nextra = None\n"  # of 10_train alone
 
 # Waits for a second run beside itself (a run alone fails), notes how many there are, and goes on from a checkpoint.
 TRAIN = """
@@ -45,11 +47,11 @@ folder = Path(results) / study / "runs" / experiment / method / f"seed{seed}"
 started, active = Path("started"), Path("active") / f"{method}{seed}"
 for place in (folder, started, active.parent):
     place.mkdir(parents=True, exist_ok=True)
-names = ("experiment", "method", "seed", "epochs", "rate", "extra", "data_options", "method_options")
-known = json.loads(Path("made_by.json").read_text())
-content = {"parameters": {name: globals()[name] for name in names}, "made_by": known[method], "data": {"toy": "abc"}}
+names = ("experiment", "method", "base", "seed", "epochs", "rate", "extra", "data_options", "method_options")
+content = {"settings": {name: globals()[name] for name in names}, "data": {"digits": "abc"}, "time": "2027"}
+content |= {f"{part}_version": 1 for part in ("relevance", "training", "method", "data")}
 (folder / "manifest.json").write_text(json.dumps(content))
-if method == "bad":
+if method == "gain":
     raise ValueError("boom")
 (started / active.name).touch()
 active.touch()
@@ -70,24 +72,11 @@ import json
 from pathlib import Path
 
 folder = Path(results) / study / "runs" / experiment / method / f"seed{seed}"
-(folder / "metrics.json").write_text(json.dumps({"seconds": 30, "epochs": epochs}))
+(folder / "predictions").mkdir(exist_ok=True)
+(folder / "predictions/biased.csv").write_text("id,y,p_a,p_b\\na,0,0.9,0.1\\nb,1,0.2,0.8\\n")
+(folder / "log.csv").write_text("epoch,loss\\n0,0.5\\n")
+(folder / "metrics.json").write_text(json.dumps({"seconds": 30, "epoch": 0, "thresholds": []}))
 """
-
-PACKAGE = {
-    "__init__.py": "from tiny.loss import penalty\nfrom tiny.figures import draw\n",
-    "train.py": 'import tiny\nfrom tiny.baselines import build\n\ndef step(x):\n    """Docstring."""\n    '
-    "return tiny.penalty(x) + build(x)  # comment\n",
-    "evaluate.py": "from . import figures\nfrom .data import load\n\ndef test(x):\n    return figures.draw(load(x))\n",
-    "loss.py": "def penalty(x):\n    return x * 2\n",
-    "figures.py": "def draw(x):\n    return x\n",
-    "baselines/__init__.py": "from tiny.baselines import plain\nfrom tiny.baselines.other import Other\n\n"
-    'METHODS = {"plain": plain.Plain, "other": Other}\n\n\ndef build(x):\n    return METHODS[x]\n',
-    "baselines/plain.py": "class Plain:\n    width = 3\n",
-    "baselines/other.py": "from ..unet import net\n\nclass Other:\n    width = net\n",
-    "unet.py": 'net = f"{1:>{2}} {3!r}"\n',
-    "data/__init__.py": 'from tiny.data import toy\n\nEXPERIMENTS = {"toy": toy.load}\nload = EXPERIMENTS.get\n',
-    "data/toy.py": "def load(size=1):\n    return size\n",
-}
 
 
 def write_notebook(path, parameters, *cells):
@@ -101,57 +90,54 @@ def write_notebook(path, parameters, *cells):
     path.write_text(json.dumps({"cells": cells, "metadata": kernel, "nbformat": 4, "nbformat_minor": 5}))
 
 
-def note(name):
-    """A cell that appends its notebook's name to order.txt."""
-    return f'with open("order.txt", "a") as file:\n    file.write("{name} ")'
-
-
 def write_all(tmp_path):
-    """notebooks, results and package, all tiny."""
-    notebooks, package = tmp_path / "notebooks", tmp_path / "tiny"
-    write_notebook(notebooks / "10_train.ipynb", PARAMETERS + "epochs = 1\nrate = 0.1\nextra = None\n", TRAIN)
-    write_notebook(notebooks / "20_external_test.ipynb", PARAMETERS + "epochs = 1\n", TEST)
-    own = 'study = ""\nresults = ""\n'
-    write_notebook(notebooks / "30_heatmaps.ipynb", own, note("30"))
-    write_notebook(notebooks / "40_compare.ipynb", own + 'title = ""\n', note("40") + "\nassert title")
-    write_notebook(notebooks / "50_report.ipynb", own + "fail = False\n", note("50") + "\nassert not fail, 'no report'")
-    write_notebook(notebooks / "60_cost.ipynb", own, note("60"))
+    """(notebooks, results), all tiny."""
+    notebooks = tmp_path / "notebooks"
+    write_notebook(notebooks / "10_train.ipynb", PARAMETERS + MORE, TRAIN)
+    write_notebook(notebooks / "20_external_test.ipynb", PARAMETERS, TEST)
+    for name in ("50_report", "51_joint_report"):
+        code = f'with open("order.txt", "a") as file:\n    file.write("{name[:2]} {{study}} ")'
+        write_notebook(notebooks / f"{name}.ipynb", 'study = ""\nresults = ""\n', code)
     (notebooks / "study.yaml").write_text(STUDY)
-    for name, text in PACKAGE.items():
-        (package / name).parent.mkdir(parents=True, exist_ok=True)
-        (package / name).write_text(text)
-    known = {method: made_by("toy", method, notebooks, package) for method in ("plain", "other", "bad")}
-    (notebooks / "made_by.json").write_text(json.dumps(known))
-    return notebooks, tmp_path / "results", package
+    return notebooks, tmp_path / "results"
 
 
-def make_run(place, study, method, seed, finished=True, **changes):
+def make_run(place, study, method, seed, finished=True, time="2026", **changes):
     """A run folder as if it had been made now, but for `changes` of its parameters."""
-    notebooks, results, package = place
-    run = next(r for r in resolve(study, notebooks, results) if (r.method, r.seed) == (method, seed))
-    folder = run.folder(results)
+    run = next(run for run in resolve(study, *place) if (run.method, run.seed) == (method, seed))
+    folder = run.folder(place[1])
     folder.mkdir(parents=True)
-    parameters = portable(declared(notebooks / "10_train.ipynb") | run.parameters | changes)
-    content = {"parameters": parameters, "made_by": made_by("toy", method, notebooks, package), "data": {"toy": "abc"}}
+    settings = portable(declared(place[0] / "10_train.ipynb") | run.parameters | changes)
+    content = {f"{part}_version": number for part, number in versions("digits", method).items()}
+    content |= {"settings": settings, "data": {"digits": "abc"}, "time": time}
     (folder / "manifest.json").write_text(json.dumps(content))
     if finished:
-        (folder / "metrics.json").write_text('{"seconds": 10}')
+        (folder / "metrics.json").write_text('{"seconds": 10, "thresholds": [], "epoch": 1}')
+        (folder / "predictions").mkdir()
+        (folder / "predictions/biased.csv").write_text("id,y,p_a,p_b\na,0,0.9,0.1\nb,1,0.2,0.8\n")
+        (folder / "log.csv").write_text("epoch,loss\n0,0.5\n")
     return folder
 
 
 def here(experiment, options):
     """Data hashes as they are now: unchanged."""
-    return {"toy": "abc"}
+    return {"digits": "abc"}
 
 
 def states(place, study="mixed", hashes=here):
     """{method + seed: state} and {method + seed: reason}."""
-    frame = status(study, place[0], place[1], place[2], hashes)
-    names = frame["method"] + frame["seed"].astype(str)
-    return dict(zip(names, frame["state"], strict=True)), dict(zip(names, frame["reason"], strict=True))
+    frame = runner.status(study, *place, hashes)
+    keys = frame["method"] + frame["seed"].astype(str)
+    return dict(zip(keys, frame["state"], strict=True)), dict(zip(keys, frame["reason"], strict=True))
 
 
 def edit(path, old, new):
     text = path.read_text()
     assert old in text
     path.write_text(text.replace(old, new))
+
+
+def git(folder, *arguments):
+    who = ["-c", "user.name=a", "-c", "user.email=a@b.c", "-c", "commit.gpgsign=false"]
+    done = subprocess.run(["git", "-C", folder, *who, *arguments], check=True, capture_output=True, text=True)
+    return done.stdout.strip()

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 
 torch.set_num_threads(1)  # tensors as small as those of these tests take longer on several threads
-real = {name: getattr(F, name) for name in ("relu", "leaky_relu", "hardtanh", "batch_norm")}
+real = {name: getattr(F, name) for name in ("relu", "leaky_relu", "hardtanh", "relu6", "batch_norm")}
 
 
 def unlike(a, b):
@@ -42,19 +42,14 @@ class ModifiedGradient(torch.autograd.Function):
 def modified_gradient(eps):
     """Back-propagation is LRP-eps in here. For eps = 0 ReLU keeps its own gradient, which gives input x gradient."""
 
-    def relu(z, inplace=False):
-        return ModifiedGradient.apply(z, real["relu"], eps) if eps else real["relu"](z)
+    def modified(f):
+        def activation(z, *args, inplace=False):
+            args = [a for a in args if not isinstance(a, bool)]  # never in place
+            return ModifiedGradient.apply(z, lambda t: f(t, *args), eps)
 
-    def leaky_relu(z, slope=0.01, inplace=False):
-        return ModifiedGradient.apply(z, lambda t: real["leaky_relu"](t, slope), eps)
+        return activation
 
-    def hardtanh(z, low=-1.0, high=1.0, inplace=False):
-        return ModifiedGradient.apply(z, lambda t: real["hardtanh"](t, low, high), eps)
-
-    def relu6(z, inplace=False):
-        return hardtanh(z, 0.0, 6.0)
-
-    activations = {"relu": relu, "leaky_relu": leaky_relu, "hardtanh": hardtanh, "relu6": relu6}
+    activations = {name: modified(f) for name, f in real.items() if name != "batch_norm" and (eps or name != "relu")}
     with mock.patch.multiple(F, batch_norm=batch_norm_with_constant_statistics, **activations):
         yield
 

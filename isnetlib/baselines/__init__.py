@@ -13,8 +13,8 @@ from isnetlib.baselines.multitask import Multitask
 from isnetlib.baselines.pipeline import Oracle, Pipeline
 from isnetlib.baselines.rrr import RightReasons
 from isnetlib.baselines.standard import Standard
-from isnetlib.isnet import ISNet
-from isnetlib.models import build_model
+from isnetlib.method.isnet import ISNet
+from isnetlib.networks import build_model
 
 METHODS = {
     "standard": Standard,
@@ -37,9 +37,8 @@ BACKBONES = {"vit": "small_vit"}  # of methods that are a backbone; every other 
 
 def build(name: str, backbone: str, classes: int, size: int | None = None, **options) -> nn.Module:
     """The method `name` (a key of `METHODS`) around a new `backbone` with `classes` outputs; weights are drawn from
-    torch's global generator. size: side of the images in pixels, for the vision transformer.
-
-    Raises ValueError for an unknown method, backbone or option (the message lists the known ones).
+    torch's global generator. size: side of the images in pixels, for the vision transformer. Raises ValueError for an
+    unknown method, backbone or option.
     """
     if name not in METHODS:
         raise ValueError(f"unknown method {name!r}; known: {', '.join(METHODS)}")

@@ -7,64 +7,42 @@
 
 x: features of a stage, g: the deepest stage, theta, phi, psi: 1 x 1 convolutions (Schlemper et al., Attention gated
 networks, Medical Image Analysis 2019: AG-Sononet with grid attention, normalisation "concatenation_mean_flow" and
-aggregation "concat"; the comparison method of the ISNet paper, arXiv 2202.00232, as well). Ours, so that it works with
-any classifier: the gates sit on the last two stages before the deepest, and the part of W that reads the mean of g is
-the classifier's own head (the same thing where that is one linear layer on the mean, as in ResNet and DenseNet). psi
-has no bias: subtracting the minimum would cancel it.
+aggregation "concat"; a comparison method of the ISNet paper, arXiv 2202.00232). Ours, so that it works with any
+classifier: the gates sit on the last two stages before the deepest, and the part of W that reads the mean of g is the
+classifier's own head. psi has no bias: subtracting the minimum would cancel it.
 """
 
 import torch
 from torch import Tensor, nn
 
 from isnetlib.baselines.features import find_stages, stages, upsampled
-from isnetlib.loss import classification_loss, probabilities
+from isnetlib.baselines.standard import Standard
 
 TINY = 1e-6  # added to the scores above their minimum: where all are equal, so are the coefficients
 
 
-class AttentionGate(nn.Module):
-    """A classifier with two attention gates; `model` is the whole of it, which predicts and is explained.
+class AttentionGate(Standard):
+    """A classifier with two attention gates; `model` is the whole of it, which predicts and is explained."""
 
-    inner_channels: of theta and phi; None = those of the deepest stage, as in the paper's code.
-    """
-
-    def __init__(self, model: nn.Module, inner_channels: int | None = None, multilabel: bool = False):
-        super().__init__()
-        self.model, self.multilabel = Gated(model, inner_channels), multilabel
-
-    def loss(self, x: Tensor, y: Tensor, mask: Tensor | None = None) -> tuple[Tensor, dict[str, float]]:
-        """Classification loss; the mask is not read."""
-        loss = classification_loss(self.model(x), y)
-        return loss, {"classification": loss.item()}
-
-    def predict(self, x: Tensor) -> Tensor:
-        return probabilities(self.model(x), self.multilabel)
-
-    @torch.no_grad()
-    def attention(self, x: Tensor) -> Tensor:
-        """Mean of the two gates' coefficients, each divided by its maximum, (B, H, W) in [0, 1]."""
-        *maps, deepest = stages(self.model.backbone, x, self.model.names)[0]
-        coefficients = [gate(feature, deepest) for gate, feature in zip(self.model.gates, maps, strict=True)]
-        return sum(upsampled(c / c.amax((2, 3), keepdim=True), x.shape[2:])[:, 0] for c in coefficients) / len(maps)
+    def __init__(self, model: nn.Module, multilabel: bool = False):
+        super().__init__(Gated(model), multilabel)
 
 
 class Gated(nn.Module):
     """`backbone` with gates on its last two stages before the deepest: images to logits (B, K).
 
-    Where no gradient is recorded, and so in `isnetlib.explain`, the coefficients are detached: their values are the
-    same, and LRP takes them for constants, so that relevance passes to the gated features and none to the coefficients.
+    Where no gradient is recorded, and so in `isnetlib.explain`, the coefficients are detached: LRP takes them for
+    constants, so that relevance passes to the gated features and none to the coefficients.
     """
 
-    def __init__(self, backbone: nn.Module, inner_channels: int | None = None):
+    def __init__(self, backbone: nn.Module):
         super().__init__()
         found, classes = find_stages(backbone)
         if len(found) < 3:
-            raise ValueError(
-                f"attention gates need three stages of feature maps; {type(backbone).__name__} has {len(found)}"
-            )
-        *gated, deepest = [stage.channels for stage in found[-3:]]
-        self.backbone, self.names = backbone, [stage.name for stage in found[-3:]]
-        self.gates = nn.ModuleList(Gate(c, deepest, inner_channels or deepest) for c in gated)
+            raise ValueError(f"attention gates need three stages of maps; {type(backbone).__name__} has {len(found)}")
+        self.backbone, self.names = backbone, list(found)[-3:]
+        *gated, deepest = (found[name] for name in self.names)
+        self.gates = nn.ModuleList(Gate(channels, deepest) for channels in gated)
         self.head = nn.Linear(sum(gated), classes, bias=False)  # W for v_1 and v_2; b is in the backbone's head
 
     def forward(self, x: Tensor) -> Tensor:
@@ -74,19 +52,16 @@ class Gated(nn.Module):
 
 
 class Gate(nn.Module):
-    """Where to look in features x (B, C, H, W), given the deepest features g (B, D, h, w): coefficients (B, 1, H, W)
-    that sum to 1.
-    """
+    """Features x (B, C, H, W) and the deepest ones g (B, D, h, w) to coefficients (B, 1, H, W)."""
 
-    def __init__(self, channels: int, deepest: int, inner: int):
+    def __init__(self, channels: int, deepest: int):
         super().__init__()
-        self.theta = nn.Conv2d(channels, inner, 1, bias=False)
-        self.phi = nn.Conv2d(deepest, inner, 1, bias=False)
-        self.psi = nn.Conv2d(inner, 1, 1, bias=False)
+        self.theta = nn.Conv2d(channels, deepest, 1, bias=False)
+        self.phi = nn.Conv2d(deepest, deepest, 1, bias=False)
+        self.psi = nn.Conv2d(deepest, 1, 1, bias=False)
 
     def forward(self, x: Tensor, g: Tensor) -> Tensor:
-        theta = self.theta(x)
-        return mean_flow(self.psi(torch.relu(theta + upsampled(self.phi(g), x.shape[2:]))))
+        return mean_flow(self.psi(torch.relu(self.theta(x) + upsampled(self.phi(g), x.shape[2:]))))
 
 
 def mean_flow(scores: Tensor) -> Tensor:

@@ -14,61 +14,47 @@ import torch
 from torch import Tensor, nn
 
 from isnetlib.baselines.features import find_stages, stages, upsampled
-from isnetlib.loss import classification_loss, probabilities
-from isnetlib.lrp import logits_of
-from isnetlib.unet import pixel_loss
+from isnetlib.baselines.standard import Standard, share
+from isnetlib.method.loss import classification_loss
+from isnetlib.networks import pixel_loss
+
+WIDTH = 16  # channels of the decoder at the finest stage; they double at each step down
 
 
-class Multitask(nn.Module):
+class Multitask(Standard):
     """The classifier `model` with a segmentation decoder on its stages; predictions are the classifier's alone.
 
-    segmentation_weight: P in [0, 1]. width: channels of the decoder at the finest stage; they double at each step down.
+    segmentation_weight: P in [0, 1].
     """
 
-    def __init__(self, model: nn.Module, segmentation_weight: float = 0.5, width: int = 16, multilabel: bool = False):
-        super().__init__()
-        if not 0 <= segmentation_weight <= 1:
-            raise ValueError(
-                f"segmentation_weight is P in (1 - P) classification + P segmentation, in [0, 1]; got "
-                f"{segmentation_weight}"
-            )
-        self.model, self.segmentation_weight, self.multilabel = model, segmentation_weight, multilabel
-        found, _ = find_stages(model)
-        self.names = [stage.name for stage in found]
-        self.decoder = Decoder([stage.channels for stage in found], width)
+    reads_masks = True
 
-    def loss(self, x: Tensor, y: Tensor, mask: Tensor | None) -> tuple[Tensor, dict[str, float]]:
-        """Both losses of a batch; samples without a mask (all zeros) count in the classification only."""
+    def __init__(self, model: nn.Module, segmentation_weight: float = 0.5, multilabel: bool = False):
+        super().__init__(model, multilabel)
+        self.segmentation_weight = share("segmentation_weight", segmentation_weight)
+        found, _ = find_stages(model)
+        self.names, self.decoder = list(found), Decoder(list(found.values()))
+
+    def loss(self, x: Tensor, y: Tensor, mask: Tensor) -> tuple[Tensor, dict[str, float]]:
         maps, logits = stages(self.model, x, self.names)
         classification = classification_loss(logits, y)
         segmentation = pixel_loss(self.decoder(maps, x.shape[2:]), mask)
         total = (1 - self.segmentation_weight) * classification + self.segmentation_weight * segmentation
         return total, {"classification": classification.item(), "segmentation": segmentation.item()}
 
-    def predict(self, x: Tensor) -> Tensor:
-        """Probabilities (B, K) by the bare classifier."""
-        return probabilities(logits_of(self.model(x)), self.multilabel)
-
+    @torch.no_grad()
     def segment(self, x: Tensor) -> Tensor:
         """Predicted mask (B, 1, H, W) of 0 and 1."""
-        return (self.attention(x) > 0.5).to(x.dtype)[:, None]
-
-    @torch.no_grad()
-    def attention(self, x: Tensor) -> Tensor:
-        """The decoder's mask, (B, H, W) in [0, 1]."""
         maps, _ = stages(self.model, x, self.names)
-        return self.decoder(maps, x.shape[2:]).sigmoid()[:, 0]
+        return (self.decoder(maps, x.shape[2:]).sigmoid() > 0.5).to(x.dtype)
 
 
 class Decoder(nn.Module):
-    """Feature maps, finest first, to one logit map of the images' size.
+    """Feature maps of these `channels`, finest first, to one logit map of the images' size."""
 
-    channels: of the maps. width: of the decoder at the finest; doubled at each step down.
-    """
-
-    def __init__(self, channels: list[int], width: int):
+    def __init__(self, channels: list[int]):
         super().__init__()
-        widths = [width * 2**k for k in range(len(channels) - 1)] + [channels[-1]]
+        widths = [WIDTH * 2**k for k in range(len(channels) - 1)] + [channels[-1]]
         self.join = nn.ModuleList(
             nn.Sequential(nn.Conv2d(c + below, w, 3, padding=1, bias=False), nn.BatchNorm2d(w), nn.ReLU())
             for c, w, below in zip(channels, widths, widths[1:], strict=False)

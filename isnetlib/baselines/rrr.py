@@ -18,42 +18,32 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from isnetlib.loss import classification_loss, probabilities
-from isnetlib.lrp import logits_of
+from isnetlib.baselines.standard import Standard
+from isnetlib.method.loss import classification_loss
+from isnetlib.method.lrp import logits_of
+from isnetlib.networks import known
 
 
-class RightReasons(nn.Module):
-    """The penalty around a classifier `model`.
+class RightReasons(Standard):
+    """The penalty around a classifier `model`. penalty_weight: lambda >= 0, to be chosen over decades."""
 
-    penalty_weight: lambda >= 0, to be chosen over decades. multilabel: labels are 0/1 floats (B, K).
-    """
+    reads_masks = True
 
     def __init__(self, model: nn.Module, penalty_weight: float = 1.0, multilabel: bool = False):
-        super().__init__()
-        self.model, self.penalty_weight, self.multilabel = model, penalty_weight, multilabel
+        super().__init__(model, multilabel)
+        self.penalty_weight = penalty_weight
 
-    def loss(self, x: Tensor, y: Tensor, mask: Tensor | None) -> tuple[Tensor, dict[str, float]]:
-        """Loss of a batch and its terms. x (B, C, H, W), y (B,) or 0/1 floats (B, K), mask (B, 1, H, W) or None; rows
-        of zeros: no mask known.
-        """
+    def loss(self, x: Tensor, y: Tensor, mask: Tensor) -> tuple[Tensor, dict[str, float]]:
         x = x.detach().requires_grad_()
         logits = logits_of(self.model(x))
         classification = classification_loss(logits, y)
-        if mask is None or not mask.any():
-            return classification, {"classification": classification.item()}
         (g,) = torch.autograd.grad(log_probabilities(logits, self.multilabel).sum(), x, create_graph=True)
         wrong = penalty(g, mask)
-        return classification + self.penalty_weight * wrong, {
-            "classification": classification.item(),
-            "penalty": wrong.item(),
-        }
-
-    def predict(self, x: Tensor) -> Tensor:
-        """Probabilities (B, K) by the bare classifier."""
-        return probabilities(logits_of(self.model(x)), self.multilabel)
+        parts = {"classification": classification.item(), "penalty": wrong.item()}
+        return classification + self.penalty_weight * wrong, parts
 
 
-def log_probabilities(logits: Tensor, multilabel: bool = False) -> Tensor:
+def log_probabilities(logits: Tensor, multilabel: bool) -> Tensor:
     """log p of every possible answer: (B, K) of softmax, else (B, 2 K), each logit's log p and log (1 - p)."""
     if multilabel or logits.shape[1] == 1:
         return F.logsigmoid(torch.cat([logits, -logits], 1))
@@ -64,5 +54,5 @@ def penalty(g: Tensor, mask: Tensor) -> Tensor:
     """Sum of (g (1 - mask))^2 over channels and pixels, mean over the samples whose mask is known. g (B, C, H, W), mask
     (B, 1, H, W).
     """
-    known = mask.flatten(1).amax(1) > 0
-    return ((g * (1 - mask)).square().sum((1, 2, 3)) * known).sum() / known.sum().clamp(min=1)
+    rows = known(mask)
+    return ((g * (1 - mask)).square().sum((1, 2, 3)) * rows).sum() / rows.sum().clamp(min=1)

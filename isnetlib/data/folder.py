@@ -1,76 +1,87 @@
 """The dataset folder: index.csv and image files of your own. `verify` says what is wrong with it, `load` reads it.
 
 index.csv has the columns image, mask (a cell may be empty: no mask known), label (or several 0/1 attribute columns),
-source and patient; every other column is metadata. Paths are relative to the folder. Images are PNG, JPEG, TIFF or BMP
-of 8 or 16 bit; a mask has its image's size and two values, 0 = background.
+source and patient, and may have boxes around findings: [["kind", left, top, right, bottom], ...] in pixels; every other
+column is metadata. Paths are relative to the folder. Images are PNG, JPEG, TIFF or BMP of 8 or 16 bit; a mask has its
+image's size and two values, 0 = background.
 """
 
+import functools
 import hashlib
-import warnings
-from collections.abc import Sequence
+import io
+import json
+import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import torch
-from torch.nn.functional import interpolate
-from torchvision.transforms.functional import equalize
+from PIL import Image
 
-from isnetlib.data import checks
-from isnetlib.data.checks import Problem
+from isnetlib.data.files import Refused, decode, read_file, resize, resize_mask, to_mask, to_pixels
 from isnetlib.data.images import Experiment, Images
+from isnetlib.data.index import Problem, of_index, read_boxes, read_index, refuse
 
-METRICS = ("auc", "macro_f1", "accuracy")
 PARTS = ("train", "validation", "internal")  # of a seeded split
-PATIENT_REMEDY = "add it, name another with `patient`, or pass patient=None if identities are unknown"
+TEST_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")  # it becomes a file name
+DARK = 64  # of 255: 12-bit pixels stored in 16 bits reach 16
 
 
-def verify(
-    folder: str | Path,
-    label: str = "label",
-    attributes: Sequence[str] = (),
-    classes: Sequence[str] | None = None,
-    patient: str | None = "patient",
-    split: str | None = None,
-    exclude: Sequence[str] = (),
-    minimum: int = 32,
-) -> pd.DataFrame:
-    """List everything that is wrong with a dataset folder. The options are those of `load`.
+def verify(folder: str | Path, **options) -> pd.DataFrame:
+    """List everything that is wrong with a dataset folder. The options are those of `load`; without `size`, no image is
+    kept in memory.
 
-    Returns
-    -------
-    DataFrame with columns level ("error": `load` refuses; "warning": it does not), file, row (of index.csv as a
-    spreadsheet counts, the header being 1; 0 = the file as a whole), problem, remedy. No rows: the folder is fine.
+    Returns a DataFrame with columns level ("error": `load` refuses; "warning": it does not), file, row (of index.csv as
+    a spreadsheet counts, the header being 1; 0 = the file as a whole), problem, remedy. No rows: the folder is fine.
+    ValueError: an option that cannot be.
     """
-    table, problems = read_index(folder, label, attributes, classes, patient, split, exclude)
-    if {"image", "mask", "patient"} <= set(table):
-        problems = problems + read_files(folder, table, minimum)[3]
-    return pd.DataFrame(problems, columns=Problem._fields)
+    return pd.DataFrame(_read(folder, **{"size": None} | options)[1], columns=Problem._fields)
 
 
-def load(
-    folder: str | Path,
-    size: int | tuple[int, int] = 112,
-    label: str = "label",
-    attributes: Sequence[str] = (),
-    classes: Sequence[str] | None = None,
-    patient: str | None = "patient",
-    split: str | None = None,
-    external: Sequence[str] = (),
-    fractions: tuple[float, float, float] = (0.7, 0.15, 0.15),
-    split_seed: int = 0,
-    exclude: Sequence[str] = (),
-    minimum: int = 32,
-    equalise: bool = False,
-    metric: str | None = None,
-) -> Experiment:
+def _read(
+    folder,
+    size=112,
+    label="label",
+    attributes=(),
+    classes=None,
+    patient="patient",
+    split=None,
+    external=(),
+    fractions=(0.7, 0.15, 0.15),
+    split_seed=0,
+    equalise=False,
+) -> tuple[Experiment | None, list[Problem]]:
+    """The experiment, None where something is wrong or `size` is None, and the problems."""
+    table, problems = read_index(folder, label, attributes, classes, patient, split)
+    if not {"image", "mask", "patient"} <= set(table):
+        return None, problems
+    y = part = names = None
+    if not problems:
+        try:
+            y, names = encode(table, label, attributes, classes)
+            part = assign(table, split or ("split" if "split" in table else None), external, y, fractions, split_seed)
+            problems += check_parts(part, table["patient"], y, names)
+        except Refused as error:
+            problems.append(of_index(*error.args))
+    x, mask, digest, found = read_files(folder, table, size=size, equalise=equalise)
+    problems = problems + found
+    if x is None or any(problem.level == "error" for problem in problems):
+        return None, problems
+    images = Images(x, y, mask, frame_of(Path(folder), table, y, size), names)
+    sets = {name: images.subset(np.flatnonzero(part == name)) for name in dict.fromkeys(part)}
+    metric = "macro_f1" if y.ndim == 1 and len(names) > 2 else "auc"
+    hashes = hashes_of(Path(folder).resolve(), digest)
+    return Experiment(sets.pop("train"), sets.pop("validation"), sets, metric, hashes), problems
+
+
+@functools.wraps(_read, assigned=())  # for its options
+def load(folder: str | Path, **options) -> Experiment:
     """Read a dataset folder into memory (as uint8), with all the checks of `verify`.
 
-    Parameters
-    ----------
     folder : holds index.csv
-    size : side, or (height, width), to which images (bilinear, antialiased) and masks (nearest) are resized; an image
-        of another shape is stretched
+    size : side (112), or (height, width), to which images (bilinear, antialiased) and masks (nearest) are resized; an
+        image of another shape is stretched
     label : column of class names
     attributes : columns of 0/1 in place of `label`, for a multi-label task
     classes : class names in order; None = those that occur, sorted
@@ -78,88 +89,132 @@ def load(
     split : column that holds train, validation or a test set's name for each row; None = the column `split` if there is
         one, otherwise a split by patient from `fractions` and `split_seed`, stratified by class
     external : sources kept out of training, each a test set of its name; only without a split column
-    fractions : of the patients, for train, validation and the test set `internal`
+    fractions : of the patients, for train, validation and the test set `internal`: (0.7, 0.15, 0.15)
     split_seed : of that split; the training seed does not change it
-    exclude : images to leave out, named as in the column image
-    minimum : smallest side in pixels an image file may have
     equalise : equalise each channel's histogram, after resizing
-    metric : "auc", "macro_f1" or "accuracy"; None = auc for attributes and for two classes, otherwise macro_f1
 
-    Returns
-    -------
-    Experiment, not publishable. `frame`: id (the image's path), patient, source, y (class number, or attributes as
-    "0 1 0"), and the other columns as text.
-
-    Raises
-    ------
-    ValueError : an error of `verify`, a patient both in training and in an external source, a class missing in training
+    Returns an Experiment, not publishable; metric auc for attributes and for two classes, otherwise macro_f1. `frame`:
+    id (the image's path), patient, source, y (class number, or attributes as "0 1 0"), and the other columns as text.
+    ValueError: an error of `verify`, or an option that cannot be.
     """
-    if metric not in (None, *METRICS):
-        raise ValueError(f"metric must be one of {', '.join(METRICS)}, not {metric!r}")
-    table, problems = read_index(folder, label, attributes, classes, patient, split, exclude)
+    experiment, problems = _read(folder, **options)
     refuse(folder, problems)
-    y, names = encode(table, label, attributes, classes)
-    part = assign(table, _split_column(table, split), external, y, fractions, split_seed)
-    refuse(folder, list(checks.check_parts(part, table["patient"])))
-    x, mask, digest, problems = read_files(folder, table, minimum, size, equalise)
-    refuse(folder, problems)
-    images = Images(x, y, mask, _frame(table, y), names)
-    sets = {name: images.subset(np.flatnonzero(part == name)) for name in dict.fromkeys(part)}
-    train, validation = sets.pop("train"), sets.pop("validation")
-    _check_training(train)
-    path = Path(folder).resolve()
-    index = hashlib.sha256((path / "index.csv").read_bytes()).hexdigest()
-    hashes = {f"{path.name}/index.csv": index, f"{path.name}/files": digest}
-    usual = "macro_f1" if y.ndim == 1 and len(names) > 2 else "auc"
-    return Experiment(train, validation, sets, metric or usual, hashes, publishable=False)
+    return experiment
 
 
-def read_index(folder, label, attributes, classes, patient, split, exclude) -> tuple[pd.DataFrame, list[Problem]]:
-    """index.csv as text, its index being spreadsheet rows, and its problems; without `exclude`, column patient set."""
-    if isinstance(attributes, str) or isinstance(classes, str) or isinstance(exclude, str):
-        raise ValueError("attributes, classes and exclude are lists of names, not one str")
-    if attributes and classes:
-        raise ValueError("give either attributes or classes: attributes are named by their columns")
-    table, problems = checks.read_table(Path(folder))
-    remedies = {"image": "name each image file in it", "mask": "add it; leave its cells empty where no mask is known"}
-    remedies |= {"source": "add it: the hospital, camera or data set each image is from"}
-    remedies |= {patient: PATIENT_REMEDY} if patient else {}
-    remedies |= dict.fromkeys(attributes, "add it, or correct `attributes`")
-    remedies |= {} if attributes else {label: "add it, or name another with `label`, or 0/1 columns with `attributes`"}
-    remedies |= {split: "add it, or correct `split`"} if split else {}
-    problems = problems or list(checks.check_columns(table, remedies))
-    if problems:
-        return table, problems
-    if unlisted := sorted(set(exclude) - set(table["image"])):
-        raise ValueError(f"exclude names images that index.csv does not list: {unlisted[:5]}")
-    table = table[~table["image"].isin(list(exclude))]
-    table = table.assign(patient=table[patient] if patient else table["image"])
-    column = _split_column(table, split)
-    filled = [name for name in ("image", "source", "patient", column, None if attributes else label) if name]
-    problems += checks.check_cells(table, filled)
-    problems += checks.check_attributes(table, attributes) if attributes else checks.check_labels(table[label], classes)
-    problems += checks.check_parts(table[column], table["patient"]) if column else []
-    return table, problems
+def hashes_of(folder: Path, digest: str) -> dict[str, str]:
+    """sha256 of index.csv, and the digest that `read_files` gave, by the folder's name."""
+    index = hashlib.sha256((folder / "index.csv").read_bytes()).hexdigest()
+    return {f"{folder.name}/index.csv": index, f"{folder.name}/files": digest}
+
+
+def frame_of(folder: Path, table: pd.DataFrame, y: torch.Tensor, size, prefix: str = "", **own) -> pd.DataFrame:
+    """The `frame` of Images: id and patient after a prefix, source, y, the columns `own`, and what else index.csv has;
+    boxes as JSON in pixels of the loaded image.
+    """
+    shown = y.numpy() if y.ndim == 1 else [" ".join(f"{value:.0f}" for value in row) for row in y.tolist()]
+    frame = pd.DataFrame({"id": prefix + table["image"], "patient": prefix + table["patient"]})
+    frame = frame.assign(source=table["source"], y=shown, **own)
+    others = table.drop(columns=["image", "mask", *(name for name in table if name in frame)])
+    if "boxes" in others:
+        others["boxes"] = _scaled_boxes(folder, table, size)
+    return pd.concat([frame, others], axis=1)
+
+
+def _scaled_boxes(folder, table, size):
+    height, width = (size, size) if isinstance(size, int) else size
+    result = []
+    for name, cell in zip(table["image"], table["boxes"], strict=True):
+        with Image.open(io.BytesIO(read_file(folder, name))) as image:
+            scale = np.array([width / image.width, height / image.height] * 2)
+        result.append(json.dumps([[kind, *np.round(edges * scale, 2).tolist()] for kind, edges in read_boxes(cell)]))
+    return result
+
+
+def check_parts(part: pd.Series, patient: pd.Series, y: torch.Tensor, names: list[str]) -> Iterator[Problem]:
+    """part: train, validation or a test set's name, for each row. Bad names, missing parts, patients in several;
+    classes without an image in training, attributes of one value there.
+    """
+    for name in sorted(set(part)):
+        if not TEST_NAME.fullmatch(name):
+            yield of_index(f"{name!r} cannot name a test set", "use letters, digits, '_', '.' and '-' only")
+    missing = [name for name in ("train", "validation") if not (part == name).any()]
+    for name in missing + ["a test set"] * (set(part) <= {"train", "validation"}):
+        yield of_index(f"no row is in {name}", "the parts are train, validation, and a name for each test set")
+    remedy = "move the patient's rows to one part; if they are two people, make the names unique across sources"
+    for name, parts in part.groupby(patient):
+        if parts.nunique() > 1:
+            text = f"patient {name!r} is in {' and '.join(sorted(set(parts)))}: leakage"
+            yield of_index(text, remedy, parts.index[-1])
+    if len(y := y[np.flatnonzero(part == "train")]):
+        seen = torch.bincount(y, minlength=len(names)) > 0 if y.ndim == 1 else y.amin(0) < y.amax(0)
+        if missing := [name for name, is_seen in zip(names, seen.tolist(), strict=True) if not is_seen]:
+            text = f"training holds no images (or, of an attribute, one value) of {missing}"
+            yield of_index(text, "change the split")
+
+
+def encode(table, label, attributes, classes) -> tuple[torch.Tensor, list[str]]:
+    """Labels (N,) int64, or attributes (N, K) float32, and their names. Refused: one class only."""
+    if attributes:
+        return torch.tensor((table[list(attributes)] == "1").to_numpy(np.float32)), list(attributes)
+    names = list(classes or sorted(set(table[label])))
+    if len(names) < 2:
+        raise Refused(f"column {label!r} holds one class only ({names[0]!r})", "a classifier needs two")
+    return torch.tensor([names.index(cell) for cell in table[label]]), names
+
+
+def assign(table, column, external, y, fractions, seed) -> pd.Series:
+    """The part of each row: the split column's, its external source, or a seeded split of the rest by patient."""
+    if column and external:
+        raise ValueError(f"external does not go with the split column {column!r}: name the test sets there")
+    if column:
+        return table[column]
+    if isinstance(external, str) or not set(external) <= set(table["source"]) - set(PARTS):
+        text = f"external is a list of sources in index.csv, not of parts ({', '.join(PARTS)}); got {external!r}"
+        raise ValueError(text)
+    inside = ~table["source"].isin(list(external))
+    stratum = pd.Series([str(row) for row in y.tolist()], index=table.index)
+    part = split_by_patient(table["patient"][inside], stratum[inside], fractions, seed)
+    return part.reindex(table.index).fillna(table["source"])
+
+
+def split_by_patient(patient: pd.Series, stratum: pd.Series, fractions, seed: int) -> pd.Series:
+    """Split rows by patient into train, validation and internal, in these `fractions` within each stratum. patient,
+    stratum: one value a row; a patient belongs to the stratum most of its rows have, and strata too small to be cut are
+    pooled. Refused: too few patients. (scikit-learn splits by group either stratified or by fraction.)
+    """
+    if len(fractions) != 3 or min(fractions) < 0 or abs(sum(fractions) - 1) > 1e-6:
+        raise ValueError(f"fractions are three shares for {', '.join(PARTS)} that sum to 1, not {fractions}")
+    strata = stratum.groupby([patient, stratum]).size().unstack(fill_value=0).idxmax(axis=1)
+    small = strata.map(strata.value_counts()) * min(share for share in fractions if share > 0) < 1
+    strata = strata.mask(small, "pooled").iloc[np.random.default_rng(seed).permutation(len(strata))]
+    groups = strata.groupby(strata)
+    position = (groups.cumcount() + 0.5) / groups.transform("size").astype(float)  # within its stratum, in (0, 1)
+    part = np.array(PARTS, dtype=object)[np.searchsorted(np.cumsum(fractions)[:2], position)]
+    if missing := [name for name, share in zip(PARTS, fractions, strict=True) if share and name not in part]:
+        raise Refused(f"{len(strata)} patients are too few for a part {' and '.join(missing)}", "change fractions")
+    return patient.map(dict(zip(strata.index, part, strict=True)))
 
 
 def read_files(folder, table, minimum=32, size=None, equalise=False):
     """Read and check every image and mask, once: x (N, 3, H, W) uint8, mask (N, 1, H, W) uint8, sha256, problems.
 
-    x and mask are None without `size` (then only checks are made) and where a file was refused.
+    minimum : smallest side in pixels an image may have. x and mask are None without `size` (then only checks are made)
+    and where a file was refused.
     """
-    x, masks, problems, digests, refused = [], [], [], {}, False
+    x, masks, problems, digests = [], [], [], {}
     for row, image, mask in zip(table.index, table["image"], table["mask"], strict=True):
         pixels, region, found = _read_pair(Path(folder), row, image, mask, minimum, digests)
         problems += found
-        refused = refused or any(problem.level == "error" for problem in found)
-        if size is not None and not refused:
-            x.append(resize(pixels, size, equalise))
-            masks.append(resize_mask(region, size))
-            if region is not None and region.any() and not masks[-1].any():
-                text = f"mask vanishes when resized to {size}: it gives no instruction"
-                problems.append(Problem("warning", mask, row, text, "load it larger"))
-    of_images = table["image"].map(digests).dropna()
-    problems += checks.check_copies(table, of_images)
+        if size is None or pixels is None or any(problem.level == "error" for problem in found):
+            continue
+        x.append(resize(pixels, size, equalise))
+        region = np.zeros(pixels.shape[:2], bool) if region is None else region
+        masks.append(resize_mask(region, size))
+        if region.any() and not masks[-1].any():
+            text = f"mask vanishes when resized to {size}: it gives no instruction"
+            problems.append(Problem("warning", mask, row, text, "load it larger"))
+    problems += check_copies(table, table["image"].map(digests).dropna())
     lines = "".join(f"{digest} {name}\n" for name, digest in sorted(digests.items()))
     complete = len(x) == len(table) > 0
     arrays = (torch.stack(x), torch.stack(masks)) if complete else (None, None)
@@ -168,114 +223,50 @@ def read_files(folder, table, minimum=32, size=None, equalise=False):
 
 def _read_pair(folder, row, image, mask, minimum, digests):
     """Pixels (H, W, 3) or None, mask (H, W) or None, problems; adds the files' sha256 to `digests`."""
-    names, arrays, problems = {"image": image, "mask": mask}, {}, []
-    for kind, convert in (("image", checks.to_pixels), ("mask", checks.to_mask)):
-        if names[kind] == "":
-            continue
+    arrays, problems = {}, []
+    for name, convert in ((image, to_pixels), (mask, to_mask)):
         try:
-            data = checks.read_file(folder, names[kind])
-            digests[names[kind]] = hashlib.sha256(data).hexdigest()
-            arrays[kind] = convert(checks.decode(data))
-        except checks.Refused as error:
-            problems.append(Problem("error", names[kind], row, *error.args))
-    for level, kind, text, remedy in checks.check_pair(arrays.get("image"), arrays.get("mask"), minimum):
-        problems.append(Problem(level, names[kind], row, text, remedy))
-    return arrays.get("image"), arrays.get("mask"), problems
+            if name:
+                data = read_file(folder, name)
+                digests[name] = hashlib.sha256(data).hexdigest()
+                arrays[convert] = convert(decode(data))
+        except Refused as error:
+            problems.append(Problem("error", name, row, *error.args))
+    pixels, region = arrays.get(to_pixels), arrays.get(to_mask)
+    size, size_of_mask = (a if a is None else f"{a.shape[1]} x {a.shape[0]} pixels" for a in (pixels, region))
+    if size and min(pixels.shape[:2]) < minimum:
+        text = f"is {size}, smaller than {minimum}"
+        problems.append(Problem("error", image, row, text, "use the original file"))
+    if size and pixels.max() < DARK:
+        text = f"is almost black: its brightest pixel is {pixels.max():.0f} of 255 after scaling"
+        remedy = "spread the pixels over the full range (12 bit stored as 16: multiply by 16)"
+        problems.append(Problem("warning", image, row, text, remedy))
+    if size and size_of_mask and size != size_of_mask:
+        text = f"mask is {size_of_mask}, its image {size}"
+        problems.append(Problem("error", mask, row, text, "make the mask on the image's own pixels"))
+    if size_of_mask and region.all() == region.any():
+        text = f"mask is {'full' if region.all() else 'empty'}: it gives no instruction"
+        problems.append(Problem("warning", mask, row, text, "correct it, or leave the cell empty"))
+    return pixels, region, problems
 
 
-def resize(pixels: np.ndarray, size: int | tuple[int, int], equalise: bool = False) -> torch.Tensor:
-    """uint8 (3, *size) of float pixels (H, W, 3) in [0, 255]."""
-    x = torch.from_numpy(pixels).permute(2, 0, 1)[None]
-    x = interpolate(x, _pair(size), mode="bilinear", antialias=True)[0].round().clamp(0, 255).to(torch.uint8)
-    return equalize(x) if equalise else x
+def check_copies(table: pd.DataFrame, digests: pd.Series) -> Iterator[Problem]:
+    """Image files with the same bytes; digests: sha256 of the rows' images, those that could be read."""
+    for _, rows in digests.groupby(digests):
+        (row, first), *copies = table.loc[rows.index].drop_duplicates("image").iterrows()  # twice listed: told as that
+        for own, copy in copies:
+            text, same = f"is a copy of {first['image']} (row {row})", copy["patient"] == first["patient"]
+            level, end = ("warning", "") if same else ("error", " under another patient: leakage")
+            yield Problem(level, copy["image"], own, text + end, "delete one of the rows, or give both one patient")
 
 
-def resize_mask(mask: np.ndarray | None, size: int | tuple[int, int]) -> torch.Tensor:
-    """uint8 (1, *size) of a bool mask (H, W); zeros for None."""
-    if mask is None:
-        return torch.zeros(1, *_pair(size), dtype=torch.uint8)
-    return interpolate(torch.from_numpy(mask)[None, None].float(), _pair(size), mode="nearest-exact")[0].to(torch.uint8)
+def without_copies(folder: Path, table: pd.DataFrame) -> pd.DataFrame:
+    """Without the rows whose image has the bytes of an earlier row's; what cannot be read stays, to be reported."""
 
+    def digest(name):
+        try:
+            return hashlib.sha256(read_file(folder, name)).hexdigest()
+        except Refused:
+            return name
 
-def encode(table, label, attributes, classes) -> tuple[torch.Tensor, list[str]]:
-    """Labels (N,) int64, or attributes (N, K) float32, and their names."""
-    if attributes:
-        return torch.tensor((table[list(attributes)] == "1").to_numpy(np.float32)), list(attributes)
-    names = list(classes or sorted(set(table[label])))
-    if len(names) < 2:
-        raise ValueError(f"column {label!r} holds one class only ({names[0]!r}); a classifier needs two")
-    return torch.tensor([names.index(cell) for cell in table[label]]), names
-
-
-def assign(table, column, external, y, fractions, seed) -> pd.Series:
-    """The part of each row: the split column's, its external source, or a seeded split of the rest by patient."""
-    if isinstance(external, str):
-        raise ValueError("external is a list of sources, not one str")
-    if column and external:
-        raise ValueError(f"external does not go with the split column {column!r}: name the test sets there")
-    if column:
-        return table[column]
-    if unknown := sorted(set(external) - set(table["source"])):
-        raise ValueError(f"external names sources that index.csv does not list: {unknown}")
-    if taken := sorted(set(external) & set(PARTS)):
-        raise ValueError(f"the names {taken} are taken; rename these sources in index.csv")
-    inside = ~table["source"].isin(list(external))
-    stratum = pd.Series([str(row) for row in y.tolist()], index=table.index)
-    part = split_by_patient(table["patient"][inside], stratum[inside], fractions, seed)
-    return part.reindex(table.index).fillna(table["source"])
-
-
-def split_by_patient(patient: pd.Series, stratum: pd.Series, fractions, seed: int) -> pd.Series:
-    """Split rows by patient into train, validation and internal, in these `fractions` within each stratum.
-
-    patient, stratum : one value a row; a patient belongs to the stratum most of its rows have, and strata too small to
-    be cut are pooled. Written out because scikit-learn splits by group either stratified or by fraction.
-    """
-    if len(fractions) != 3 or min(fractions) < 0 or abs(sum(fractions) - 1) > 1e-6:
-        raise ValueError(f"fractions are three shares for {', '.join(PARTS)} that sum to 1, not {fractions}")
-    strata = stratum.groupby(patient).agg(lambda values: values.mode().iloc[0])
-    small = strata.map(strata.value_counts()) * min(share for share in fractions if share > 0) < 1
-    strata = strata.mask(small, "pooled").iloc[np.random.default_rng(seed).permutation(len(strata))]
-    groups = strata.groupby(strata)
-    position = (groups.cumcount() + 0.5) / groups.transform("size").astype(float)  # within its stratum, in (0, 1)
-    part = np.array(PARTS, dtype=object)[np.searchsorted(np.cumsum(fractions)[:2], position)]
-    if missing := [name for name, share in zip(PARTS, fractions, strict=True) if share and name not in part]:
-        raise ValueError(f"{len(strata)} patients are too few for a part {' and '.join(missing)}; change fractions")
-    return patient.map(dict(zip(strata.index, part, strict=True)))
-
-
-def _frame(table, y):
-    shown = y.numpy() if y.ndim == 1 else [" ".join(f"{value:.0f}" for value in row) for row in y.tolist()]
-    first = pd.DataFrame({"id": table["image"], "patient": table["patient"], "source": table["source"], "y": shown})
-    others = table.drop(columns=["image", "mask", "patient", "source"])
-    return pd.concat([first, others.rename(columns={"id": "meta_id", "y": "meta_y"})], axis=1)
-
-
-def _split_column(table, split):
-    return split or ("split" if "split" in table else None)
-
-
-def _pair(size):
-    return (size, size) if isinstance(size, int) else tuple(size)
-
-
-def _check_training(train):
-    if train.y.ndim == 1:
-        seen = torch.bincount(train.y, minlength=len(train.classes)) > 0
-    else:
-        seen = train.y.amin(0) < train.y.amax(0)
-    if missing := [name for name, is_seen in zip(train.classes, seen.tolist(), strict=True) if not is_seen]:
-        raise ValueError(f"training holds no images (or, of an attribute, one value) of {missing}; change the split")
-
-
-def refuse(folder, problems):
-    """ValueError if any is an error; one warning that counts the others."""
-    errors = [problem for problem in problems if problem.level == "error"]
-    lines = [f"{p.file}, row {p.row}: {p.problem}. Remedy: {p.remedy}." for p in (errors or problems)[:10]]
-    text = "\n".join(
-        [f"{folder}: {len(errors or problems)} problem(s); `isnet verify-data` lists all. The first:", *lines]
-    )
-    if errors:
-        raise ValueError(text)
-    if problems:
-        warnings.warn(text, stacklevel=3)
+    return table[~table["image"].map(digest).duplicated()]

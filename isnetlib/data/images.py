@@ -13,100 +13,78 @@ class Images(Dataset):
     """Images, labels and masks in memory; an item is `(x, y, mask, i)`.
 
     x float32 (C, H, W) in [0, 1]; y int64 scalar, or float32 (K,) of 0/1 for attributes; mask float32 (1, H, W) of
-    {0, 1}: 1 = look here, all zeros = no mask known; i = row of `frame`. `images[[3, 5]]` is the same for a batch: each
-    part gains a batch dimension. A DataLoader with its usual collate also fetches whole batches.
+    {0, 1}: 1 = look here, all zeros = no mask known; i = row of `frame`. `images[[3, 5]]` is the same for a batch.
 
-    Parameters
-    ----------
     x : Tensor (N, C, H, W), uint8 (divided by 255 on access) or float in [0, 1]
     y : Tensor (N,) int64, or (N, K) float32 of 0/1
     mask : Tensor (N, 1, H, W) of 0/1, any type
     frame : DataFrame of N rows with the columns id, patient, source, y; the others are metadata
     classes : names of the classes or attributes
-    augment : None, or `augment(x, mask, generator) -> (x, mask)` on a float batch (B, C, H, W), (B, 1, H, W)
-    generator : handed to `augment`; None is torch's global one, which a DataLoader seeds apart in each worker
+    augment : None, or `augment(x, mask) -> (x, mask)` on a float batch (B, C, H, W), (B, 1, H, W)
 
-    Raises
-    ------
-    ValueError : lengths, shapes, types or columns that do not fit together
+    ValueError: lengths, shapes, types or columns that do not fit together.
     """
 
-    def __init__(self, x, y, mask, frame, classes, augment=None, generator=None):
+    def __init__(self, x, y, mask, frame, classes, augment=None):
         self.x, self.y, self.mask = x, y, mask
         self.frame = frame.reset_index(drop=True)
         self.classes = list(classes)
-        self.augment, self.generator = augment, generator
+        self.augment = augment
         _check(self)
 
     @property
     def multilabel(self) -> bool:
-        """Whether an image has several labels, each 0 or 1, and not one class."""
         return self.y.ndim == 2
 
     def __len__(self):
         return len(self.x)
 
     def __getitem__(self, i):
-        """The item `i` (int), or the batch of the rows `i` (list, array, Tensor)."""
         if np.ndim(i) == 1:
             return self._batch(torch.as_tensor(i, dtype=torch.int64))
         i = range(len(self))[int(i)]  # IndexError past the end, which also ends a plain `for`
         x, y, mask, _ = self._batch(torch.tensor([i]))
         return x[0], y[0], mask[0], i
 
-    def __getitems__(self, rows):
-        """Items of a batch, cut out of one gather: what a DataLoader calls."""
-        x, y, mask, _ = self._batch(torch.as_tensor(rows, dtype=torch.int64))
-        return list(zip(x, y, mask, (int(row) for row in rows), strict=True))
-
     def _batch(self, rows):
         x, mask = self.x[rows], self.mask[rows].float()
         x = x.float().div_(255) if x.dtype == torch.uint8 else x.float()
         if self.augment is not None:
-            x, mask = self.augment(x, mask, self.generator)
+            x, mask = self.augment(x, mask)
         return x, self.y[rows], mask, rows
 
     def subset(self, rows):
         """The data set of `rows` (sequence of int), in that order; its frame is numbered anew from 0."""
         rows = torch.as_tensor(rows, dtype=torch.int64)
         frame = self.frame.iloc[rows.numpy()]
-        return Images(self.x[rows], self.y[rows], self.mask[rows], frame, self.classes, self.augment, self.generator)
+        return Images(self.x[rows], self.y[rows], self.mask[rows], frame, self.classes, self.augment)
 
 
 class Experiment(NamedTuple):
-    """Data to train, to select and to test on.
-
-    tests: data sets by name; metric: the primary one; hashes: sha256 by what was hashed; publishable: whether its
-    images may be shown in figures, notebooks and run folders.
-    """
+    """Data to train, to select and to test on; publishable: whether images may be shown in figures and run folders."""
 
     train: Images
     validation: Images
     tests: dict[str, Images]
     metric: str  # "accuracy" | "auc" | "macro_f1"
-    hashes: dict[str, str]
+    hashes: dict[str, str]  # sha256 by what was hashed
     publishable: bool = False
 
 
-def _check(images: Images) -> None:
-    x, y, mask, frame = images.x, images.y, images.mask, images.frame
-    n, k = len(x), len(images.classes)
+def _check(images):
+    x, y, mask, n, k = images.x, images.y, images.mask, len(images.x), len(images.classes)
     single = y.ndim == 1 and y.dtype == torch.int64
     if x.ndim != 4 or not (x.dtype == torch.uint8 or x.is_floating_point()):
         raise ValueError(f"x must be (N, C, H, W) uint8 or float, not {tuple(x.shape)} {x.dtype}")
-    if not single and not (y.shape == (n, k) and y.dtype == torch.float32):
-        raise ValueError(f"y must be (N,) int64 or (N, {k}) float32, not {tuple(y.shape)} {y.dtype}")
-    if mask.shape != (n, 1, *x.shape[2:]):
-        raise ValueError(f"mask must be {(n, 1, *x.shape[2:])}, not {tuple(mask.shape)}")
-    if len(y) != n or len(frame) != n:
-        raise ValueError(f"{n} images, but {len(y)} labels and {len(frame)} rows in frame")
-    if missing := [name for name in COLUMNS if name not in frame]:
-        raise ValueError(f"frame lacks the columns {missing}")
-    if single and n and not 0 <= int(y.min()) <= int(y.max()) < k:
-        raise ValueError(f"labels run from {int(y.min())} to {int(y.max())}, but there are {k} classes")
-    if not single and bool(((y != 0) & (y != 1)).any()):
-        raise ValueError("attributes must be 0 or 1")
-    if bool(((mask != 0) & (mask != 1)).any()):
-        raise ValueError("mask must hold only 0 and 1; threshold it first")
     if x.is_floating_point() and n and not (0 <= float(x.min()) and float(x.max()) <= 1):
         raise ValueError(f"x must lie in [0, 1], not in [{float(x.min()):.3g}, {float(x.max()):.3g}]")
+    if len(images.frame) != n or len(y) != n:
+        raise ValueError(f"{n} images, but {len(y)} labels and {len(images.frame)} rows in frame")
+    if not single and not (y.shape == (n, k) and y.dtype == torch.float32 and ((y == 0) | (y == 1)).all()):
+        raise ValueError(f"y must be (N,) int64, or (N, {k}) float32 of 0 or 1, not {tuple(y.shape)} {y.dtype}")
+    if single and n and not 0 <= int(y.min()) <= int(y.max()) < k:
+        raise ValueError(f"labels run from {int(y.min())} to {int(y.max())}, but there are {k} classes")
+    if mask.shape != (n, 1, *x.shape[2:]) or bool(((mask != 0) & (mask != 1)).any()):
+        raise ValueError(f"mask must be {(n, 1, *x.shape[2:])} of only 0 and 1, not {tuple(mask.shape)}")
+    if missing := [name for name in COLUMNS if name not in images.frame]:
+        raise ValueError(f"frame lacks the columns {missing}")

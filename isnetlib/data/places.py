@@ -1,7 +1,7 @@
-"""Where data lie that nobody can hand on: named by options, or by the environment variables ISNET_DATA and ISNET_MASKS.
+"""Where data lie: named by options, or by the environment variables ISNET_DATA and ISNET_MASKS.
 
 A relative path in a variable is seen from the project's folder, since notebooks run in a folder of their own. What is
-not there is told by FileNotFoundError, so that "absent" can be told from "wrong" (ValueError).
+not there is a FileNotFoundError, what is wrong a ValueError.
 """
 
 import os
@@ -9,60 +9,32 @@ from collections.abc import Sequence
 from pathlib import Path
 
 PROJECT = Path(__file__).resolve().parents[2]
-DATA, MASKS = "ISNET_DATA", "ISNET_MASKS"
-TOLD = "README.md tells how, under Data"
 
 
-def named(variable: str) -> Path | None:
-    """The folder that an environment variable names; None where it is not set."""
-    value = os.environ.get(variable)
-    return PROJECT / value if value else None
-
-
-def find_sources(folder: str | Path | None, sources: Sequence[str]) -> Path:
-    """The folder (None: of ISNET_DATA) that holds a data set folder for each of the sources.
-
-    Raises FileNotFoundError where none is named, or where it lacks a source.
-    """
-    root = Path(folder) if folder else named(DATA)
-    if root is None:
-        raise FileNotFoundError(
-            f"no data: set {DATA} to the folder that holds {', '.join(sources)}, or give the option folder; {TOLD}"
-        )
+def find_sources(
+    folder: str | Path | None, sources: Sequence[str], variable: str = "ISNET_DATA", maker: str = "`isnet prepare`"
+) -> Path:
+    """The folder (None: of the variable) that holds, made by `maker`, a folder for each of the sources."""
+    root = _named(folder, variable, f"that holds {', '.join(sources)}, made by {maker}")
     if missing := [source for source in sources if not (root / source).is_dir()]:
-        raise FileNotFoundError(f"{root} (option folder or {DATA}) has no folder {', '.join(missing)}; {TOLD}")
+        raise FileNotFoundError(f"{root} has no folder {', '.join(missing)}; {maker} makes it")
     return root
 
 
 def find_masks(masks: str | Path | None, sources: Sequence[str]) -> Path | None:
-    """The folder (None: of ISNET_MASKS) that holds predicted masks of each of the sources; None for "": go without.
-
-    Raises FileNotFoundError where none is named, or where it lacks a source.
-    """
-    if masks == "":
-        return None
-    root = Path(masks) if masks else named(MASKS)
-    if root is None:
-        raise FileNotFoundError(
-            f"no lung masks: set {MASKS} to the folder that notebook 08_segment wrote, or give the option masks ('': "
-            f"go without); {TOLD}"
-        )
-    if missing := [source for source in sources if not (root / source).is_dir()]:
-        raise FileNotFoundError(
-            f"{root} (option masks or {MASKS}) has no masks of {', '.join(missing)}; notebook 08_segment makes them"
-        )
-    return root
+    """The folder (None: of ISNET_MASKS) that holds predicted masks of each of the sources; None for "": go without."""
+    return None if masks == "" else find_sources(masks, sources, "ISNET_MASKS", "notebook 08_segment")
 
 
 def outside(masks: str | Path | None) -> Path:
-    """The folder (None: of ISNET_MASKS) to write masks of films to. ValueError where it lies in the project's folder,
-    from where they might be published, and FileNotFoundError where none is named.
-    """
-    root = Path(masks) if masks else named(MASKS)
-    if root is None:
-        raise FileNotFoundError(f"no place for masks: set {MASKS} to a folder outside {PROJECT.name}; {TOLD}")
+    """The folder (None: of ISNET_MASKS) to write masks of films to; ValueError inside the project's folder."""
+    root = _named(masks, "ISNET_MASKS", f"for masks outside {PROJECT.name}")
     if root.resolve().is_relative_to(PROJECT):
-        raise ValueError(
-            f"{root} lies inside {PROJECT.name}: masks of films are not to be published; name another folder"
-        )
+        raise ValueError(f"{root} lies inside {PROJECT.name}: masks of films are not to be published; name another")
     return root
+
+
+def _named(option, variable, what):
+    if not option and not os.environ.get(variable):
+        raise FileNotFoundError(f"set {variable} to the folder {what}, or name it; README.md tells how, under Data")
+    return Path(option) if option else PROJECT / os.environ[variable]

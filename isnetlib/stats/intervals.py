@@ -1,11 +1,12 @@
-"""What an estimate, an interval and a difference are, and 95 % intervals over cases."""
+"""95 % intervals over cases, over patients, over seeds, and over cases and seeds together."""
 
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 from scipy.special import stdtrit
+
+from isnetlib.stats.metrics import Estimate
 
 LEVEL = 0.95
 DRAWS = 2000  # 50 draws beyond each end of a 95 % interval
@@ -22,84 +23,46 @@ class Interval(NamedTuple):
 NO_INTERVAL = Interval(np.nan, np.nan, "none")
 
 
-class Estimate(NamedTuple):
-    """A value and what each case adds to its error: the variance over cases is the sum of squares of `parts` (n,)."""
-
-    value: float
-    parts: np.ndarray
-
-    @property
-    def variance(self) -> float:
-        return float((self.parts**2).sum())
-
-
-class Difference(NamedTuple):
-    """A difference a - b with its 95 % interval, the test by name, its unrounded p and what varies (`unit`)."""
-
-    difference: float
-    low: float
-    high: float
-    test: str
-    p: float
-    unit: str
-    se_cases: float = np.nan
-    se_seeds: float = np.nan
-    df: float = np.nan
-
-
 def t_quantile(df: float) -> float:
     """Half the width of a 95 % interval in standard errors: Student's t, or the normal distribution for df infinite."""
     return float(stdtrit(df, (1 + LEVEL) / 2))
 
 
-def average(estimates: Sequence[Estimate]) -> Estimate:
-    """Mean of estimates on the same cases, as of several seeds; the parts stay paired case by case. ValueError: no
-    estimate, or different numbers of cases.
-    """
-    if len({len(e.parts) for e in estimates}) != 1:
-        raise ValueError(f"estimates on the same cases are needed, found {[len(e.parts) for e in estimates]} cases")
-    return Estimate(float(np.mean([e.value for e in estimates])), np.mean([e.parts for e in estimates], 0))
+def around(value: float, half: float, bounds: tuple[float, float]) -> tuple[float, float]:
+    """value +- half, cut at the bounds."""
+    low, high = np.clip([value - half, value + half], *bounds)
+    return float(low), float(high)
 
 
-def wilson(share: float, n: int) -> Interval:
-    """Wilson's score interval (1927) for a share of n independent cases. A mean share over several networks is taken
-    as that of one network with as many right: exact where the networks agree, too wide otherwise. No case, or NaN:
-    none. ValueError for a share outside [0, 1].
+def wilson(share: float, n: float, name: str = "wilson", df: float = np.inf) -> Interval:
+    """Wilson's score interval (1927) for a share of n independent cases:
+
+        |share - end| = t sqrt(end (1 - end) / n)  solved for both ends
+
+    A mean share over several networks is taken as that of one network with as many right: exact where the networks
+    agree, too wide otherwise. No case, or NaN: none. ValueError for a share outside [0, 1].
     """
     if not n > 0 or np.isnan(share):
         return NO_INTERVAL
-    from statsmodels.stats.proportion import proportion_confint  # slow to import, and a report needs none of it
-
-    _check_share(share)
-    low, high = proportion_confint(share * n, n, alpha=1 - LEVEL, method="wilson")
-    return Interval(max(float(low), 0.0), min(float(high), 1.0), "wilson")
-
-
-def _check_share(value: float) -> None:
-    if not -1e-9 <= value <= 1 + 1e-9:  # rounding of a mean
-        raise ValueError(f"a share lies between 0 and 1, found {value}")
+    if not -1e-9 <= share <= 1 + 1e-9:  # rounding of a mean
+        raise ValueError(f"a share lies between 0 and 1, found {share}")
+    share, squared = min(max(share, 0.0), 1.0), t_quantile(df) ** 2 / n
+    half = (squared * share * (1 - share) + squared**2 / 4) ** 0.5
+    return Interval(*around((share + squared / 2) / (1 + squared), half / (1 + squared), (0, 1)), name)
 
 
 def score_interval(estimate: Estimate, name: str, df: float = np.inf) -> Interval:
-    """Wilson's interval for a share-like value (macro F1, AUC) as of n_e cases that would give the same variance:
+    """Wilson's interval for a share-like value (macro F1, AUC) as of the number of cases that would give the same
+    variance, value (1 - value) / variance. df: the variance's degrees of freedom, see `degrees`.
 
-        n_e = value (1 - value) / variance,    |value - end| = t sqrt(end (1 - end) / n_e)  solved for both ends
-
-    df: degrees of freedom of the variance, see `degrees`. Value 0 or 1: n_e = n. No spread in between (a constant
-    score): none.
+    Value 0 or 1: as many cases as there are. No spread in between (a constant score): none.
     """
     value, variance = estimate.value, estimate.variance
-    if np.isnan(value):
-        return NO_INTERVAL
-    _check_share(value)
-    if min(value, 1 - value) < 1e-12:
-        return wilson(round(value), len(estimate.parts))._replace(name=name)
+    if min(value, 1 - value) < 1e-12:  # a value that is no share is refused by `wilson`
+        return wilson(value, len(estimate.parts), name)
     if not variance > 1e-18:  # rounding of zero
         return NO_INTERVAL
-    squared = t_quantile(df) ** 2 * variance / (value * (1 - value))  # t^2 / n_e
-    half = (squared * value * (1 - value) + squared**2 / 4) ** 0.5
-    low, high = ((value + squared / 2 + sign * half) / (1 + squared) for sign in (-1, 1))
-    return Interval(max(float(low), 0.0), min(float(high), 1.0), name)
+    return wilson(value, value * (1 - value) / variance, name, df)
 
 
 def degrees(parts: np.ndarray) -> float:
@@ -109,40 +72,28 @@ def degrees(parts: np.ndarray) -> float:
     (Efron & Stein 1981) and does without: with them the interval of macro F1 covers too often.
     """
     squares, fourths = (parts**2).sum(), (parts**4).sum()
-    if np.isnan(squares):
-        return np.nan
     rest = fourths / squares**2 - 1 / len(parts) if squares > 0 else 0.0
     return float(max(2 / rest, 2)) if rest > 1e-12 else np.inf
 
 
 def mean_interval(estimate: Estimate, bounds: tuple[float, float] = (-np.inf, np.inf)) -> Interval:
     """Value +- t sqrt(variance) with n - 1 degrees of freedom, cut at the bounds; none where nothing varies."""
-    n, half = len(estimate.parts), estimate.variance**0.5
-    if n < 2 or not half > 1e-12:  # rounding of equal values
+    n, error = len(estimate.parts), estimate.variance**0.5
+    if n < 2 or not error > 1e-12:  # rounding of equal values
         return NO_INTERVAL
-    half *= t_quantile(n - 1)
-    low, high = np.clip([estimate.value - half, estimate.value + half], *bounds)
-    return Interval(float(low), float(high), "t over cases")
+    return Interval(*around(estimate.value, t_quantile(n - 1) * error, bounds), "t over cases")
 
 
 def case_weights(groups: np.ndarray, rng: np.random.Generator, draws: int = DRAWS) -> np.ndarray:
     """How often each case is in each bootstrap sample: whole groups (patients) are drawn with replacement. groups
-    (n,) -> (draws, n), in memory case by case: what sorts cases by their scores then moves whole rows.
+    (n,) -> (draws, n), in memory case by case, which is fast to sort. ValueError: no case, or one without a group.
     """
-    count, group = numbered(groups)
-    drawn = rng.multinomial(count, np.full(count, 1 / count), size=draws)
-    return np.ascontiguousarray(drawn.T, dtype=float)[group].T
-
-
-def numbered(groups: np.ndarray) -> tuple[int, np.ndarray]:
-    """How many groups there are, and the number of each case's (n,). ValueError: no case, or one without a group."""
     groups = np.asarray(groups)
     if not len(groups) or pd.isna(groups).any():
-        raise ValueError(
-            "every case needs a group (its patient, or itself), and there must be a case; found none or NaN"
-        )
+        raise ValueError("every case needs a group (its patient, or itself), and there must be a case")
     names, group = np.unique(groups, return_inverse=True)
-    return len(names), group
+    drawn = rng.multinomial(len(names), np.full(len(names), 1 / len(names)), size=draws)
+    return np.ascontiguousarray(drawn.T, dtype=float)[group].T
 
 
 def bootstrap_interval(values: np.ndarray, name: str = "bootstrap") -> Interval:
@@ -155,8 +106,27 @@ def bootstrap_interval(values: np.ndarray, name: str = "bootstrap") -> Interval:
 
 
 def variance_over_cases(draws: np.ndarray, groups: int) -> float:
-    """Variance over cases from bootstrap draws of a difference, with the factor G / (G - 1) that a bootstrap of G
-    groups lacks.
-    """
+    """Variance over cases from bootstrap draws, with the factor G / (G - 1) that a bootstrap of G groups lacks."""
     draws = draws[np.isfinite(draws)]
     return float(draws.var() * groups / (groups - 1)) if len(draws) and groups > 1 else np.nan
+
+
+def satterthwaite(parts: list[tuple[float, int]]) -> tuple[float, float]:
+    """Sum of independent variances, given with their degrees of freedom, and its own; NaN where there are none."""
+    variance = sum(v for v, _ in parts)
+    if not variance > 1e-24 or not all(df > 0 for v, df in parts if v > 0):
+        return variance, np.nan
+    return variance, variance**2 / sum(v**2 / df for v, df in parts if v > 0)
+
+
+def over_seeds(values, bounds: tuple[float, float], case_variance: float = 0.0, groups: int = 0) -> Interval:
+    """Of the mean over seeds, cut at the metric's bounds: t with the spread of the seeds and, where groups says how
+    many, of the independent cases, as `two_level` for one method. values (seeds,); one seed: none.
+    """
+    count, df = len(values), np.nan
+    if count > 1:
+        variance, df = satterthwaite([(case_variance, groups - 1), (np.var(values, ddof=1) / count, count - 1)])
+    if np.isnan(df):
+        return NO_INTERVAL
+    ends = around(float(np.mean(values)), t_quantile(df) * variance**0.5, bounds)
+    return Interval(*ends, "two-level t" if groups else "t over seeds")

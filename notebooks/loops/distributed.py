@@ -9,8 +9,8 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader, Dataset, DistributedSampler, TensorDataset
 
 from isnetlib import ISNet, data
-from isnetlib.models import build_model
-from isnetlib.train import peak_mib
+from isnetlib.networks import build_model
+from isnetlib.training.fit import peak_mib
 
 
 def train(

@@ -11,7 +11,7 @@ import torch
 from transformers import Trainer, TrainingArguments, ViTConfig, ViTForImageClassification
 
 from isnetlib import ISNet, data, explain
-from isnetlib.evaluate import background_share
+from isnetlib.training.evaluate import background_share
 
 
 def small_vit(classes: int, size: int = 40) -> ViTForImageClassification:

@@ -5,8 +5,8 @@ import torch
 from torch.utils.data import DataLoader, TensorDataset
 
 from isnetlib import ISNet, data, explain
-from isnetlib.evaluate import background_share
-from isnetlib.models import build_model
+from isnetlib.networks import build_model
+from isnetlib.training.evaluate import background_share
 
 
 class Training(lightning.LightningModule):

@@ -4,8 +4,8 @@ import torch
 from torch.utils.data import DataLoader, TensorDataset
 
 from isnetlib import ISNet, data, explain
-from isnetlib.evaluate import background_share
-from isnetlib.models import build_model
+from isnetlib.networks import build_model
+from isnetlib.training.evaluate import background_share
 
 
 def train(method: ISNet, optimizer: torch.optim.Optimizer, batches, epochs: int) -> list[dict[str, float]]:

@@ -1,25 +1,6 @@
-"""Public data sets, one module each: a card of what it is, and `read`, which lists its publisher's folder."""
+"""Public data sets: `prepare` makes a dataset folder of what its publisher ships; cards.yaml says what each one is."""
 
-from isnetlib.data.sources import (
-    actualmed,
-    bimcv,
-    brixia,
-    celebamask_hq,
-    chexpert,
-    figure1,
-    hannover,
-    ieee8023,
-    jsrt,
-    montgomery,
-    nih,
-    shenzhen,
-    tbx11k,
-)
-from isnetlib.data.sources.convert import prepare
-from isnetlib.data.sources.layout import Card, Item, SourceError
+from isnetlib.data.sources.prepare import card, prepare
+from isnetlib.data.sources.publishers import SOURCES, SourceError
 
-__all__ = ["SOURCES", "Card", "Item", "SourceError", "prepare"]
-
-MODULES = (montgomery, shenzhen, jsrt, ieee8023, hannover, actualmed, figure1, nih, tbx11k, brixia, bimcv, chexpert)
-MODULES += (celebamask_hq,)
-SOURCES = {module.__name__.rpartition(".")[2]: module for module in MODULES}
+__all__ = ["SOURCES", "SourceError", "card", "prepare"]

@@ -1,0 +1,163 @@
+"""What is done to backgrounds: swapped between images, moved by augmentation, marked on purpose."""
+
+from typing import NamedTuple
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from isnetlib.data.images import Images
+
+SCALE = 1 / 16  # sigma of the fill, as a share of the image's longer side: the object's near surroundings
+FLOOR = 1e-9  # weight of pixels beyond any Gaussian's reach, so that the middle of a large object gets a mean, not 0/0
+
+
+def swap_backgrounds(x: Tensor, y: Tensor, mask: Tensor, generator: torch.Generator | None = None) -> Tensor:
+    """Paste each image's foreground on the background of another image of another class, which then no longer tells the
+    class. The donor's own foreground is filled in first (`fill_foreground`), so its object does not show; on a textured
+    background its outline may, as a smooth patch.
+
+    x (B, C, H, W); y (B,) of classes, or (B, K) of attributes: then the donor is any other image; mask (B, 1, H, W), 1
+    = foreground; generator: draws the donors. Returns (B, C, H, W). Foreground pixels are those of `x`, bit for bit. An
+    image without mask (all zeros), or for which the batch holds no donor, keeps its background; images without mask or
+    without background are no donors.
+    """
+    foreground = mask > 0.5
+    share = foreground.flatten(1).float().mean(1)
+    donors = draw_donors(y, share > 0, (share > 0) & (share < 1), generator)
+    used, inverse = donors.unique(return_inverse=True)
+    background = fill_foreground(x[used], foreground[used])[inverse]
+    keep = foreground | (donors == torch.arange(len(x), device=x.device))[:, None, None, None]
+    return torch.where(keep, x, background)
+
+
+def draw_donors(y: Tensor, takes: Tensor, gives: Tensor, generator: torch.Generator | None = None) -> Tensor:
+    """For each image the index (B,) of a random donor; its own where it takes none or there is none. takes, gives bool
+    (B,): who wants a background, and who can give one.
+    """
+    rows = torch.arange(len(y), device=y.device)
+    other = rows[:, None] != rows if y.ndim == 2 else y[:, None] != y
+    allowed = other & takes[:, None] & gives
+    allowed[rows, rows] |= ~allowed.any(1)
+    device = generator.device if generator is not None else y.device
+    return torch.multinomial(allowed.float().to(device), 1, generator=generator)[:, 0].to(y.device)
+
+
+def fill_foreground(x: Tensor, foreground: Tensor, scale: float = SCALE) -> Tensor:
+    """Replace the foreground by a normalised Gaussian blur of the background: blur(x b) / blur(b), b = background.
+
+    x (B, C, H, W); foreground bool (B, 1, H, W); scale: sigma as a share of the longer side. Background pixels stay bit
+    for bit, and each fill lies within their range.
+    """
+    height, width = x.shape[2:]
+    sigma = scale * max(height, width)
+    rows, columns = _gaussian(height, sigma, x), _gaussian(width, sigma, x)
+    background = (~foreground).to(x.dtype)
+    blurred = rows @ (x * background) @ columns
+    weight = rows @ background @ columns
+    return torch.where(foreground, blurred / weight.clamp_min(FLOOR**2), x)
+
+
+def _gaussian(n: int, sigma: float, like: Tensor) -> Tensor:
+    """(n, n) weights between positions: blurring along an axis is a product with it, without edges to pad."""
+    i = torch.arange(n, device=like.device, dtype=like.dtype)
+    return torch.exp(-0.5 * ((i[:, None] - i) / sigma) ** 2) + FLOOR
+
+
+# --- augmentation
+
+
+class Reach(NamedTuple):
+    """The largest change of each kind; every image draws its own, evenly between -1 and 1 times it."""
+
+    turn: float  # radians
+    scale: float  # relative
+    shift: float  # of half the side
+    contrast: float  # relative, about mid-grey
+    brightness: float  # of the range from black to white
+
+
+STANDING = Reach(0.15, 0.10, 0.06, 0.25, 0.10)  # as askew as patients stand: for a segmenter
+GENTLE = Reach(0.10, 0.06, 0.04, 0.25, 0.10)  # of a mark of 12 pixels in the corner of 96, some is always seen
+
+
+def augment(
+    x: Tensor, mask: Tensor, generator: torch.Generator | None = None, reach: Reach = GENTLE
+) -> tuple[Tensor, Tensor]:
+    """Images (B, C, H, W) in [0, 1] and their masks (B, 1, H, W), turned, scaled and shifted together (images bilinear,
+    masks nearest; what comes in from outside is black, and background), then images in another contrast and brightness.
+    No flips: the heart lies on one side. generator: None is torch's global one, whose state a checkpoint keeps.
+    """
+
+    def draw(most):
+        return (2 * torch.rand(len(x), generator=generator) - 1) * most
+
+    turn, scale = draw(reach.turn), 1 + draw(reach.scale)
+    cos, sin = turn.cos() * scale, turn.sin() * scale
+    theta = torch.stack([cos, -sin, draw(reach.shift), sin, cos, draw(reach.shift)], 1).view(-1, 2, 3)
+    grid = F.affine_grid(theta.to(x), [len(x), 1, *x.shape[2:]], align_corners=False)
+    moved = F.grid_sample(x, grid, mode="bilinear", align_corners=False)
+    mask = F.grid_sample(mask, grid, mode="nearest", align_corners=False)
+    contrast, brightness = (1 + draw(reach.contrast)).to(x), draw(reach.brightness).to(x)
+    moved = 0.5 + contrast[:, None, None, None] * (moved - 0.5) + brightness[:, None, None, None]
+    return moved.clamp(0, 1), mask
+
+
+# --- marks
+
+MARKS = (1, 3, 2, 6)  # glyphs planted on films: frame, cross, plus, triangle, for up to four classes
+SHARE = REACH = 0.1  # a mark's side, and how far from its corner's edges it may stand, of the image's side
+GAP = 1  # free pixels between mark and mask
+
+
+def glyphs() -> np.ndarray:
+    """The ten marks, (10, 6, 6) bool: any two differ in at least 12 of the 36 pixels."""
+    r, c = np.indices((6, 6))
+    edge = np.minimum(np.minimum(r, c), np.minimum(5 - r, 5 - c))  # 0 on the border, 2 in the middle
+    square, frame, plus, cross = r >= 0, edge == 0, (r // 2 == 1) | (c // 2 == 1), (r == c) | (r + c == 5)
+    lying, standing, triangle, corners = r % 4 < 2, c % 4 < 2, r >= c, (r + c <= 3) | (r + c >= 7)
+    chessboard, t = (r + c) % 2 == 0, (r < 2) | (c // 2 == 1)
+    return np.stack([square, frame, plus, cross, lying, standing, triangle, corners, chessboard, t])
+
+
+def any_in_window(mask: np.ndarray, side: int, padding: int) -> np.ndarray:
+    """Whether any pixel of (N, H, W) bool is set in the side x side windows that start at each pixel, after padding."""
+    mask = np.pad(mask, ((0, 0), (padding, padding), (padding, padding)))
+    for _ in range(2):  # the rows, then the columns
+        n = mask.shape[1] - side + 1
+        mask = np.logical_or.reduce([mask[:, k : k + n] for k in range(side)]).swapaxes(1, 2)
+    return mask
+
+
+def mark_side(size: int) -> int:
+    """Pixels of a mark's side: a multiple of a glyph's six, about SHARE of the image."""
+    return 6 * max(1, round(size * SHARE / 6))
+
+
+def choose_places(mask: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """A random free place (top, left) (N, 2) for each mask (N, H, H) bool: in any corner, at least GAP off the lungs.
+
+    ValueError: an image has no corner that is free.
+    """
+    size, side = mask.shape[1], mark_side(mask.shape[1])
+    near = np.arange(size - side + 1) <= REACH * size
+    edge = near | near[::-1]
+    free = ~any_in_window(mask, side + 2 * GAP, GAP) & edge[:, None] & edge
+    if not free.any((1, 2)).all():
+        raise ValueError("lungs reach into all four corners of an image: no mark fits beside them; use a larger size")
+    flat = np.where(free, rng.random(free.shape), -1).reshape(len(mask), -1).argmax(1)
+    return np.stack(np.divmod(flat, free.shape[2]), axis=1)
+
+
+def plant(images: Images, marks: np.ndarray, places: np.ndarray) -> Images:
+    """The images with white glyphs on dark squares: marks (N,) of classes, -1 = none; places (N, 2) top, left."""
+    side = mark_side(images.x.shape[-1])
+    shapes = 255 * glyphs()[list(MARKS)].repeat(side // 6, 1).repeat(side // 6, 2).astype(np.uint8)
+    x = images.x.clone()
+    for image, mark, (top, left) in zip(x, marks, places, strict=True):
+        if mark >= 0:
+            image[:, top : top + side, left : left + side] = torch.from_numpy(shapes[mark])
+    where = np.where(np.asarray(marks)[:, None] < 0, -1, places)
+    frame = images.frame.assign(mark=marks, mark_top=where[:, 0], mark_left=where[:, 1])
+    return Images(x, images.y, images.mask, frame, images.classes)

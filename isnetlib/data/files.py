@@ -1,0 +1,99 @@
+"""Files below a folder: their bytes, pixels and masks.
+
+Names in an index are foreign: they are looked up below the folder only, and nothing in them is evaluated.
+"""
+
+import io
+import warnings
+from pathlib import Path, PureWindowsPath
+
+import numpy as np
+import torch
+from PIL import ExifTags, Image, ImageOps
+from torch.nn.functional import interpolate
+from torchvision.transforms.functional import equalize
+
+FORMATS = ("PNG", "JPEG", "TIFF", "BMP")  # none whose reader starts another program, as that of EPS does
+MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr", "HSV", "I", "F")
+LIMIT = 50_000_000  # pixels: a file of some kB may hold more than memory does
+TIFF_PHOTOMETRIC = 262
+
+
+class Refused(ValueError):
+    """What cannot be used: Refused(problem, remedy)."""
+
+
+def read_file(folder: Path, name: str) -> bytes:
+    """The bytes of the file `name` below `folder`. Refused if the path leaves the folder or cannot be read."""
+    pure = PureWindowsPath(name)  # knows "/" and "\\", drives and servers: both systems refuse the same names
+    if pure.drive or pure.root or ".." in pure.parts or "\0" in name:
+        raise Refused("path leaves the folder", "move the file into the folder and name it relative to index.csv")
+    try:
+        path = (folder / pure.as_posix()).resolve()
+        if not path.is_relative_to(folder.resolve()):
+            raise Refused("path leaves the folder through a symbolic link", "copy the file into the folder")
+        if not path.is_file():  # nor is a device or pipe, which might never end
+            raise Refused("file is missing", "add it, correct its name in index.csv, or delete the row")
+        return path.read_bytes()
+    except (OSError, RuntimeError) as error:  # a name too long, a loop of links, no permission
+        raise Refused(f"file cannot be opened ({type(error).__name__})", "check its name and permissions") from error
+
+
+def decode(data: bytes, formats: tuple[str, ...] = FORMATS, turn: bool = False) -> Image.Image:
+    """An image of one frame, fully read, air dark; else Refused. turn: as an EXIF tag says, which else is refused."""
+    try:
+        with warnings.catch_warnings(action="ignore"):  # what is wrong is told by Refused
+            image = Image.open(io.BytesIO(data), formats=formats)
+            if image.width * image.height > LIMIT:
+                raise Refused(f"has {image.width} x {image.height} pixels, more than {LIMIT:,}", "save it smaller")
+            image.load()
+            frames, orientation = getattr(image, "n_frames", 1), image.getexif().get(ExifTags.Base.Orientation, 1)
+            inverted = image.mode.startswith("I;16") and getattr(image, "tag_v2", {}).get(TIFF_PHOTOMETRIC) == 0
+            image = Image.fromarray(65535 - np.asarray(image)) if inverted else image  # 8 bits are by Pillow
+            image = ImageOps.exif_transpose(image) if turn else image
+    except Refused:
+        raise
+    except Exception as error:  # on damaged bytes the readers raise almost anything
+        problem = f"cannot be read as an image ({type(error).__name__})"
+        raise Refused(problem, f"replace the file; formats: {', '.join(formats)}") from error
+    if frames > 1:
+        raise Refused(f"has {frames} frames", "save one frame as the file")
+    if orientation in range(2, 9) and not turn:  # other numbers mean nothing
+        raise Refused("is turned by its EXIF tag", "save the pixels upright, so that image and mask agree")
+    if image.mode.partition(";")[0] not in MODES:
+        raise Refused(f"has the colour mode {image.mode}", "save it as grey or RGB")
+    return image
+
+
+def to_pixels(image: Image.Image) -> np.ndarray:
+    """float32 (H, W, 3) in [0, 255] of an 8- or 16-bit image, grey repeated; Refused if constant or of other depth."""
+    pixels = np.asarray(image if image.mode[0] in "IF" else image.convert("RGB"), dtype=np.float32)
+    if pixels.ndim == 2:
+        if image.mode == "F" or pixels.min() < 0 or pixels.max() > 65535:
+            raise Refused("has pixels outside 8 and 16 bit", "save it as 8 or 16 bit: 0 is black, the maximum white")
+        pixels = np.repeat(pixels[..., None] / 257, 3, axis=2)  # 65535 / 257 = 255
+    if (pixels == pixels[0, 0]).all():
+        raise Refused("is constant: all pixels have one value", "replace the file or delete the row")
+    return pixels
+
+
+def to_mask(image: Image.Image) -> np.ndarray:
+    """bool (H, W), the larger of two values being True; Refused for more values than 0 and one other."""
+    array = np.asarray(image if image.mode[0] in "IF1" else image.convert("L"))
+    values = np.unique(array)
+    if len(values) > 2 or (len(values) == 2 and values[0] != 0):
+        some = ", ".join(f"{value:g}" for value in values[:4])
+        raise Refused(f"mask is not binary: {len(values)} values ({some} ...)", "save it as PNG with 0 and 255 only")
+    return array > 0
+
+
+def resize(pixels: np.ndarray, size: int | tuple[int, int], equalise: bool = False) -> torch.Tensor:
+    """uint8 (3, *size) of float pixels (H, W, 3) in [0, 255]; equalise: each channel's histogram, after resizing."""
+    x = torch.from_numpy(pixels).permute(2, 0, 1)[None]
+    x = interpolate(x, size, mode="bilinear", antialias=True)[0].round().clamp(0, 255).to(torch.uint8)
+    return equalize(x) if equalise else x
+
+
+def resize_mask(mask: np.ndarray, size: int | tuple[int, int]) -> torch.Tensor:
+    """uint8 (1, *size) of a bool mask (H, W)."""
+    return interpolate(torch.from_numpy(mask)[None, None].float(), size, mode="nearest-exact")[0].to(torch.uint8)

@@ -1,0 +1,133 @@
+"""index.csv of a dataset folder: read as text, its problems listed. Labels are compared, nothing is evaluated."""
+
+import csv
+import io
+import json
+import warnings
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from isnetlib.data.files import Refused
+
+
+class Problem(NamedTuple):
+    level: str  # "error": refused by load; "warning": loaded as it is
+    file: str
+    row: int  # of index.csv as a spreadsheet counts, the header being 1; 0 = the file as a whole
+    problem: str
+    remedy: str
+
+
+def of_index(problem: str, remedy: str, row: int = 0) -> Problem:
+    """An error of index.csv."""
+    return Problem("error", "index.csv", int(row), problem, remedy)
+
+
+def refuse(folder, problems: list[Problem]) -> None:
+    """ValueError if any is an error; one warning that counts the others."""
+    errors = [problem for problem in problems if problem.level == "error"]
+    lines = [f"{p.file}, row {p.row}: {p.problem}. Remedy: {p.remedy}." for p in (errors or problems)[:10]]
+    head = f"{folder}: {len(errors or problems)} problem(s); `isnet verify-data` lists all. The first:"
+    if errors:
+        raise ValueError("\n".join([head, *lines]))
+    if problems:
+        warnings.warn("\n".join([head, *lines]), stacklevel=3)
+
+
+def read_index(
+    folder: str | Path,
+    label: str | None = "label",
+    attributes: Sequence[str] = (),
+    classes: Sequence[str] | None = None,
+    patient: str | None = "patient",
+    split: str | None = None,
+) -> tuple[pd.DataFrame, list[Problem]]:
+    """index.csv as text, its index being spreadsheet rows, column patient set, and its problems; options of `load`."""
+    if isinstance(attributes, str) or isinstance(classes, str) or (attributes and classes):
+        raise ValueError("attributes and classes are lists of names, and one of them is given at most")
+    table, problems = read_table(Path(folder))
+    labels = list(attributes) or [label]
+    split = split or ("split" if "split" in table else None)
+    wanted = [name for name in ("image", "mask", "source", patient, *labels, split) if name]
+    problems = problems or missing_columns(table, wanted)
+    if problems:
+        return table, problems
+    table = table.assign(patient=table[patient] if patient else table["image"])
+    known = {name: ["0", "1"] for name in attributes} or {label: list(classes or table[label].unique())}
+    filled = ["image", "source", "patient", split, *labels]
+    return table, list(check_cells(table, [name for name in filled if name], known))
+
+
+def read_table(folder: Path) -> tuple[pd.DataFrame, list[Problem]]:
+    """index.csv as stripped text, its index being spreadsheet rows. Empty, with problems, if it cannot be read."""
+    path = folder / "index.csv"
+    try:
+        if not path.is_file():
+            raise Refused("is missing", f"write {path} with columns image, mask, label, source, patient")
+        return parse(path.read_bytes()), []
+    except Refused as error:
+        return pd.DataFrame(), [of_index(*error.args)]
+
+
+def parse(data: bytes, strict: bool = True) -> pd.DataFrame:
+    """A table separated by commas, semicolons or tabs, as stripped text; its index is spreadsheet rows. Refused: not
+    UTF-8, no rows, rows of several lengths, columns of one name, and, if strict, quotes left open.
+    """
+    try:  # utf-8-sig: spreadsheets start the file with a byte order mark
+        text = data.decode("utf-8-sig")
+        separator = max(",;\t", key=text.partition("\n")[0].count)
+        lines = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=strict)
+        header, *lines = [[cell.strip() for cell in line] for line in lines] or [[]]
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise Refused(f"cannot be read: {error}", "save it as CSV, comma separated, UTF-8") from error
+    rows = {i: line for i, line in enumerate(lines, 2) if line}  # a blank line is an empty list
+    if not rows:
+        raise Refused("lists no images", "add one row for each image")
+    if twice := sorted({name for name in header if header.count(name) > 1}):
+        raise Refused(f"column names occur twice: {twice}", "rename or delete one of each")
+    for i, line in rows.items():
+        if len(line) != len(header):
+            remedy = f"put cells that contain {separator!r} in double quotes"
+            raise Refused(f"{len(line)} cells for {len(header)} columns", remedy, i)
+    return pd.DataFrame(list(rows.values()), index=list(rows), columns=header, dtype=object)
+
+
+def missing_columns(table: pd.DataFrame, wanted: Sequence[str]) -> list[Problem]:
+    remedy = "add it, or name another by the options label, attributes, split, patient (None: identities are unknown)"
+    return [of_index(f"column {column!r} is missing", remedy) for column in wanted if column not in table]
+
+
+def check_cells(table: pd.DataFrame, filled: Sequence[str], known: dict[str, list[str]]) -> Iterator[Problem]:
+    """Empty cells in the columns `filled`, cells not among the `known` ones of their column, labels that differ only by
+    case, images listed twice, and boxes that `read_boxes` does not understand.
+    """
+    for column in filled:
+        for row in table.index[table[column] == ""]:
+            yield of_index(f"{column} is empty", f"fill in column {column!r} or delete the row", row)
+    for column, cells in known.items():
+        for row, cell in table.loc[~table[column].isin([*cells, ""]), column].items():
+            yield of_index(f"{column} is {cell!r}", f"write one of {cells}, or delete the row", row)
+        plain = pd.Series(cells, index=cells, dtype=object).str.casefold()
+        for _, same in plain[plain.duplicated(keep=False)].groupby(plain):
+            yield of_index(f"labels {list(same.index)} differ only by case", "write a label in one way")
+    images = table["image"][table["image"] != ""]
+    for row, name in images[images.duplicated()].items():
+        yield of_index(f"image {name!r} is listed twice", "delete one of the rows", row)
+    for row, cell in table["boxes"].items() if "boxes" in table else ():
+        try:
+            read_boxes(cell)
+        except (ValueError, TypeError, ArithmeticError, RecursionError):
+            form = '[["kind", left, top, right, bottom], ...]'
+            yield of_index(f"boxes are {cell[:40]!r}", f"write them as {form} in pixels, or rename the column", row)
+
+
+def read_boxes(cell: str) -> list[tuple[str, np.ndarray]]:
+    """Kind and edges (left, top, right, bottom) of each box of a cell, JSON; raises what `check_cells` catches."""
+    boxes = [(str(kind), np.array(edges, dtype=float)) for kind, *edges in json.loads(cell or "[]")]
+    if not all(edges.shape == (4,) and np.isfinite(edges).all() for _, edges in boxes):
+        raise ValueError
+    return boxes

@@ -1,0 +1,136 @@
+"""Experiments on real photographs of faces, CelebAMask-HQ: several attributes an image, the face as mask.
+
+`folder` holds celebamask_hq/index.csv, as `isnet prepare` writes it; without it, the environment variable ISNET_DATA
+names that folder. An image that is a byte copy of an earlier one is left out.
+
+Rare attributes (one face in twenty wears glasses) leave a single test set too few cases, so the faces are cut into
+`folds`: fold k is tested by the network that learnt from neither it nor the next one, which is its validation. A face
+has the same fold in every experiment. Where the index has no column `patient`, each image counts as a person: one
+person may then be both in training and in a test, and every method alike may score better than on strangers.
+"""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from isnetlib.data.backgrounds import augment as move
+from isnetlib.data.folder import encode, frame_of, hashes_of, read_files, without_copies
+from isnetlib.data.images import Experiment, Images
+from isnetlib.data.index import read_index, read_table, refuse
+from isnetlib.data.places import find_sources
+from isnetlib.data.simulated.drawing import to_bytes
+from isnetlib.data.simulated.faces import swapped
+from isnetlib.data.simulated.portraits import PATTERNS, paint_pattern
+
+SOURCE = "celebamask_hq"
+INSIDE = ("Eyeglasses", "Mouth_Open", "Ears_Visible")
+OUTSIDE = ("Wearing_Hat", "Wearing_Earrings")
+CHUNK = 100  # images painted at once
+
+
+def load(
+    attributes: tuple[str, ...],
+    folder: str | None = None,
+    size: int = 64,
+    tied: str | None = None,
+    fold: int = 0,
+    folds: int = 5,
+    augment: bool = True,
+) -> Experiment:
+    """Faces with some attributes as labels, as they are or with a pattern outside the mask.
+
+    As they are, the tests are `internal`, and `swapped`, the same faces, each with all that is not face (hair, clothes,
+    scene) from another face of the fold. With a pattern, they share faces and the patterns' places: `biased` (as in
+    training), `unbiased` (no pattern), `deceiving` (stripes and dots exchanged), `swapped` (the biased faces, each on
+    another one's background, pattern and all). Metric auc.
+
+    attributes : INSIDE of the face, or OUTSIDE: a limit, since what is worn beside the face is background to a method
+        that is told to look at the face alone; in `swapped` the label stays with the face, the hat does not
+    folder : see the module
+    size : side to which the square images are resized, pixels
+    tied : None, or the attribute that a pattern outside the mask tells in training: stripes, present; dots, absent
+    fold : the one that is tested, 0 to folds - 1; validation is the next, after the last the first
+    folds : how many parts, 3 or more, alike in size and in all five attributes of the module as well as may be
+    augment : move and shade training faces a little, each time they are seen (see `isnetlib.data.backgrounds.augment`)
+
+    Returns an Experiment, not publishable: x (N, 3, size, size) uint8, y (N, K) float32. `frame` also has pattern
+    ("stripes", "dots", "none" or "another's"). FileNotFoundError: celebamask_hq is not there, or no place is named.
+    ValueError: it is wrong (`folder.verify`), an option out of its range, a part in which all images agree on an
+    attribute.
+    """
+    if tied not in (None, *attributes):
+        raise ValueError(f"tied must be one of the attributes {', '.join(attributes)}, or None, not {tied!r}")
+    if folds < 3 or not 0 <= fold < folds:
+        raise ValueError(f"folds must be 3 or more and fold one of 0 to folds - 1, not {folds} and {fold}")
+    images, fold_of, hashes = _read(find_sources(folder, [SOURCE]) / SOURCE, attributes, size, folds)
+    after = (fold + 1) % folds
+    parts = (~np.isin(fold_of, (fold, after)), fold_of == after, fold_of == fold)
+    train, validation, test = (np.flatnonzero(part) for part in parts)
+    for rows in (train, validation, test):
+        for label, values in zip(attributes, images.y[rows].T, strict=True):
+            if not 0 < values.sum() < len(values):
+                raise ValueError(f"fold {fold}: all {len(rows)} faces of a part agree on {label}; take fewer folds")
+    biased, tests = images, {"internal": images.subset(test)}
+    if tied:
+        value = images.y[:, attributes.index(tied)].numpy() > 0
+        biased = paint(images, np.where(value, "stripes", "dots"))
+        tests = {"biased": biased, "unbiased": images, "deceiving": paint(images, np.where(value, "dots", "stripes"))}
+        tests = {kind: one.subset(test) for kind, one in tests.items()}
+    tests["swapped"] = swapped(next(iter(tests.values())), 0)
+    train = biased.subset(train)
+    train.augment = move if augment else None
+    return Experiment(train, biased.subset(validation), tests, "auc", hashes)
+
+
+def _read(place: Path, attributes, size, folds):
+    """All faces with `attributes` as labels, but byte copies, the fold of each, and the hashes."""
+    people = "patient" if "patient" in read_table(place)[0] else None
+    table, problems = read_index(place, attributes=(*INSIDE, *OUTSIDE), patient=people)
+    refuse(place, problems)
+    table = without_copies(place, table)
+    if len(bare := table.loc[table["mask"] == "", "image"]):
+        raise ValueError(f"{place / 'index.csv'}: {bare.iloc[0]} has no mask of its face; prepare the source again")
+    x, mask, digest, problems = read_files(place, table, size=size)
+    refuse(place, problems)
+    y, classes = encode(table, None, attributes, None)
+    frame = frame_of(place, table.assign(source=SOURCE), y, size, pattern="none")
+    fold_of = cut(table[[*INSIDE, *OUTSIDE]].to_numpy() == "1", table["patient"].to_numpy(), folds)
+    return Images(x, y, mask, frame, classes), fold_of, hashes_of(place, digest)
+
+
+def cut(labels: np.ndarray, patient: np.ndarray, folds: int, seed: int = 0) -> np.ndarray:
+    """The fold (N,) of each row, alike in size and in every label: iterative stratification (Sechidis, Tsoumakas &
+    Vlahavas, ECML PKDD 2011). labels (N, K) of 0/1; patient (N,): whose rows stay together.
+
+    The label with the fewest patients left comes first; each of them goes to the fold that lacks that label most, of
+    equals to the one that lacks most rows. The order of the rows does not matter.
+    """
+    people, person = np.unique(patient, return_inverse=True)
+    counts = np.zeros((len(people), labels.shape[1] + 1))
+    np.add.at(counts, person, np.column_stack([labels, np.ones(len(labels))]))  # the last column: rows
+    left = np.random.default_rng(seed).permutation(len(people))
+    wanted = np.repeat(counts.sum(0)[None] / folds, folds, 0)
+    fold_of = np.zeros(len(people), dtype=int)
+    while len(left):
+        holders = (counts[left] > 0).sum(0)
+        label = int(np.where(holders > 0, holders, len(people) + 1).argmin())
+        has = counts[left, label] > 0
+        for one in left[has]:
+            fold = max(range(folds), key=lambda k: (wanted[k, label], wanted[k, -1], -k))
+            fold_of[one] = fold
+            wanted[fold] -= counts[one]
+        left = left[~has]
+    return fold_of[person]
+
+
+def paint(images: Images, patterns: np.ndarray, seed: int = 0) -> Images:
+    """The images with a pattern (N,), "stripes" or "dots", over all that is not face, bit for bit."""
+    rng, n = np.random.default_rng(seed), len(images)
+    colours, u = 0.15 + 0.7 * rng.random((n, 3), dtype=np.float32), rng.random((n, 4), dtype=np.float32)
+    number, x = np.array([PATTERNS.index(name) for name in patterns]), images.x.clone()
+    for rows in np.array_split(np.arange(n), n // CHUNK + 1):
+        canvas = images.x[rows].numpy().astype(np.float32) / 255
+        painted = torch.from_numpy(to_bytes(paint_pattern(canvas, number[rows], colours[rows], u[rows])))
+        x[rows] = torch.where(images.mask[rows] > 0, images.x[rows], painted)
+    return Images(x, images.y, images.mask, images.frame.assign(pattern=patterns), images.classes)

@@ -1,0 +1,92 @@
+"""What the simulated pictures are drawn with: coordinates, soft shapes, smooth noise, letters. All work on a batch."""
+
+import numpy as np
+import pandas as pd
+from scipy.ndimage import gaussian_filter
+
+LETTERS = {  # 5 x 4 pixels each
+    "A": ".##. #..# #### #..# #..#",
+    "E": "#### #... ###. #... ####",
+    "L": "#... #... #... #... ####",
+    "P": "###. #..# ###. #... #...",
+    "R": "###. #..# ###. #.#. #..#",
+    "T": "#### .##. .##. .##. .##.",
+    "O": ".##. #..# #..# #..# .##.",
+    "1": ".#.. ##.. .#.. .#.. ###.",
+    "7": "#### ...# ..#. ..#. ..#.",
+}
+
+
+def grid(size: int) -> tuple[np.ndarray, np.ndarray]:
+    """Coordinates x (right) and y (down) of the pixel centres of a square image, (1, size, size) float32 in (-1, 1)."""
+    at = (np.arange(size, dtype=np.float32) + 0.5) * 2 / size - 1
+    y, x = np.meshgrid(at, at, indexing="ij")
+    return x[None], y[None]
+
+
+def uniform(rng: np.random.Generator, n: int, ranges: dict[str, tuple[float, float]]) -> dict[str, np.ndarray]:
+    """One value an image for each named range: name -> (n, 1, 1) float32. The first m of n are those of n = m."""
+    values = rng.random((n, len(ranges))).astype(np.float32)
+    columns = values.T[..., None, None]
+    return {name: low + (high - low) * u for (name, (low, high)), u in zip(ranges.items(), columns, strict=True)}
+
+
+def own_coordinates(size: int, a: dict[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """x and y (N, size, size) as a body sees them that is shifted, turned (radians) and scaled by the values `a`."""
+    x, y = grid(size)
+    x, y = x - a["shift_x"], y - a["shift_y"]
+    c, s = np.cos(a["turn"]), np.sin(a["turn"])
+    return (c * x + s * y) / a["scale"], (c * y - s * x) / a["scale"]
+
+
+def step(distance: np.ndarray, width: float) -> np.ndarray:
+    """0 below -width / 2, 1 above width / 2, linear between: the edge of a shape, given the distance inside it."""
+    return np.clip(distance / width + 0.5, 0, 1)
+
+
+def ellipse(x, y, cx, cy, rx, ry) -> np.ndarray:
+    """About the distance inside an ellipse, to first order (f / |grad f|): positive within, negative outside."""
+    u, v = (x - cx) / rx, (y - cy) / ry
+    radius = np.sqrt(u * u + v * v) + 1e-6
+    return (1 - radius) * radius / (np.sqrt((u / rx) ** 2 + (v / ry) ** 2) + 1e-6)
+
+
+def smooth_noise(rng: np.random.Generator, n: int, size: int, sigma: float) -> np.ndarray:
+    """White noise blurred with a Gaussian of `sigma` (the image's half side = 1), each image scaled to deviation 1."""
+    noise = rng.standard_normal((n, size, size), dtype=np.float32)
+    pixels = sigma * size / 2
+    noise = gaussian_filter(noise, (0, pixels, pixels), mode="nearest", truncate=3)
+    return noise / noise.std((1, 2), keepdims=True)
+
+
+def text(word: str, scale: int = 1) -> np.ndarray:
+    """A word as (5 scale, (5 letters - 1) scale) bool, one pixel between its letters."""
+    letters = [np.array([[c == "#" for c in row] for row in LETTERS[letter].split()]) for letter in word]
+    gap = np.zeros((5, 1), dtype=bool)
+    row = np.hstack([part for letter in letters for part in (letter, gap)][:-1])
+    return np.kron(row, np.ones((scale, scale), dtype=bool))
+
+
+def to_bytes(values: np.ndarray) -> np.ndarray:
+    """uint8 of values in [0, 1]; what lies outside is cut off."""
+    return np.rint(255 * np.clip(values, 0, 1)).astype(np.uint8)
+
+
+def named_rows(part: str, n: int) -> pd.DataFrame:
+    """Columns id and patient of n images of a part, each its own patient."""
+    names = [f"{part}-{row:05d}" for row in range(n)]
+    return pd.DataFrame({"id": names, "patient": names})
+
+
+def in_chunks(draw, n: int, chunk: int) -> tuple[np.ndarray, ...]:
+    """draw(start) -> arrays of `chunk` rows, for start = 0, chunk, ...: joined, the first n rows."""
+    parts = [draw(start) for start in range(0, n, chunk)]
+    return tuple(np.concatenate(part)[:n] for part in zip(*parts, strict=True))
+
+
+def check_options(size: int, smallest: int, data_seed: int, **sizes: int) -> None:
+    """ValueError that names the option which is out of its range."""
+    sizes = {name: (n, 1) for name, n in sizes.items()}
+    for name, (n, least) in ({"size": (size, smallest), "data_seed": (data_seed, 0)} | sizes).items():
+        if n < least:
+            raise ValueError(f"{name} must be at least {least}, not {n}")

@@ -1,0 +1,161 @@
+"""ISNet: an ordinary classifier trained with a second loss, on its own LRP heatmap.
+
+    L = (1 - P) L_classification + P (w1 background + w2 foreground)
+
+    method = isnetlib.ISNet(model, variant="selective")
+    loss, parts = method.loss(x, y, mask)            # then loss.backward(), as with any loss
+    scores = method.predict(x)                       # the bare classifier: no mask, no relevance, no extra cost
+
+Variants differ in what is explained (Bassi, Dertkigil & Cavalli, arXiv 2202.00232, for `original`; Bassi, Decherchi &
+Cavalli, arXiv 2401.08409, for the others): original: every logit, a map each, stacked in one pass: cost grows with the
+number of classes. selective: the log-odds of the least likely class, one map. stochastic: one logit a sample, the
+winner or, with a fair coin, any other: one map. With several labels an image (multilabel) selective and stochastic are
+the same (our choice; the papers' are for a softmax): one label a sample, drawn afresh at each step.
+"""
+
+from contextlib import nullcontext
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from isnetlib.method.loss import classification_loss, foreground_range, heatmap_loss, probabilities
+from isnetlib.method.lrp import LRP, logits_of, refuse_unseen, start_for
+
+VARIANTS = ("original", "selective", "stochastic")
+
+
+class ISNet(nn.Module):
+    """The method around a classifier `model` (any network that `isnetlib.check` accepts), which stays as it is.
+
+    heatmap_weight: P in [0, 1]. eps, box, gates, bf16: see `isnetlib.LRP`. decay, weights, range: of the heatmap loss,
+    see `isnetlib.heatmap_loss`. multilabel: labels are 0/1 floats (B, K), each with its own sigmoid. maps_at_once:
+    None, or how many maps of an image (of `original`) are explained at a time: less memory, more time. ablation: see
+    `isnetlib.method.ablations`, and "every": n, the heatmap loss at every n-th training step alone, n times as heavy:
+    the same gradient on average (unless it is clipped), for less time. Raises ValueError for values out of range.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        variant: str = "selective",
+        heatmap_weight: float = 0.7,
+        eps: float = 1e-2,
+        box: tuple | None = (0.0, 1.0),
+        decay: float = 0.9,
+        weights: tuple = (1.0, 3.0),
+        range: tuple = (1.0, 25.0),
+        multilabel: bool = False,
+        maps_at_once: int | None = None,
+        bf16: bool = False,
+        gates: str = "constant",
+        ablation: dict | None = None,
+    ):
+        super().__init__()
+        if variant not in VARIANTS:
+            raise ValueError(f"variant {variant!r}: use one of {', '.join(VARIANTS)}")
+        if not 0 <= heatmap_weight <= 1:
+            raise ValueError(f"heatmap_weight P must be from 0 to 1, got {heatmap_weight}")
+        if maps_at_once is not None and maps_at_once < 1:
+            raise ValueError(f"maps_at_once is a number of maps, 1 or more, or None for all; got {maps_at_once}")
+        others = dict(ablation or {})
+        self.every = others.pop("every", 1)
+        if self.every < 1:
+            raise ValueError(f"every is a number of training steps, 1 or more; got {self.every}")
+        self.lrp = partial(LRP, eps, box, gates, bf16, others)
+        self.lrp()  # wrong options are told now
+        self.looked = False  # whether all was seen that depends on the image
+        self.model, self.variant, self.heatmap_weight, self.multilabel = model, variant, heatmap_weight, multilabel
+        self.decay, self.weights, self.maps_at_once = decay, tuple(weights), maps_at_once
+        self.register_buffer("steps", torch.zeros((), dtype=torch.long))  # trained so far; part of a checkpoint
+        self.register_buffer("range", torch.tensor([float(c) for c in range]))
+
+    def loss(self, x: Tensor, y: Tensor, mask: Tensor | None) -> tuple[Tensor, dict[str, float]]:
+        """Loss of a batch and its terms. x (B, C, H, W), y (B,), or floats (B, K): 0/1 with multilabel, else
+        probabilities; mask (B, 1, H, W); None, or rows of zeros or NaN: no mask known.
+
+        Each term is a mean: of classification over the images, of the heatmap terms over the images with a mask. So
+        the mean loss of parts of a batch (processes, accumulated steps) is that of the whole batch only where the parts
+        hold equally many images and equally many masks. Steps without a heatmap loss have its terms no part.
+        """
+        explained = self._explained_now(mask)
+        with self.lrp(image=x) if explained else nullcontext() as lrp:
+            logits = logits_of(self.model(x))
+        if explained and not self.looked:
+            refuse_unseen(self.model, x[:2], self.lrp, lrp)
+            self.looked = True
+        classification = classification_loss(logits, y, self.multilabel)
+        if not explained:
+            return (1 - self.heatmap_weight) * classification, {"classification": classification.item()}
+        R = self._relevance(lrp, self.start(logits), logits)
+        heatmap = heatmap_loss(R, mask, self.decay, self.weights, tuple(self.range.tolist()))
+        weight = self.heatmap_weight * (self.every if self.training else 1)
+        total = (1 - self.heatmap_weight) * classification + weight * heatmap.total
+        parts = {"classification": classification, "background": heatmap.background, "foreground": heatmap.foreground}
+        return total, {name: part.item() for name, part in parts.items()}
+
+    def forward(self, x: Tensor, y: Tensor, mask: Tensor | None) -> tuple[Tensor, dict[str, float]]:
+        """`loss`, for what calls a module to train it: DistributedDataParallel joins gradients only after its call."""
+        return self.loss(x, y, mask)
+
+    def predict(self, x: Tensor) -> Tensor:
+        """Probabilities (B, K) by the bare classifier."""
+        return probabilities(logits_of(self.model(x)), self.multilabel)
+
+    def start(self, logits: Tensor) -> Tensor:
+        """What this variant explains: initial G at the logits, (B, M, K)."""
+        if self.multilabel and self.variant != "original":
+            return start_for(logits, label_target(logits))
+        if self.variant == "stochastic":
+            return start_for(logits, stochastic_target(logits))
+        return start_for(logits, "all" if self.variant == "original" else "selective")
+
+    def calibrate(self, model: nn.Module, batches) -> tuple[float, float]:
+        """Set `range` to the (C1, C2) that `foreground_range` reads off the maps of `model`, the same network trained
+        plainly for a few epochs, in eval mode on `batches` of images x; returns them.
+        """
+        totals, was_training = [], model.training
+        model.eval()
+        for x in batches:
+            with torch.no_grad(), self.lrp(image=x) as lrp:
+                logits = logits_of(model(x))
+                totals.append(lrp.relevance(self.start(logits), logits).abs().sum((2, 3, 4)).mean(1))
+        model.train(was_training)
+        low, high = foreground_range(torch.cat(totals))
+        self.range.copy_(torch.tensor([low, high]))
+        return low, high
+
+    def _explained_now(self, mask: Tensor | None) -> bool:
+        """Whether this step has a heatmap loss; counts the training steps."""
+        turn = not self.training or int(self.steps) % self.every == 0
+        self.steps += self.training
+        return turn and mask is not None and self.heatmap_weight > 0
+
+    def _relevance(self, lrp: LRP, start: Tensor, logits: Tensor) -> Tensor:
+        """Relevance of all maps, `maps_at_once` at a time: what a part keeps for its derivative is computed again when
+        backward reaches it, so the parts' memory is never held together.
+        """
+        parts = start.split(self.maps_at_once or start.shape[1], 1)
+        if len(parts) == 1:
+            return lrp.relevance(start, logits)
+        again = {"use_reentrant": False, "preserve_rng_state": False}
+        return torch.cat([checkpoint(lrp.relevance, part, logits, **again) for part in parts], 1)
+
+
+def label_target(logits: Tensor) -> Tensor:
+    """(B,) labels, for each sample one of the K, each as likely: with a sigmoid a label, the log-odds of a label is its
+    logit, and no label's evidence stands for another's as the winner's does under a softmax.
+    """
+    batch, labels = logits.shape
+    return torch.randint(labels, (batch,), device=logits.device)
+
+
+def stochastic_target(logits: Tensor) -> Tensor:
+    """(B,) classes: for each sample the winner with probability 1/2, else one of the other classes, each as likely."""
+    batch, classes = logits.shape
+    winner = logits.argmax(1)
+    if classes == 1:
+        return winner
+    other = (winner + torch.randint(1, classes, (batch,), device=logits.device)) % classes
+    return torch.where(torch.rand(batch, device=logits.device) < 0.5, winner, other)

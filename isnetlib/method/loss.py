@@ -1,0 +1,145 @@
+"""The heatmap loss of ISNet: little relevance in the background, a sane amount in the foreground. One function an
+equation.
+
+R: relevance at the input (B, M, C, H, W), raw and signed. mask: (B, 1, H, W), or (B, M, H, W) for a mask a map; 1 =
+region of interest (ROI), 0 = background. A = |R|. Maps whose mask holds no ROI or no background (empty, full, or
+missing: all zeros or NaN) carry no instruction and are weighted out.
+"""
+
+import math
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+TINY = 1e-10  # keeps 0 / 0 finite where a map has no relevance at all
+
+
+class HeatmapLoss(NamedTuple):
+    """Scalars: the background term, the foreground term, and their weighted sum."""
+
+    background: Tensor
+    foreground: Tensor
+    total: Tensor
+
+
+def prepare_mask(mask: Tensor, size: torch.Size) -> tuple[Tensor, Tensor]:
+    """Binary mask (B, M or 1, 1, H, W) at the map's `size` (H, W), and which of them carry an instruction, (B, M or 1)
+    of 0 and 1.
+
+    A mask of another size is shrunk by adaptive average pooling and each cell that holds some ROI becomes ROI. Raises
+    ValueError for other values than 0 and 1.
+    """
+    if mask.ndim != 4:
+        raise ValueError(f"mask must be (batch, 1, height, width), got {tuple(mask.shape)}")
+    mask = torch.nan_to_num(mask.float())
+    if not ((mask == 0) | (mask == 1)).all():
+        low, high = mask.min(), mask.max()
+        raise ValueError(f"a mask holds 0 (background) and 1 (region of interest) only, got {low:.3g} to {high:.3g}")
+    if mask.shape[-2:] != size:
+        mask = (F.adaptive_avg_pool2d(mask, size) > 0).float()
+    area = mask.flatten(2).mean(2)
+    return mask[:, :, None], ((area > 0) & (area < 1)).float()
+
+
+def normalise(A: Tensor, mask: Tensor) -> Tensor:
+    """N = A / (mean of A over channels and pixels of the ROI), for each sample and map: only the ratio of background to
+    foreground counts.
+    """
+    roi = (A * mask).sum((2, 3, 4)) / (mask.sum((2, 3, 4)) * A.shape[2] + TINY)
+    return A / (roi[..., None, None, None] + TINY)
+
+
+def gwrp(v: Tensor, decay: float) -> Tensor:
+    """Global weighted ranked pooling over the last dimension: G = sum_i d^(i-1) v_i / sum_i d^(i-1), v_1 >= v_2 >= ...
+
+    d = 0: maximum, d = 1: mean. Only the top values are sorted out; all but 1e-7 of the weight is theirs (d = 0.9: 153
+    of them).
+    """
+    n = v.shape[-1]
+    if decay == 1:
+        return v.mean(-1)
+    if decay == 0:
+        return v.amax(-1)
+    k = min(n, math.ceil(math.log(1e-7) / math.log(decay)))
+    weights = decay ** torch.arange(k, dtype=v.dtype, device=v.device)
+    return v.topk(k, sorted=True).values @ weights * ((1 - decay) / (1 - decay**n))
+
+
+def background_term(A: Tensor, mask: Tensor, decay: float, steepness: float = 1.0) -> Tensor:
+    """-log(1 - G / (G + E)) = log(1 + G / E), with G = GWRP of the normalised relevance in the background and E the
+    steepness; mean over channels, (B, M).
+    """
+    G = gwrp((normalise(A, mask) * (1 - mask)).flatten(3), decay)
+    return torch.log1p(G / steepness).mean(2)
+
+
+def foreground_term(A: Tensor, mask: Tensor, low: float, high: float) -> Tensor:
+    """0 while the ROI's total relevance F lies in [C1, C2]; (F / C1 - 1)^2 below; ((F - C2) / C1)^2 above, going on
+    linearly from C1 + C2; (B, M).
+
+    The floor C1 rules out the empty map, the ceiling C2 the way out of blowing up the foreground. The straight tail
+    keeps the slope it has where it starts, so that an early F of a thousand times C1 does not drown the classification
+    loss.
+    """
+    total = (A * mask).sum((2, 3, 4))
+    below = (total / low).clamp(max=1) - 1
+    above = ((total - high) / low).clamp(min=0)
+    return below.square() + torch.where(above < 1, above.square(), 2 * above - 1)
+
+
+def heatmap_loss(
+    R: Tensor, mask: Tensor, decay: float = 0.9, weights: tuple = (1.0, 3.0), range: tuple = (1.0, 25.0)
+) -> HeatmapLoss:
+    """L_LRP = w1 background + w2 foreground: means over the samples' maps that carry an instruction (0 where none
+    does).
+
+    decay: d of GWRP in [0, 1]; lower = aims at the hottest pixels. weights: (w1, w2). range: (C1, C2), 0 < C1 < C2.
+    Raises ValueError for other values, and for shapes that do not fit.
+    """
+    low, high = (float(c) for c in range)
+    if not (0 <= decay <= 1 and 0 < low < high):
+        raise ValueError(f"need 0 <= decay <= 1 and 0 < C1 < C2; got decay {decay}, range ({low}, {high})")
+    if R.ndim != 5 or mask.shape[0] != R.shape[0] or (mask.ndim == 4 and mask.shape[1] not in (1, R.shape[1])):
+        raise ValueError(
+            f"R must be (batch, maps, channels, height, width) with a mask a sample or a map; got {tuple(R.shape)} and "
+            f"masks {tuple(mask.shape)}"
+        )
+    A = (R if R.dtype == torch.float64 else R.float()).abs()
+    mask, valid = (part.to(A.dtype) for part in prepare_mask(mask, R.shape[-2:]))
+    roi = torch.where(valid.bool()[:, :, None, None, None], mask, 1.0)  # a stand-in that keeps the unused terms finite
+    valid = valid.expand(A.shape[:2])
+    share = valid / valid.sum().clamp(min=1)
+    background = (background_term(A, roi, decay) * share).sum()
+    foreground = (foreground_term(A, roi, low, high) * share).sum()
+    return HeatmapLoss(background, foreground, weights[0] * background + weights[1] * foreground)
+
+
+def foreground_range(totals: Tensor) -> tuple[float, float]:
+    """(C1, C2) from the total absolute relevance (N,) of samples under a plain classifier: C1 = max(mu / 5, mu - 3 sd),
+    C2 = min(25 C1, mu + 3 sd).
+    """
+    mean, sd = totals.mean().item(), totals.std().item()
+    low = max(mean / 5, mean - 3 * sd)
+    if not 0 < low < math.inf:
+        raise ValueError(f"relevance totals of mean {mean:.3g} give no range: give (C1, C2) by hand, e.g. (1, 25)")
+    return low, max(min(25 * low, mean + 3 * sd), 1.01 * low)
+
+
+def classification_loss(logits: Tensor, y: Tensor, multilabel: bool = True) -> Tensor:
+    """Cross-entropy of logits (B, K) and classes (B,), binary for one logit. Of float labels y (B, K): binary
+    cross-entropy where each is 0 or 1 on its own (multilabel), else they are the classes' probabilities.
+    """
+    if logits.shape[1] == 1 or (multilabel and y.is_floating_point()):
+        return F.binary_cross_entropy_with_logits(logits, y.to(logits.dtype).view_as(logits))
+    return F.cross_entropy(logits, y.to(logits.dtype) if y.is_floating_point() else y)
+
+
+def probabilities(logits: Tensor, multilabel: bool = False) -> Tensor:
+    """(B, K): softmax; sigmoid where each label has its own; one logit gives the two columns 1 - p, p."""
+    if multilabel:
+        return logits.sigmoid()
+    if logits.shape[1] == 1:
+        logits = torch.cat([-logits, logits], 1) / 2
+    return logits.softmax(1)

@@ -1,0 +1,128 @@
+"""What it takes to record torch's operations: tensors as keys, arguments of operations, and where they were called.
+
+`isnetlib.method.graph.Graph` uses these on every operation that it sees. Nothing here knows of relevance.
+"""
+
+import sys
+import weakref
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.function import FunctionCtx
+
+
+class ByTensor:
+    """A dictionary by tensor identity that keeps no tensor alive."""
+
+    def __init__(self):
+        self._items = {}
+
+    def of(self, keys) -> list:
+        """The values of those keys that have one."""
+        items = self._items
+        return [item[1] for key in keys if (item := items.get(id(key))) is not None and item[0]() is key]
+
+    def get(self, key):
+        """The value of `key`, or None."""
+        item = self._items.get(id(key))
+        return item[1] if item is not None and item[0]() is key else None  # an id may be that of a tensor now gone
+
+    def __bool__(self) -> bool:
+        return bool(self._items)
+
+    def __contains__(self, key) -> bool:
+        return self.get(key) is not None
+
+    def __setitem__(self, key: Tensor, value):
+        self._items[id(key)] = (weakref.ref(key), value)
+
+
+class Slot(int):
+    """Stands for the k-th tracked tensor in the recorded arguments of an operation."""
+
+
+def map_leaves(value, change):
+    if isinstance(value, (list, tuple)):
+        return type(value)(map_leaves(v, change) for v in value)
+    if isinstance(value, dict):
+        return {k: map_leaves(v, change) for k, v in value.items()}
+    return change(value)
+
+
+def tensors_in(values) -> list[Tensor]:
+    """The tensors among `values` and in the lists, tuples and dictionaries among them."""
+    found = []
+    for value in values:
+        if isinstance(value, Tensor):
+            found.append(value)
+        elif isinstance(value, (list, tuple)):
+            found += tensors_in(value)
+        elif isinstance(value, dict):
+            found += tensors_in(value.values())
+    return found
+
+
+def by_position(args, kwargs):
+    """torch.add(input=a, other=b) as torch.add(a, b)."""
+    if not kwargs:
+        return args, kwargs
+    first, last = ([kwargs[name]] if name in kwargs else [] for name in ("input", "other"))
+    return (*first, *args, *last), {name: value for name, value in kwargs.items() if name not in ("input", "other")}
+
+
+def usable(leaf):
+    """A tensor made in inference mode cannot take part in autograd; its copy can."""
+    return leaf.clone() if isinstance(leaf, Tensor) and leaf.is_inference() else leaf
+
+
+def is_in_place(name: str) -> bool:
+    return name in ("__setitem__", "__iadd__", "__isub__", "__imul__", "__itruediv__") or (
+        name.endswith("_") and not name.endswith("__")
+    )
+
+
+def same_memory(a: Tensor, b: Tensor) -> bool:
+    return a.untyped_storage().data_ptr() == b.untyped_storage().data_ptr()
+
+
+def leads_to(function, targets: set, leaf: Tensor | None) -> bool:
+    """Whether the autograd graph of the grad_fn `function` holds one of `targets`, or the leaf tensor."""
+    known, waiting = {None}, [function]
+    while waiting:
+        one = waiting.pop()
+        if one in known:
+            continue
+        if one in targets or (leaf is not None and getattr(one, "variable", None) is leaf):
+            return True
+        known.add(one)
+        waiting += [other for other, _ in one.next_functions]
+    return False
+
+
+def checkpointing() -> bool:
+    """Whether something else than autograd keeps what operations save (torch.utils.checkpoint)."""
+    return torch._C._autograd._top_saved_tensors_default_hooks(False) is not None
+
+
+def inside_a_function() -> bool:
+    """Whether the forward pass of an autograd.Function is running: torch records no derivatives in there."""
+    frame = sys._getframe(1)
+    while frame is not None:
+        if isinstance(frame.f_locals.get("ctx"), FunctionCtx):
+            return True
+        frame = frame.f_back
+    return False
+
+
+def place() -> str:
+    """Path and class of the module whose forward is running, read off the call stack when something is refused."""
+    frame, modules = sys._getframe(1), []
+    while frame is not None:
+        owner = frame.f_locals.get("self")
+        if isinstance(owner, nn.Module):
+            modules.append(owner)
+        frame = frame.f_back
+    if not modules:
+        return "outside any module"
+    path = next((name for name, module in modules[-1].named_modules() if module is modules[0]), "")
+    return f"{path or 'the model itself'} ({type(modules[0]).__name__})"

@@ -1,0 +1,158 @@
+"""Backbones by name: torchvision's classifiers from scratch, and small networks of four families for small images."""
+
+import torch
+import torch.nn.functional as F
+import torchvision
+from torch import Tensor, nn
+from torchvision.models import VisionTransformer
+from torchvision.models.convnext import CNBlock, LayerNorm2d
+from torchvision.models.resnet import BasicBlock
+from torchvision.ops import SqueezeExcitation
+
+SMALL = ("small_resnet", "small_se", "small_convnext", "small_vit")  # for images of some 28 to 130 pixels
+
+
+def build_model(name: str, classes: int, width: int = 16, stem_stride: int = 2, size: int | None = None) -> nn.Module:
+    """A classifier with `classes` outputs and random weights: any of torchvision.models.list_models(), or one of
+    `SMALL` (width: of small_resnet, small_se and small_convnext; stem_stride: of the first two).
+
+    size: side of the images in pixels; small_vit alone needs it, whose position embedding has a vector a patch.
+    Auxiliary heads (GoogLeNet, Inception) are left out. Raises ValueError for an unknown name.
+    """
+    if name in ("small_resnet", "small_se"):
+        return small_resnet(classes, width, stem_stride, squeeze=name == "small_se")
+    if name == "small_convnext":
+        return small_convnext(classes, width)
+    if name == "small_vit":
+        return small_vit(classes, size)
+    if name not in torchvision.models.list_models(module=torchvision.models):
+        raise ValueError(f"unknown backbone {name!r}: use {', '.join(SMALL)} or a classifier of torchvision's, by name")
+    extra = {"aux_logits": False, "init_weights": True} if name in ("googlenet", "inception_v3") else {}
+    return torchvision.models.get_model(name, weights=None, num_classes=classes, **extra)
+
+
+def small_resnet(classes: int, width: int = 16, stem_stride: int = 2, squeeze: bool = False) -> nn.Module:
+    """A ten-layer ResNet of torchvision's basic blocks for images of some 30 to 130 pixels: stem, four blocks of width
+    w, 2w, 4w, 8w, average, linear. squeeze: squeeze-and-excitation at each block's end, as in SENet.
+    """
+    first = nn.Conv2d(3, width, 3, stem_stride, 1, bias=False)
+    stem = nn.Sequential(first, nn.BatchNorm2d(width), nn.ReLU(inplace=True))
+    blocks, now = [], width
+    for k in range(4):
+        then, stride = width * 2**k, 1 if k == 0 else 2
+        shortcut = None if k == 0 else nn.Sequential(nn.Conv2d(now, then, 1, stride, bias=False), nn.BatchNorm2d(then))
+        blocks.append(BasicBlock(now, then, stride, shortcut))
+        if squeeze:  # after bn2: the residual is rescaled before the sum (Hu et al., arXiv 1709.01507, figure 3)
+            blocks[-1].bn2 = nn.Sequential(nn.BatchNorm2d(then), SqueezeExcitation(then, max(then // 8, 4)))
+        now = then
+    model = nn.Sequential(stem, *blocks, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(now, classes))
+    for module in model.modules():
+        if isinstance(module, nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+    return model
+
+
+def small_convnext(classes: int, width: int = 16) -> nn.Module:
+    """A ConvNeXt (Liu et al., arXiv 2201.03545) of torchvision's blocks: patches of 4 pixels, two blocks of width
+    3w, a halving, two blocks of width 6w, mean over pixels, linear; at each change of size a LayerNorm over channels.
+
+    Layer scale starts at 0.1, not at 1e-6, which is meant for tens of blocks: here it would switch them off.
+    """
+    a, b = 3 * width, 6 * width
+    stem = nn.Sequential(nn.Conv2d(3, a, 4, 4), LayerNorm2d(a, eps=1e-6))
+    halving = nn.Sequential(LayerNorm2d(a, eps=1e-6), nn.Conv2d(a, b, 2, 2))
+    blocks = [[CNBlock(w, layer_scale=0.1, stochastic_depth_prob=0.0) for _ in range(2)] for w in (a, b)]
+    model = nn.Sequential(
+        stem, *blocks[0], halving, *blocks[1], nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(b, classes)
+    )
+    for module in model.modules():
+        if isinstance(module, nn.Conv2d | nn.Linear):
+            nn.init.trunc_normal_(module.weight, std=0.02)
+            nn.init.zeros_(module.bias)
+    return model
+
+
+def small_vit(classes: int, size: int | None) -> nn.Module:
+    """torchvision's vision transformer (Dosovitskiy et al., arXiv 2010.11929), small: images of size x size pixels in
+    patches of about an eighth of a side, so that there are at most some 80 of them.
+
+    Raises ValueError where no size is given, or no patch of 4 pixels or more tiles it.
+    """
+    patches = [side for side in range(4, (size or 0) // 3 + 1) if size % side == 0]
+    if not patches:
+        raise ValueError(
+            f"small_vit: size is {size}; it must be the images' side, tiled by patches of 4 pixels or more"
+        )
+    patch = min(patches, key=lambda side: abs(side - size / 8))
+    model = VisionTransformer(size, patch, num_layers=4, num_heads=4, hidden_dim=96, mlp_dim=192, num_classes=classes)
+    nn.init.trunc_normal_(model.heads.head.weight, std=0.02)  # torchvision's zeros would give every class one relevance
+    return model
+
+
+# --- the segmenter (Ronneberger, Fischer & Brox, arXiv 1505.04597)
+class UNet(nn.Module):
+    """Images (B, C, H, W) to logits (B, 1, H, W) of each pixel's belonging to the object; any height and width.
+
+    depth: resolutions, each half the one before. width: channels at the finest; they double at each step down. ISNet's
+    paper has depth 5 and width 64 (31.0 million weights) for images of 224 pixels; the default, 0.12 million, is for
+    small ones.
+    """
+
+    def __init__(self, channels: int = 3, depth: int = 4, width: int = 8):
+        super().__init__()
+        widths = [width * 2**k for k in range(depth)]
+        fine_and_coarse = list(zip(widths, widths[1:], strict=False))
+        self.down = nn.ModuleList(level(a, b) for a, b in zip([channels, *widths], widths, strict=False))
+        self.up = nn.ModuleList(nn.ConvTranspose2d(coarse, fine, 2, 2) for fine, coarse in fine_and_coarse)
+        self.join = nn.ModuleList(level(2 * fine, fine) for fine, _ in fine_and_coarse)
+        self.out = nn.Conv2d(width, 1, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        height, width = x.shape[2:]
+        step = 2 ** len(self.up)
+        x = F.pad(x, (0, -width % step, 0, -height % step))  # black right and below, so that every halving is exact
+        skips = []
+        for down in self.down:
+            x = down(F.max_pool2d(x, 2) if skips else x)
+            skips.append(x)
+        for up, join, skip in reversed(list(zip(self.up, self.join, skips, strict=False))):
+            x = join(torch.cat([skip, up(x)], 1))
+        return self.out(x)[..., :height, :width]
+
+    def loss(self, x: Tensor, y: Tensor, mask: Tensor) -> tuple[Tensor, dict[str, float]]:
+        loss = pixel_loss(self(x), mask)
+        return loss, {"segmentation": loss.item()}
+
+
+def level(channels: int, width: int) -> nn.Sequential:
+    """Twice: 3 x 3 convolution, ReLU, BatchNorm, in the order of the paper's pipeline."""
+    return nn.Sequential(
+        nn.Conv2d(channels, width, 3, padding=1), nn.ReLU(), nn.BatchNorm2d(width),
+        nn.Conv2d(width, width, 3, padding=1), nn.ReLU(), nn.BatchNorm2d(width),
+    )  # fmt: skip
+
+
+def known(mask: Tensor) -> Tensor:
+    """(B,) bool: whose mask is known, that is, not all zeros (or NaN)."""
+    return torch.nan_to_num(mask).flatten(1).amax(1) > 0
+
+
+def pixel_loss(logits: Tensor, mask: Tensor) -> Tensor:
+    """Mean binary cross-entropy of the pixels, logits and mask (B, 1, H, W); samples without a mask do not count, and
+    it is 0 where none has one.
+    """
+    rows = known(mask)
+    if not rows.any():
+        return 0.0 * logits.sum()
+    return F.binary_cross_entropy_with_logits(logits[rows], mask[rows].to(logits.dtype))
+
+
+def dice(a: Tensor, b: Tensor) -> Tensor:
+    """2 |a and b| / (|a| + |b|) of masks of 0 and 1, (B, 1, H, W) each; (B,) in [0, 1], 1 where both are empty."""
+    return 2 * iou(a, b) / (1 + iou(a, b))
+
+
+def iou(a: Tensor, b: Tensor) -> Tensor:
+    """|a and b| / |a or b| of masks of 0 and 1, (B, 1, H, W) each; (B,) in [0, 1], 1 where both are empty."""
+    both, either = (torch.flatten(part, 1).sum(1) for part in (a * b, torch.maximum(a, b)))
+    return torch.where(either > 0, both / either.clamp(min=1), 1.0)

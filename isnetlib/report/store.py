@@ -1,0 +1,235 @@
+"""What the runs of a study left, read back from the packed files of results/<study>. Every experiment has a folder with
+
+- predictions.npz: `<test set>/cases`, a record a case (id, patient, y or one y_<label> a label, and `fold` where seeds
+  are folds), and `<test set>/<method>/seed<k>`, float32 records of its scores p_<class> and further numbers;
+- runs.csv: a row a run; logs.csv: a row an epoch; heatmaps.npz: `<method>/<name>`, small maps of the first seed,
+
+and beside the experiments lie trials.csv (of the search) and frozen.csv. `isnetlib.study.pack` makes them of the
+folders of runs and trials, and checks what it packs. Numbers have six digits, which float32 holds.
+"""
+
+import functools
+import json
+import zlib
+from pathlib import Path
+from typing import NamedTuple
+from zipfile import BadZipFile
+
+import numpy as np
+import pandas as pd
+
+from isnetlib.report import names
+
+PACKED = "predictions.npz"
+TEXT = dict.fromkeys("experiment method option metric note torch device platform commit time made_by".split(), str)
+JSON = ("settings", "data", "versions")
+LISTS = ("thresholds", "foreground_range")  # numbers with a space between them
+TRIAL = "experiment method option value epochs metric swapped internal epoch swapped_loss chosen note".split()
+FROZEN = ["experiment", "commit", "date", "sha256", "reason"]
+SMALLEST = 1e-300  # stands for a probability of 0 under a logarithm
+POWERS = np.array([float(f"1e{k}") for k in range(23)])
+
+
+class Damaged(ValueError):
+    """A file of the results that cannot be read, said in one line for the user."""
+
+
+class Run(NamedTuple):
+    """A finished run: the packed folder of its experiment, what is known of it (chosen epoch, seconds, thresholds,
+    versions, ...: a row of runs.csv), and the parameters of its notebooks.
+    """
+
+    experiment: str
+    method: str
+    seed: int
+    folder: Path
+    facts: dict
+    parameters: dict = {}
+
+    @property
+    def fold(self) -> int | None:
+        """The part of the data that it was tested on; None where the data have no folds."""
+        return self.parameters.get("data_options", {}).get("fold")
+
+
+class Cases(NamedTuple):
+    """The predictions of one run on one test set. `groups` names what is independent: the patient, or the case where
+    none is given.
+
+    y (n,) int 0..K-1, or (n, K) of 0/1; p (n, K); values: further numbers of a case, by name (background_share,
+    chance_share, ...); thresholds (n, K): of several labels, the score from which on each is called present.
+    """
+
+    ids: np.ndarray
+    groups: np.ndarray
+    y: np.ndarray
+    p: np.ndarray
+    values: dict[str, np.ndarray]
+    classes: list[str]
+    thresholds: np.ndarray | None = None
+
+    @property
+    def answers(self) -> np.ndarray:
+        """(n, K): what accuracy and F1 judge. Several labels: 1.0 where it is called present, else 0.0; one: p."""
+        return self.p if self.thresholds is None else (self.p >= self.thresholds).astype(float)
+
+    @property
+    def ranks(self) -> np.ndarray:
+        """(n, K): what AUC and average precision order cases by. One label: the log-odds of each class, log p_k - log
+        of the sum of the others, which still differ where p_k is written as 1; several: p.
+        """
+        if self.y.ndim == 2:
+            return self.p
+        others = [np.delete(self.p, k, 1).sum(1) for k in range(self.p.shape[1])]
+        return np.log(self.p.clip(SMALLEST, None)) - np.log(np.stack(others, 1).clip(SMALLEST, None))
+
+    @property
+    def clustered(self) -> bool:
+        """Whether some patient has several cases."""
+        return len(set(self.groups.tolist())) < len(self.groups)  # asked often, and faster than np.unique
+
+
+def find_runs(study: Path) -> list[Run]:
+    """The packed runs of results/<study>, in the order of experiments, methods and seeds. None yet: an empty list.
+    Raises Damaged for a file that is.
+    """
+    homes = [path.parent for path in Path(study).glob(f"*/{PACKED}")]
+    rows = [(home, row) for home in homes for row in read_rows(home / "runs.csv")]
+    found = [Run(at.name, row.pop("method"), row.pop("seed"), at, row, row.pop("settings", {})) for at, row in rows]
+    return in_order(found)
+
+
+def in_order(runs: list[Run]) -> list[Run]:
+    """By experiment, method and seed."""
+    order = names.in_order((run.method for run in runs), names.METHOD_NAMES)
+    return sorted(runs, key=lambda run: (run.experiment, order.index(run.method), run.seed))
+
+
+def read_rows(path: Path) -> list[dict]:
+    """runs.csv or trials.csv. What is empty is left out of a row."""
+    frame, rows = read_csv(path, dtype=TEXT), []
+    for row in frame.to_dict("records"):
+        row = {key: value for key, value in row.items() if value == value}
+        row |= {key: json.loads(row[key]) for key in JSON if key in row}
+        lists = {key: str(row.get(key, "")).split() for key in LISTS if key in frame}
+        rows.append(row | {key: [float(number) for number in numbers] for key, numbers in lists.items()})
+    return rows
+
+
+def test_sets(run: Run) -> list[str]:
+    """The test sets that a run was tested on, by alphabet."""
+    end = f"/{run.method}/seed{run.seed}"
+    return sorted(key.removesuffix(end) for key in _arrays(run.folder / PACKED) if key.endswith(end))
+
+
+def class_names(study: Path, experiment: str) -> list[str]:
+    """The classes of an experiment by number, as its predictions name them."""
+    first = next(run for run in find_runs(study) if run.experiment == experiment and test_sets(run))
+    return predicted(first, test_sets(first)[0]).classes
+
+
+def predicted(run: Run, test_set: str) -> Cases:
+    """The predictions of a run on a test set."""
+    frame, thresholds = read_frame(run, test_set), run.facts.get("thresholds", [])
+    scores, labels = ([c for c in frame if c.startswith(start)] for start in ("p_", "y_"))
+    y, p = frame[labels or "y"].to_numpy(), frame[scores].to_numpy(float)
+    patient = frame.get("patient", pd.Series("", frame.index))
+    groups = ("patient " + patient).where(patient != "", "case " + frame["id"]).to_numpy(str)
+    further = frame.drop(columns=["id", "y", *scores, *labels], errors="ignore").select_dtypes("number")
+    values = {name: column.to_numpy(float) for name, column in further.items()}
+    cut = np.tile(thresholds or [0.5] * len(labels), (len(p), 1)) if labels else None
+    return Cases(frame["id"].to_numpy(str), groups, y.astype(int), p, values, [c[2:] for c in scores], cut)
+
+
+def read_frame(run: Run, test_set: str) -> pd.DataFrame:
+    """A case a row: id, patient, y or y_<label>, p_<class>, further numbers; text that is not known is ""."""
+    arrays = _arrays(run.folder / PACKED)
+    cases, scores = arrays[f"{test_set}/cases"], arrays[f"{test_set}/{run.method}/seed{run.seed}"]
+    if "fold" in cases.dtype.names:
+        cases = cases[cases["fold"] == run.fold]
+    columns = {name: cases[name] for name in cases.dtype.names if name != "fold"}
+    columns |= {name: column.astype(int) for name, column in columns.items() if column.dtype.kind == "i"}
+    return pd.DataFrame(columns | {name: decimals(scores[name]) for name in scores.dtype.names})
+
+
+def read_csv(path: Path, **how) -> pd.DataFrame:
+    """Raises Damaged."""
+    try:
+        return pd.read_csv(path, **how)
+    except ValueError as error:
+        raise Damaged(f"{path} is damaged ({' '.join(str(error).split())})") from None
+
+
+def decimals(numbers: np.ndarray) -> np.ndarray:
+    """The decimal numbers of six digits that float32 numbers were made from. (n,) -> (n,) float64"""
+    exact = numbers.astype(float)
+    with np.errstate(divide="ignore"):
+        places = 5 - np.floor(np.log10(np.abs(exact)))  # of the sixth digit, after the point
+    easy = np.abs(places) < len(POWERS)  # whole numbers and these powers are exact
+    power = POWERS[np.where(easy, np.abs(places), 0).astype(int)]
+    found = np.where(places > 0, np.rint(exact * power) / power, np.rint(exact / power) * power)
+    text = ~easy & (exact != 0) & np.isfinite(exact)
+    if text.any():
+        found[text] = np.char.mod("%.6g", exact[text]).astype(float)
+    return np.where(easy | text, found, exact)
+
+
+def _arrays(path: Path) -> dict[str, np.ndarray]:
+    return read_npz(path, path.stat().st_mtime_ns)
+
+
+@functools.lru_cache(maxsize=8)  # asked for test set by test set
+def read_npz(path: Path, _written: int = 0) -> dict[str, np.ndarray]:
+    """Raises Damaged."""
+    try:
+        with np.load(path) as arrays:
+            return dict(arrays)
+    except (OSError, ValueError, EOFError, BadZipFile, zlib.error) as error:
+        raise Damaged(f"{path} is damaged ({error})") from None
+
+
+def logs(study: Path) -> pd.DataFrame:
+    """An epoch a row: experiment, method, seed, what log.csv says, and `chosen`, the epoch that was tested."""
+    frames, read = [], functools.cache(read_csv)
+    for run in find_runs(study):
+        log = read(run.folder / "logs.csv")
+        own = log[(log["method"] == run.method) & (log["seed"] == run.seed)]
+        frames.append(own.assign(experiment=run.experiment, chosen=run.facts.get("epoch", np.nan)))
+    return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
+
+
+def heatmaps(study: Path, experiment: str) -> dict[str, dict[str, np.ndarray]]:
+    """By method, of its lowest seed that has some, small maps of the first cases of every test set:
+    relevance_<test set>, x_, mask_, y_, p_, scale_.
+    """
+    path, found = Path(study) / experiment / "heatmaps.npz", {}
+    for key, array in (_arrays(path) if path.exists() else {}).items():
+        method, _, name = key.partition("/")
+        found.setdefault(method, {})[name] = array
+    return found
+
+
+def trials(study: Path) -> pd.DataFrame:
+    """The finished trials of a search, a row each, the best value of each method `chosen`: the highest of `score`, the
+    lower of `swapped` and `internal`; of equals the lowest swapped_loss, then the lower value. A trial whose loss
+    exploded has no scores and a note. No trial: no rows.
+    """
+    frame = pd.DataFrame(trial_rows(study)).reindex(columns=TRIAL).sort_values(TRIAL[:4], ignore_index=True)
+    frame["chosen"], frame["score"] = False, frame[["swapped", "internal"]].min(axis=1)
+    order = ["score", "swapped_loss", "value"]
+    ranked = frame.dropna(subset="swapped").sort_values(order, ascending=[False, True, True])
+    frame.loc[ranked.groupby(["experiment", "method"]).head(1).index, "chosen"] = True
+    return frame[TRIAL]
+
+
+def trial_rows(study: Path) -> list[dict]:
+    """The packed trials of results/<study> with all that is known of them: rows of trials.csv."""
+    path = Path(study) / "trials.csv"
+    return read_rows(path) if path.exists() else []
+
+
+def frozen(study: Path) -> pd.DataFrame:
+    """frozen.csv: experiment; commit and its date, empty outside a clone; sha256 of the configuration in rows of
+    old; reason."""
+    path = Path(study) / "frozen.csv"
+    return pd.read_csv(path, dtype=str, keep_default_na=False) if path.exists() else pd.DataFrame(columns=FROZEN)

@@ -1,0 +1,293 @@
+"""One training loop for every method: steps, validation, selection of an epoch, checkpoints, resume.
+
+Selection is by one rule for every method, "swapped": the epoch with the best primary metric on validation images whose
+backgrounds were swapped across classes by the validation masks. Where the background tells the class, plain validation
+saturates and would choose the most biased epoch. Only epochs after the learning rate's warm-up count; ties go to the
+lower loss. An epoch counts with the lower of its swapped and plain scores, so that reading the background in reverse
+does not pay; and only if its plain score is at least `WORKS` of the run's best, since a network that fails (in eval
+mode, say, while its running statistics lag) is at chance, above one that is misled.
+"""
+
+import contextlib
+import ctypes
+import io
+import math
+import re
+import resource
+import statistics
+import sys
+import time
+import zipfile
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import nn
+
+from isnetlib.training.evaluate import log_loss, measure, scores, swapped_set
+from isnetlib.training.files import write_atomically
+
+WORKS = 0.6  # of the best plain score: a network at chance (AUC 0.5) stays below it once another epoch nears 1
+EXPLODED = 1e6  # no loss of ours comes near it while training works: the heatmap terms start below 1e3
+M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of glibc's malloc.h
+
+
+class TrainingStopped(FloatingPointError):
+    """A loss became NaN, infinite or enormous; epochs before it are kept."""
+
+
+@contextlib.contextmanager
+def seeded(seed: int):
+    """torch's global generator starts at `seed` inside and is afterwards as it was; on CPU, algorithms inside are
+    deterministic.
+    """
+    before = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
+    fill = torch.utils.deterministic.fill_uninitialized_memory
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        torch.use_deterministic_algorithms(not torch.cuda.is_available())
+        torch.utils.deterministic.fill_uninitialized_memory = False  # all of it is written before it is read
+        try:
+            yield
+        finally:
+            torch.use_deterministic_algorithms(before[0], warn_only=before[1])
+            torch.utils.deterministic.fill_uninitialized_memory = fill
+
+
+def fit(
+    method: nn.Module,
+    train,
+    validation,
+    folder: str | Path,
+    *,
+    epochs: int,
+    batch_size: int = 64,
+    learning_rate: float = 3e-3,
+    weight_decay: float = 1e-2,
+    clip: float = 1.0,
+    warm_up: float = 0.2,
+    metric: str = "accuracy",
+    seed: int = 0,
+    device: str = "cpu",
+    report=print,
+) -> pd.DataFrame:
+    """Train `method` on the data set `train` by AdamW, one-cycle learning rate; the log, a row an epoch.
+
+    folder: gets log.csv and checkpoints/{last,swapped}.pt after every epoch; with a checkpoint there, training goes on
+    from it and ends with the same numbers. clip: largest gradient norm. warm_up: share of the steps before the peak
+    learning rate. A method with `prepare(train, validation, learn)` is given that call first; learn(other, epochs)
+    trains another module with a `loss` on the same images by the same recipe. Raises TrainingStopped, and, before
+    anything is trained, ValueError for options and data sets that cannot be (`refuse`).
+    """
+    optimizing = {"learning_rate": learning_rate, "weight_decay": weight_decay, "warm_up": warm_up}
+    recipe = {"batch_size": batch_size, "clip": clip}
+    positive = {"epochs": epochs, "learning_rate": learning_rate, "warm_up": warm_up, "1 - warm_up": 1 - warm_up}
+    refuse(method, train, validation, metric, positive | recipe)
+    folder, method = Path(folder), method.to(device)
+    rows, sets = [], {"val": validation, "swapped": swapped_set(validation)}
+    order = torch.Generator().manual_seed(seed)
+    with seeded(seed):
+        recipe |= {"order": order, "device": device}
+        optimizer, schedule = _optimizer(method, epochs * steps_an_epoch(len(train), batch_size), **optimizing)
+        learning = {"method": method, "optimizer": optimizer, "schedule": schedule}
+        if (folder / "checkpoints" / "last.pt").exists():
+            rows = _resume(folder, learning, order, epochs)
+        elif hasattr(method, "prepare"):
+            method.prepare(train, validation, partial(learn, train=train, **optimizing, **recipe))
+        for epoch in range(len(rows), epochs):
+            start = time.perf_counter()
+            row = {"epoch": epoch, **_epoch(method, train, optimizer, schedule, f"epoch {epoch}", **recipe)}
+            for name, images in sets.items():
+                y, p = scores(method, images, batch_size=4 * batch_size, device=device)
+                check_finite({f"scores ({name})": float(p.sum())}, f"epoch {epoch}")
+                row |= {f"{name}_{metric}": measure(metric, y, p), f"{name}_loss": log_loss(y, p)}
+            row["warm_up"] = epoch + 1 <= warm_up * epochs
+            row |= {"seconds": time.perf_counter() - start, "peak_mib": peak_mib()}
+            rows.append(row)
+            _save(folder, learning, order, rows, metric)
+            report(_progress(rows, epochs, metric))
+    method.eval()
+    return pd.DataFrame(rows)
+
+
+def refuse(method: nn.Module, train, validation, metric: str, positive: dict[str, float]) -> None:
+    """ValueError for what `fit` would notice late or never; positive: numbers above 0, by name. A method that learns
+    without masks says so: `reads_masks = False`.
+    """
+    for name, value in positive.items():
+        if not value > 0:
+            raise ValueError(f"{name} is {value}: it must be above 0")
+    measure(metric, np.arange(2), np.eye(2))  # refuses an unknown one
+    if train.multilabel != bool(getattr(method, "multilabel", False)):
+        raise ValueError(f"labels {tuple(train.y.shape)} need multilabel={train.multilabel} in the method's options")
+    if not len(train) or not len(validation):
+        raise ValueError(f"training holds {len(train)} images and validation {len(validation)}: both need some")
+    y = validation.y if train.multilabel else torch.nn.functional.one_hot(validation.y, len(validation.classes))
+    if metric == "auc" and (lacking := [c for c, n in zip(train.classes, y.sum(0), strict=True) if not 0 < n < len(y)]):
+        raise ValueError(f"validation holds no image, or only images, of {', '.join(lacking)}: its AUC is not defined")
+    area = train.mask.float().mean((1, 2, 3))
+    if getattr(method, "reads_masks", True) and not ((area > 0) & (area < 1)).any():
+        raise ValueError(f"{type(method).__name__} learns from masks: those of training are all empty or full")
+
+
+def chosen_epoch(log: pd.DataFrame, metric: str) -> int:
+    """The epoch that the rule chooses: highest score, then lowest loss, then the earlier; epochs of the warm-up only
+    where there are no others, and of them only those that work (see above).
+    """
+    plain, swapped, loss = (log[name].to_numpy() for name in (f"val_{metric}", f"swapped_{metric}", "swapped_loss"))
+    trained = np.flatnonzero(log["warm_up"] == 0) if not log["warm_up"].all() else np.arange(len(log))
+    working = trained[plain[trained] >= WORKS * plain[trained].max()]
+    return int(max(working, key=lambda k: (min(plain[k], swapped[k]), -loss[k])))
+
+
+def load_chosen(method: nn.Module, folder: str | Path) -> int:
+    """Load the weights of the chosen epoch into `method`; returns that epoch. Raises FileNotFoundError, and ValueError
+    for a file that is damaged or of another network.
+    """
+    with _checkpoint(Path(folder) / "checkpoints" / "swapped.pt") as checkpoint:
+        method.load_state_dict(checkpoint["method"])
+        method.eval()
+        return int(checkpoint["epoch"])
+
+
+def steps_an_epoch(images: int, batch_size: int) -> int:
+    """Batches of an epoch; a last one of a single image is left out, since batch statistics need two."""
+    return max(1, images // batch_size + (images % batch_size > 1))
+
+
+def learn(other: nn.Module, epochs: int, train, learning_rate, weight_decay, warm_up, **recipe) -> None:
+    """Train a module by its `loss` alone: no validation, no files. recipe: batch_size, clip, device as in `fit`, and
+    the generator `order` that orders the images.
+    """
+    steps = epochs * steps_an_epoch(len(train), recipe["batch_size"])
+    optimizer, schedule = _optimizer(other.to(recipe["device"]), steps, learning_rate, weight_decay, warm_up)
+    for epoch in range(epochs):
+        _epoch(other, train, optimizer, schedule, f"{type(other).__name__} beside the method, epoch {epoch}", **recipe)
+
+
+# --- the steps
+def _optimizer(method, steps, learning_rate, weight_decay, warm_up):
+    weights = [p for p in method.parameters() if p.requires_grad]
+    optimizer = torch.optim.AdamW(weights, learning_rate, weight_decay=weight_decay)
+    if math.isclose(warm_up * steps, 1):  # OneCycleLR divides by zero where the warm-up is one step
+        warm_up *= 1.5
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, learning_rate, total_steps=steps, pct_start=warm_up)
+    return optimizer, schedule
+
+
+def _epoch(method, train, optimizer, schedule, place, batch_size, clip, order, device) -> dict[str, float]:
+    """One pass over `train` in the order that the generator `order` gives; mean loss and terms."""
+    method.train()
+    terms, steps = {}, steps_an_epoch(len(train), batch_size)
+    for batch, rows in enumerate(torch.randperm(len(train), generator=order).split(batch_size)[:steps]):
+        x, y, mask, _ = train[rows]
+        loss, parts = method.loss(x.to(device), y.to(device), mask.to(device))
+        parts = {"loss": loss.item(), **parts}
+        check_finite(parts, f"{place}, batch {batch}")
+        optimizer.zero_grad()
+        loss.backward()
+        norm = nn.utils.clip_grad_norm_(method.parameters(), clip)
+        check_finite({"gradient": norm.item()}, f"{place}, batch {batch}", math.inf)
+        optimizer.step()
+        schedule.step()
+        for name, value in parts.items():
+            terms.setdefault(name, []).append(value)
+    return {name: statistics.fmean(values) for name, values in terms.items()}  # a term may be absent from some steps
+
+
+def check_finite(parts: dict[str, float], place: str, limit: float = EXPLODED) -> None:
+    """Raise TrainingStopped naming the place and the last term that is NaN, infinite or above `limit`; the sum of all
+    comes first.
+    """
+    for name in reversed(parts):
+        if not abs(parts[name]) < limit:
+            remedy = "try a lower learning rate or heatmap weight, or a larger decay. Earlier epochs are kept"
+            raise TrainingStopped(f"{place}: the term '{name}' is {parts[name]:g}; {remedy}")
+
+
+def _progress(rows, epochs, metric) -> str:
+    shown = "  ".join(f"{name} {rows[-1][name]:.4f}" for name in ("loss", f"val_{metric}", f"swapped_{metric}"))
+    left = (epochs - len(rows)) * statistics.fmean(row["seconds"] for row in rows)
+    return f"epoch {len(rows)}/{epochs}  {shown}  {left / 60:.1f} min left"
+
+
+# --- checkpoint and resume
+def _save(folder, learning, order, rows, metric):
+    """The chosen weights first, the resume point next, the log last: a kill between them costs one epoch, which is then
+    repeated exactly.
+    """
+    state = {name: part.state_dict() for name, part in learning.items()} | {"epoch": len(rows) - 1, "rows": rows}
+    if chosen_epoch(pd.DataFrame(rows), metric) == len(rows) - 1:
+        _write(folder / "checkpoints" / "swapped.pt", {name: state[name] for name in ("method", "epoch")})
+    state |= {"order": order.get_state(), "torch": torch.get_rng_state()}
+    _write(folder / "checkpoints" / "last.pt", state)
+    _write_log(folder, rows)
+
+
+def _resume(folder, learning, order, epochs) -> list[dict]:
+    with _checkpoint(folder / "checkpoints" / "last.pt") as checkpoint:
+        rows = checkpoint["rows"]
+        steps, begun = learning["schedule"].total_steps, checkpoint["schedule"]["total_steps"]
+        if begun != steps or len(rows) > epochs:
+            raise ValueError(f"{len(rows)} epochs of a training of {begun} steps, not {steps}")
+        for name, part in learning.items():
+            part.load_state_dict(checkpoint[name])
+        order.set_state(checkpoint["order"])
+        torch.set_rng_state(checkpoint["torch"])
+        _write_log(folder, rows)  # a log that was lost, or that a kill left behind
+    return rows
+
+
+def _write_log(folder, rows):
+    write_atomically(folder / "log.csv", pd.DataFrame(rows).to_csv(index=False, float_format="%.6g"))
+
+
+def _write(path, state):
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
+    write_atomically(path, buffer.getvalue())
+
+
+@contextlib.contextmanager
+def _checkpoint(path):
+    """What a checkpoint holds, to be used inside; its checksums and weights are looked at, and no code of it is run.
+    FileNotFoundError where it is missing; whatever else goes wrong is a ValueError of one line that names the file.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:  # torch writes a checksum of each tensor, and does not read it
+            if damaged := archive.testzip():
+                raise ValueError(f"wrong checksum of {damaged}")
+        state = torch.load(path, weights_only=True)
+        if wrong := [name for name, value in state["method"].items() if not value.isfinite().all()]:
+            raise ValueError(f"{wrong[0]} holds values that are no numbers")
+        yield state
+    except FileNotFoundError:
+        raise FileNotFoundError(f"{path} is missing: train the run first (notebook 10_train)") from None
+    except Exception as error:  # foreign bytes raise almost anything
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+        told = f"{path} is no checkpoint of this run ({reason}): remove the run's folder and train it again"
+        raise ValueError(told) from error
+
+
+# --- memory of the process
+def peak_mib() -> float:
+    """Largest memory of this process so far, MiB."""
+    status = Path("/proc/self/status")
+    if status.exists():  # Linux: getrusage would count what the process was forked from, too
+        return int(re.search(r"VmHWM:\s+(\d+)", status.read_text())[1]) / 2**10
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / 2**20 if sys.platform == "darwin" else peak / 2**10
+
+
+def keep_freed_memory() -> bool:
+    """Let the process keep, until it ends, the memory that its tensors free; True if it worked (Linux with glibc), else
+    False and nothing changed. By default every tensor above some 32 MiB is mapped anew and its pages are cleared at
+    first touch, which can take a third of a training step with several heatmaps.
+    """
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (OSError, AttributeError, TypeError):  # no glibc: macOS, Windows, musl
+        return False
+    return mallopt(M_MMAP_MAX, 0) == 1 and mallopt(M_TRIM_THRESHOLD, -1) == 1  # -1: never trim

@@ -1,0 +1,153 @@
+"""What a run records, what makes it stale, and what is done to a damaged one: it is stale, and no other."""
+
+import json
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+from tiny_study import edit, git, make_run, states
+
+from isnetlib.study import recipe, runs
+from isnetlib.study.config import StudyError
+from isnetlib.study.runs import begin, record
+
+PARAMETERS = {"experiment": "digits", "method": "standard", "base": None, "seed": 3, "sizes": (3, 4)}
+
+
+@pytest.mark.parametrize(
+    ("change", "stale"),
+    [
+        (("10_train.ipynb", "boom", "bang"), set()),  # what is no parameter is for the golden test to notice
+        (("10_train.ipynb", "rate = 0.1", "rate = 0.3  # never the default anyway"), set()),
+        (("10_train.ipynb", "extra = None", "extra = 1"), {"standard0", "rrr0"}),
+        (("study.yaml", "{weight: 0.7}", "{weight: 0.8}"), {"rrr0"}),
+        (("study.yaml", "{epochs: 9}", "{epochs: 10}"), set()),  # of another study
+        (("relevance",), {"standard0", "rrr0"}),
+        (("training",), {"standard0", "rrr0"}),
+        (("methods", "rrr"), {"rrr0"}),
+        (("data", "digits"), {"standard0", "rrr0"}),
+        (("data", "covid"), set()),
+    ],
+)
+def test_only_what_makes_a_run_makes_it_stale(place, monkeypatch, change, stale):
+    for method in ("standard", "rrr"):
+        make_run(place, "mixed", method, 0)
+    if change[0] in recipe.RECIPE:
+        part = recipe.RECIPE[change[0]] if len(change) == 2 else recipe.RECIPE
+        monkeypatch.setitem(part, change[-1], 2)
+    else:
+        edit(place[0] / change[0], *change[1:])
+    found, reasons = states(place)
+    assert {run for run in ("standard0", "rrr0") if found[run] == "stale"} == stale
+    assert all(reasons[run] for run in stale)
+    assert {found[run] for run in {"standard0", "rrr0"} - stale} <= {"done"}
+
+
+def test_a_variant_has_the_version_of_its_base_and_a_method_without_one_is_told(place, monkeypatch):
+    edit(place[0] / "study.yaml", "  gain: {}\n", "  gain: {base: rrr}\n")
+    make_run(place, "mixed", "gain", 0)
+    monkeypatch.setitem(recipe.RECIPE["methods"], "rrr", 2)
+    reason = "the recipe's method version was 1, is 2"
+    assert states(place)[0]["gain0"] == "stale" and states(place)[1]["gain0"] == reason
+    monkeypatch.delitem(recipe.RECIPE["methods"], "standard")
+    with pytest.raises(StudyError, match="'standard' has no version in isnetlib/study/recipe.py"):
+        states(place)
+
+
+def test_changed_data_are_stale_and_absent_data_are_not(place):
+    make_run(place, "mixed", "standard", 0)
+    seen = []
+
+    def absent(experiment, options):
+        seen.append((experiment, options, Path.cwd()))
+        return {}
+
+    assert states(place, hashes=absent)[0]["standard0"] == "done"
+    assert seen == [("digits", {"size": 3}, place[0])]  # paths in options are relative to the notebooks
+    found, reasons = states(place, hashes=lambda experiment, options: {"digits": "abd"})
+    assert found["standard0"] == "stale" and reasons["standard0"] == "data digits was 'abc', is 'abd'"
+    edit(place[0] / "study.yaml", "digits: {data", "digits: {folds: 3, data")
+    for folder in ("standard", "rrr"):
+        shutil.rmtree(place[1] / "mixed/runs/digits" / folder, ignore_errors=True)
+    make_run(place, "mixed", "standard", 0), make_run(place, "mixed", "standard", 1)
+    seen.clear()
+    states(place, hashes=absent)
+    assert [options for _, options, _ in seen] == [{"size": 3, "fold": 0, "folds": 3}]  # the files are read once
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "state"),
+    [
+        ("manifest.json", "", "stale"),
+        ("manifest.json", "null", "stale"),
+        ("manifest.json", "[]", "stale"),
+        ("manifest.json", '{"settings": 3}', "stale"),
+        ("manifest.json", "{}", "stale"),
+        ("manifest.json", None, "stale"),  # of a finished run
+        ("metrics.json", "{", "stale"),
+        ("metrics.json", None, "unfinished"),
+    ],
+)
+def test_a_damaged_run_is_stale_and_no_other(place, file, text, state):
+    make_run(place, "mixed", "rrr", 0)
+    folder = make_run(place, "mixed", "standard", 0)
+    (folder / file).unlink()
+    if text is not None:
+        (folder / file).write_text(text)
+    found, reasons = states(place)
+    assert found["standard0"] == state and found["rrr0"] == "done"
+    assert state != "stale" or "\n" not in reasons["standard0"] and reasons["standard0"]
+
+
+def test_an_unfinished_run_without_manifest_has_nothing_to_go_on_from(place):
+    half = make_run(place, "mixed", "standard", 1, finished=False)
+    (half / "manifest.json").unlink()
+    assert states(place)[0]["standard1"] == "unfinished"
+
+
+# --- the manifest
+
+
+def test_a_manifest_tells_all_and_names_no_place():
+    parameters = PARAMETERS | {"results": "/home/me/results", "study": "mine"}
+    found = record(parameters | {"data_options": {"folder": "/home/me/lungs", "own": "~/x"}}, {"digits": "abc"})
+    settings = PARAMETERS | {"sizes": [3, 4], "data_options": {"folder": "lungs", "own": "x"}}
+    assert found["settings"] == settings and found["data"] == {"digits": "abc"}
+    assert [found[f"{part}_version"] for part in ("relevance", "training", "method", "data")] == [1, 1, 1, 1]
+    assert set(found["versions"]) == {"python", "torchvision", "numpy"}
+    assert set(found) >= {"torch", "device", "threads", "cpus", "platform", "time"}
+    text = json.dumps(found)
+    assert "/home" not in text and str(Path.home()) not in text and os.uname().nodename not in text
+
+
+def test_a_run_goes_on_only_as_what_it_began_as(tmp_path, monkeypatch):
+    begin(tmp_path / "run", PARAMETERS | {"results": "there"}, {"digits": "abc"})
+    first = (tmp_path / "run/manifest.json").read_text()
+    begin(tmp_path / "run", PARAMETERS | {"results": "elsewhere"}, {"digits": "abc"})
+    assert (tmp_path / "run/manifest.json").read_text() == first
+    for other, data in (({"sizes": (3, 5)}, "abc"), ({}, "abd"), ({"method": "rrr"}, "abc")):
+        with pytest.raises(ValueError, match="run holds another run .* was .*: remove it to train afresh"):
+            begin(tmp_path / "run", PARAMETERS | other, {"digits": data})
+    monkeypatch.setitem(recipe.RECIPE, "training", 2)
+    with pytest.raises(ValueError, match="the recipe's training version was 1, is 2"):
+        begin(tmp_path / "run", PARAMETERS, {"digits": "abc"})
+
+
+@pytest.mark.skipif(not shutil.which("git"), reason="git is not installed")
+def test_the_commit_is_of_the_sources_alone(tmp_path, monkeypatch):
+    package = tmp_path / "tiny"
+    package.mkdir()
+    (package / "__init__.py").write_text("")
+    monkeypatch.setattr(runs, "PACKAGE", package)
+
+    assert "commit" not in record(PARAMETERS, {})  # no clone
+    git(tmp_path, "init")
+    assert "commit" not in record(PARAMETERS, {})  # the package is not among its files
+    git(tmp_path, "add", "tiny")
+    git(tmp_path, "commit", "-m", "first")
+    (tmp_path / "results").write_text("a result")
+    found = record(PARAMETERS, {})
+    assert (found["commit"], found["dirty"]) == (git(tmp_path, "rev-parse", "HEAD"), False)
+    (package / "__init__.py").write_text("changed = True")
+    assert record(PARAMETERS, {})["dirty"] is True
