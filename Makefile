@@ -1,12 +1,12 @@
 # Every target works on a fresh machine with Python 3.11 or newer and make: it makes .venv and installs first.
-#   make study STUDY=full      another study of notebooks/study.yaml than quick
+#   make study STUDY=full      another study of notebooks/pipeline/study.yaml than quick
 #   make test PYTHON=python3.12      another Python for a new .venv
 PYTHON ?= python3
 STUDY ?= quick
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 
-.PHONY: help study test lab report clean
+.PHONY: help study test lessons lab report clean
 
 help:  ## this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1	/'
@@ -18,8 +18,11 @@ test: $(INSTALLED)  ## check the style and run the tests
 	$(BIN)/ruff check .
 	$(BIN)/python -m pytest -n auto --dist loadfile
 
-lab: $(INSTALLED)  ## open the notebooks in JupyterLab
-	$(BIN)/jupyter lab --notebook-dir=notebooks
+lessons: $(INSTALLED)  ## execute the five lessons with their answers, check the numbers in their text (5 minutes on 2 cores)
+	$(BIN)/python -m pytest -n auto --dist load -m lessons tests/test_lessons.py
+
+lab: $(INSTALLED)  ## open the lessons in JupyterLab, all notebooks beside them
+	$(BIN)/jupyter lab --notebook-dir=notebooks --LabApp.default_url=/lab/tree/lessons/1_a_shortcut.ipynb
 
 report: $(INSTALLED)  ## make tables, figures and report of STUDY anew from its predictions, without training
 	$(BIN)/isnet report --study $(STUDY)

@@ -11,10 +11,13 @@ if TYPE_CHECKING:
     from isnetlib.method.loss import heatmap_loss
     from isnetlib.method.lrp import LRP, NotCovered, check, explain, start_for
     from isnetlib.method.rules import rule
+    from isnetlib.own import load
+    from isnetlib.report.show import show
 
-__all__ = ["LRP", "ISNet", "NotCovered", "check", "explain", "heatmap_loss", "rule", "start_for"]
+__all__ = ["LRP", "ISNet", "NotCovered", "check", "explain", "heatmap_loss", "load", "rule", "show", "start_for"]
 __version__ = "0.2.0"
-_HOME = {"ISNet": "isnet", "heatmap_loss": "loss", "rule": "rules"}  # module of a name in method/; of all others lrp
+_HOME = {"ISNet": "method.isnet", "heatmap_loss": "method.loss", "rule": "method.rules"}  # of all others method.lrp
+_HOME |= {"load": "own", "show": "report.show"}
 
 
 def __getattr__(name: str):
@@ -22,7 +25,7 @@ def __getattr__(name: str):
     can do without torch, which takes seconds to import.
     """
     if name in __all__:
-        return getattr(importlib.import_module(f"{__name__}.method.{_HOME.get(name, 'lrp')}"), name)
+        return getattr(importlib.import_module(f"{__name__}.{_HOME.get(name, 'method.lrp')}"), name)
     module = f"{__name__}.{name}"
     if name.startswith("_") or importlib.util.find_spec(module) is None:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,31 +1,34 @@
 """Does a trained classifier depend on the background? `audit` answers with one HTML page and one word.
 
-The verdict rests on performance when backgrounds are removed or swapped, and only then on relevance: a network may have
-next to no relevance outside the object and still be decided by the background, where small marks in it move the scores.
+The verdict rests on performance when backgrounds are removed, blurred or swapped, and only then on relevance: a network
+may have next to no relevance outside the object and still be decided by the background, where small marks in it move
+the scores.
 Only images with a mask count, the same ones in every row.
 """
 
 import base64
-import html
 import io
-import json
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 import torch
+from jinja2 import Template
 from matplotlib.figure import Figure
-from torch import Tensor, nn
+from torch import nn
+from torchvision.transforms.functional import gaussian_blur
 
-from isnetlib import stats
+from isnetlib import own, stats
 from isnetlib.baselines import build
-from isnetlib.data import swap_backgrounds
-from isnetlib.data.folder import encode, read_files, read_index, refuse
+from isnetlib.data.backgrounds import SCALE, fill_foreground
 from isnetlib.data.images import Images
-from isnetlib.networks import known
-from isnetlib.report.figures import picture
+from isnetlib.own import masked_images, with_masks
+from isnetlib.report.figures import picture, relevance_row
+from isnetlib.study.runs import read_json
 from isnetlib.training import evaluate
+from isnetlib.training.checkpoints import network_weights, read_tensors
 from isnetlib.training.files import write_atomically
 
 # Thresholds, named before any model was looked at.
@@ -33,7 +36,7 @@ DROP = 0.05  # of AUC or macro F1: about what 500 cases can show; a smaller fall
 SHARE = 0.5  # of the background's share of the area: relevance spread at random has all of it
 USEFUL = 0.6  # AUC or macro F1: a model near chance has nothing to lose, so no fall clears it
 DRAWS = 500  # bootstrap samples of patients
-CASES = 4  # shown on the page
+CASES, SHOWN = 6, ("as_it_is", "swapped")  # on the page
 EQUALISED = ("tuberculosis", "tuberculosis_planted", "covid")  # experiments whose loader equalises by default
 
 
@@ -47,79 +50,99 @@ class Classifier(NamedTuple):
 
 
 def audit(checkpoint, folder, page, label="label", patient="patient", **how) -> dict:
-    """Audit a checkpoint on a data set folder and write the HTML `page`. how: the options of `load_classifier`.
+    """Audit a run folder or a checkpoint on a data set folder and write the HTML `page`. how: the options of
+    `load_classifier`.
 
     Returns `measure`'s answer. ValueError: no checkpoint, unreadable images, no masks, labels foreign to the model.
     """
     model, folder = load_classifier(checkpoint, **how), Path(folder)
-    found = measure(model, read_images(folder, model, label, patient))
-    write_atomically(Path(page), render(found, Path(checkpoint).name, folder.name))
+    images = masked_images(folder, model.classes, model.size, model.equalise, label, patient)
+    found = measure(model, images)
+    test = {"name": folder.name, "found": {Path(checkpoint).resolve().name: found}}
+    write_page(page, f"Background audit: {found['verdict']}", [test])
     return found
 
 
-def load_classifier(checkpoint, backbone=None, classes=None, size=None, equalise=None) -> Classifier:
-    """A classifier in eval mode from a run's checkpoint, whose manifest names the method, or from a state_dict of the
-    network `backbone` with `classes`, bare or in an ISNet, on images of `size` pixels (224). Tensors only are read.
+def compare(run, tests: dict[str, Images], device="cpu") -> dict[str, str]:
+    """Measure a run's classifier, and the standard one beside it where there is one, on test sets, and write the run's
+    report.html. Returns a word a test set: `choice`, or, of one classifier alone, `verdict`; or what went wrong.
+    """
+    run, words, shown = Path(run), {}, []
+    folders = [folder for folder in (run, run / "standard") if (folder / "run.json").is_file()]
+    models = {own.read(folder)["method"]: load_classifier(folder, device=device) for folder in folders}
+    for name, images in tests.items():
+        test = {"name": name}
+        try:
+            test["found"] = {method: measure(model, with_masks(images, name)) for method, model in models.items()}
+            founds = list(test["found"].values())
+            words[name] = choice(*founds) if len(founds) == 2 else founds[0]["verdict"]
+        except ValueError as error:  # better told after a training than instead of its page
+            words[name] = str(error)
+        shown.append(test | {"word": words[name]})
+    title = f"Use {next(iter(models))}?" if len(models) == 2 else "Background audit:"
+    write_page(run / "report.html", f"{title} {shown[0]['word']}", shown)
+    return words
+
+
+def load_classifier(checkpoint, backbone=None, classes=None, size=None, equalise=None, device="cpu") -> Classifier:
+    """A classifier in eval mode from a run folder (its chosen epoch), from a study's checkpoint, whose manifest names
+    the method, or from weights of the network `backbone` with `classes`, however a training loop wrapped them, on
+    images of `size` pixels (224).
 
     ValueError: not a checkpoint, backbone or classes unknown, weights of another network.
     """
-    path, p = Path(checkpoint), {"method": "standard", "experiment": None}
-    try:
-        state, run = dict(torch.load(path, map_location="cpu", weights_only=True)), path.parent.parent
-    except Exception:  # the reader raises almost anything on foreign bytes
-        raise ValueError(f"{path} is no file of tensors and numbers: save model.state_dict()") from None
-    if own := "method" in state and (run / "manifest.json").is_file():
-        p = json.loads((run / "manifest.json").read_text(encoding="utf-8"))["settings"]
+    path, settings = Path(checkpoint), {}
+    for run in (path, *path.parents[:2]):
+        if (run / "run.json").is_file() and path in (run, run / "model.pt", run / "checkpoints" / "swapped.pt"):
+            about = own.read(run)
+            if about["multilabel"]:
+                raise ValueError(f"{run}: of a classifier of several labels there is no audit")
+            if any((backbone, classes, size, equalise is not None)):
+                raise ValueError(f"{run}: run.json tells the network, classes, size and equalise: leave them out")
+            return Classifier(own.load_method(run).to(device), about["classes"], about["size"], about["equalise"])
+    state, run = read_tensors(path), path.parent.parent
+    if whole := "method" in state and (run / "manifest.json").is_file():
+        settings = read_json(run / "manifest.json").get("settings", {})
         columns = (name for test in run.glob("predictions/*.csv") for name in pd.read_csv(test, nrows=0))
         classes = classes or list(dict.fromkeys(name[2:] for name in columns if name.startswith("p_")))
-    options, backbone = p.get("data_options", {}), backbone or p.get("backbone")
+    options, backbone = settings.get("data_options", {}), backbone or settings.get("backbone")
     for name, value in {"backbone": backbone, "classes": classes}.items():
         if not value:
             raise ValueError(f"{path}: nothing beside it tells its {name}; give --{name}")
-    size = size or options.get("size") or options.get("canvas") or (112 if own else 224)
-    equalise = options.get("equalise", p["experiment"] in EQUALISED) if equalise is None else equalise
-    name = p.get("base") or p["method"]
-    method = build(name, backbone, len(classes), size=size, **p.get("method_options", {}))
+    size = size or options.get("size") or options.get("canvas") or (112 if whole else 224)
+    equalise = options.get("equalise", settings.get("experiment") in EQUALISED) if equalise is None else equalise
+    name = settings.get("base") or settings.get("method", "standard")
+    method = build(name, backbone, len(classes), size=size, **settings.get("method_options", {}))
     if getattr(method, "needs_mask", False):
         raise ValueError(f"{path}: the method {name} is given the true mask and cannot be audited")
     try:
-        method.load_state_dict(state["method"]) if own else method.model.load_state_dict(_bare(state))
+        method.load_state_dict(state["method"]) if whole else method.model.load_state_dict(network_weights(path, state))
     except (RuntimeError, TypeError, AttributeError) as error:
         told = " ".join(str(error).split())[:300]
         raise ValueError(f"{path} holds other weights than this network with {len(classes)} classes: {told}") from None
     return Classifier(method.eval(), list(classes), size, bool(equalise))
 
 
-def _bare(state: dict) -> dict:
-    """The network's own entries of a state_dict: bare, of a method around it, or of a network on several devices."""
-    state = state.get("method", state.get("state_dict", state))
-    inner = {key[6:]: value for key, value in state.items() if str(key).startswith("model.")}
-    return {str(key).removeprefix("module."): value for key, value in (inner or state).items()}
-
-
-def read_images(folder: Path, model: Classifier, label: str = "label", patient: str | None = "patient") -> Images:
-    """All images of a data set folder that have a mask. ValueError: unreadable files, foreign labels, no masks."""
-    table, problems = read_index(folder, label, classes=model.classes, patient=patient)
-    refuse(folder, problems)
-    y, _ = encode(table, label, (), model.classes)
-    x, mask, _, problems = read_files(folder, table, size=model.size, equalise=model.equalise)
-    refuse(folder, [problem for problem in problems if problem.level == "error"])
-    rows = torch.nonzero(known(mask.float()))[:, 0]
-    if not len(rows):
-        raise ValueError(f"{folder}: no image has a mask, and without masks nobody knows what the background is")
-    frame = table[["patient", "source"]].assign(id=table["image"], y=y.numpy())
-    return Images(x, y, mask, frame, model.classes).subset(rows)
-
-
 def treated(images: Images, seed: int = 0) -> dict[str, Images]:
-    """The images with their background as it is, removed (the mean grey of all of them), and swapped with other
-    classes' images'. Objects stay bit for bit.
+    """The images with their background as it is, removed (the mean grey of all of them), blurred, and swapped with
+    other classes' images'; made as they are read. Objects stay bit for bit.
     """
-    x, y, mask, _ = images[list(range(len(images)))]
-    swapped = swap_backgrounds(x, y, mask, torch.Generator().manual_seed(seed))
-    backgrounds = {"as_it_is": x, "removed": x.mean((0, 2, 3), keepdim=True), "swapped": swapped}
-    parts = {name: torch.where(mask > 0.5, x, background) for name, background in backgrounds.items()}
-    return {name: Images(part, y, mask, images.frame, images.classes) for name, part in parts.items()}
+    batches = torch.arange(len(images)).split(256)
+    mean = sum(images[rows][0].sum((0, 2, 3)) for rows in batches) / (len(images) * images.x.shape[2:].numel())
+    sigma = SCALE * max(images.x.shape[2:])
+
+    backgrounds = {
+        "removed": lambda x, mask: mean[:, None, None],
+        "blurred": lambda x, mask: gaussian_blur(fill_foreground(x, mask > 0.5), 2 * int(2 * sigma) + 1, sigma),
+    }
+    sets = {"as_it_is": images}
+    for name, paint in backgrounds.items():
+        sets[name] = Images(images.x, images.y, images.mask, images.frame, images.classes, partial(_painted, paint))
+    return sets | {"swapped": evaluate.swapped_set(images, seed)}
+
+
+def _painted(paint, x, mask):
+    return torch.where(mask > 0.5, x, paint(x, mask)), mask
 
 
 def drops(y: np.ndarray, p: dict[str, np.ndarray], patient: np.ndarray, rng: np.random.Generator) -> pd.DataFrame:
@@ -131,10 +154,10 @@ def drops(y: np.ndarray, p: dict[str, np.ndarray], patient: np.ndarray, rng: np.
         raise ValueError("the images with a mask do not hold every class: performance cannot be measured on them")
     metric = "auc" if classes == 2 else "macro_f1"
     score, weights, rows = getattr(stats, metric), stats.case_weights(patient, rng, DRAWS), []
-    for name, own in p.items():
-        low, high = np.nanquantile(score(y, base, weights) - score(y, own, weights), [0.025, 0.975])
-        value = score(y, own)
-        rows.append((name, metric, value, stats.accuracy(y, own), score(y, base) - value, low, high))
+    for name, changed in p.items():
+        low, high = np.nanquantile(score(y, base, weights) - score(y, changed, weights), [0.025, 0.975])
+        value = score(y, changed)
+        rows.append((name, metric, value, stats.accuracy(y, changed), score(y, base) - value, low, high))
     return pd.DataFrame(rows, columns=["background", "metric", "value", "accuracy", "drop", "low", "high"])
 
 
@@ -152,48 +175,72 @@ def verdict(table: pd.DataFrame, share: float, chance: float) -> str:
     return "look closer" if share > SHARE * chance else "not shown"
 
 
+def choice(method: dict, standard: dict, seed: int = 0) -> str:
+    """yes | no | neither | undecided: whether to use the method, as the page explains, by the score on the worst of the
+    backgrounds. Both: `measure`'s answers on the same images.
+    """
+    score, rng = getattr(stats, method["table"]["metric"].iloc[0]), np.random.default_rng(seed)
+    weights = stats.case_weights(method["patient"], rng, DRAWS)
+
+    def worst(found, *weights):
+        return np.min([score(found["y"], p, *weights) for p in found["p"].values()], axis=0)
+
+    if max(worst(method), worst(standard)) < USEFUL:
+        return "neither"
+    low, high = np.nanquantile(worst(method, weights) - worst(standard, weights), [0.025, 0.975])
+    return "yes" if low > 0 else "no" if high < 0 else "undecided"
+
+
 def measure(classifier: Classifier, images: Images, seed: int = 0) -> dict:
-    """verdict, table (`drops`), share and chance (`verdict`), classes, images, patients, figure (PNG)."""
-    method, sets, mask = classifier.method, treated(images, seed), images.mask.float()
-    p = {name: evaluate.scores(method, one)[1] for name, one in sets.items()}
-    table = drops(images.y.numpy(), p, images.frame["patient"].to_numpy(), np.random.default_rng(seed))
-    share = float(evaluate.background_share(_relevance(method, images), mask).nanmean())
-    chance, cases = float(1 - mask.mean()), range(0, len(images), max(1, len(images) // CASES))[:CASES]
-    figure = _figure(method, {name: one.subset(cases) for name, one in sets.items()})
+    """verdict, table (`drops`), share and chance (`verdict`), classes, images, patients; y (N,), patient (N,) and, by
+    treatment, p (N, K); of some cases the masks (n, H, W), and by treatment x (n, H, W, 3) and maps (n, H, W).
+    """
+    method, sets = classifier.method, treated(images, seed)
+    device = str(next(method.parameters()).device)
+    y, patient = images.y.numpy(), images.frame["patient"].to_numpy()
+    p = {name: evaluate.scores(method, one, device=device)[1] for name, one in sets.items()}
+    table = drops(y, p, patient, np.random.default_rng(seed))
+    tested = evaluate.test(method, images, batch_size=32, device=device).predictions
+    share, chance = tested["background_share"].mean(), tested["chance_share"].mean()
     found = {"verdict": verdict(table, share, chance), "table": table, "share": share, "chance": chance}
-    counts = {"images": len(images), "patients": images.frame["patient"].nunique()}
-    return found | counts | {"classes": classifier.classes, "figure": figure}
-
-
-def _relevance(method: nn.Module, images: Images) -> Tensor:
-    """Relevance of the winning class (N, 1, C, H, W), in eval mode."""
+    found |= {"images": len(images), "patients": len(set(patient)), "classes": classifier.classes}
+    cases = np.linspace(0, len(images) - 1, min(CASES, len(images))).round().astype(int)
+    x = {name: sets[name][cases][0] for name in SHOWN}
     with evaluate.in_eval(method):
-        parts = [evaluate.heatmap(method, images[rows][0]).detach() for rows in torch.arange(len(images)).split(32)]
-    return torch.cat(parts)
+        maps = {name: evaluate.heatmap(method, one.to(device)).sum((1, 2)).cpu().numpy() for name, one in x.items()}
+    x = {name: (255 * one).round().byte().permute(0, 2, 3, 1).numpy() for name, one in x.items()}
+    return found | {"y": y, "patient": patient, "p": p, "masks": images[cases][2][:, 0] > 0.5, "x": x, "maps": maps}
 
 
-def _figure(method: nn.Module, sets: dict[str, Images]) -> bytes:
-    """A row a case: each treatment's image above its map in shares of its total; a case's maps have one scale. PNG."""
-    n, R = len(sets["as_it_is"]), np.stack([_relevance(method, one).sum((1, 2)).numpy() for one in sets.values()])
-    R /= np.abs(R).sum((2, 3), keepdims=True).clip(1e-30)
-    fig = Figure(figsize=(1.6 * len(sets), 3.3 * n), layout="constrained")
-    axes = fig.subplots(2 * n, len(sets), squeeze=False)
-    for case in range(n):
-        limit = max(float(np.quantile(np.abs(R[:, case]), 0.995)), 1e-12)
-        for k, (name, images) in enumerate(sets.items()):
-            x, _, mask, _ = images[case]
-            picture(255 * x.mean(0).numpy(), mask[0].numpy() > 0.5, axes[2 * case, k]).set_title(name, fontsize=8)
-            picture(R[k, case], mask[0].numpy() > 0.5, axes[2 * case + 1, k], limit)
+# --- the page
+def write_page(path: str | Path, title: str, tests: list[dict]) -> None:
+    """One HTML page. tests: name and, by the name of a model, what `measure` found on it; word: of `choice`."""
+    for test in (test for test in tests if "found" in test):
+        found = test["found"]
+        table = pd.concat({name: one["table"] for name, one in found.items()}, names=["model"]).reset_index(level=0)
+        test["scores"] = table.to_html(index=False, border=0, float_format="%.3f")
+        test["first"], test["figure"] = next(iter(found.values())), _figure(found)
+    template = Template(Path(__file__).with_suffix(".html").read_text(encoding="utf-8"), autoescape=True)
+    limits = {"DROP": DROP, "USEFUL": USEFUL, "SHARE": SHARE}
+    write_atomically(Path(path), template.render(title=title, tests=tests, **limits))
+
+
+def _figure(found: dict[str, dict]) -> str:
+    """A row a case: its image as it is, a map a model in shares of its total, and the same with the background swapped.
+    PNG in base 64.
+    """
+    first = next(iter(found.values()))
+    columns = [(treatment, model) for treatment in SHOWN for model in (None, *found)]
+    fig = Figure(figsize=(1.5 * len(columns), 1.55 * len(first["masks"])), layout="constrained")
+    axes = fig.subplots(len(first["masks"]), len(columns), squeeze=False)
+    for case, (mask, row) in enumerate(zip(first["masks"].numpy(), axes, strict=True)):
+        maps = [(ax, found[model]["maps"][name][case]) for ax, (name, model) in zip(row, columns, strict=True) if model]
+        relevance_row([R for _, R in maps], mask, [ax for ax, _ in maps])
+        for ax, (name, model) in zip(row, columns, strict=True):
+            if model is None:
+                picture(first["x"][name][case], mask, ax)
+    for ax, (name, model) in zip(axes[0], columns, strict=True):
+        ax.set_title(model or name.replace("_", " "), fontsize=8)
     buffer = io.BytesIO()
     fig.savefig(buffer, format="png", dpi=90)
-    return buffer.getvalue()
-
-
-def render(found: dict, model: str, data: str) -> str:
-    """The HTML page of `measure`'s answer; names of files and classes are escaped."""
-    names = {"model": model, "data": data, "classes": ", ".join(found["classes"])}
-    parts = found | {name: html.escape(text) for name, text in names.items()}
-    parts["table"] = found["table"].to_html(index=False, border=0, float_format="%.3f")
-    parts["figure"] = base64.b64encode(found["figure"]).decode()
-    template = Path(__file__).with_suffix(".html").read_text(encoding="utf-8")
-    return template.format(**parts, DROP=DROP, USEFUL=USEFUL, SHARE=SHARE)
+    return base64.b64encode(buffer.getvalue()).decode()

@@ -1,4 +1,7 @@
-"""Backbones by name: torchvision's classifiers from scratch, and small networks of four families for small images."""
+"""Backbones by name: torchvision's classifiers, and small networks of four families for small images."""
+
+from collections.abc import Sequence
+from pathlib import Path
 
 import torch
 import torch.nn.functional as F
@@ -9,26 +12,95 @@ from torchvision.models.convnext import CNBlock, LayerNorm2d
 from torchvision.models.resnet import BasicBlock
 from torchvision.ops import SqueezeExcitation
 
+from isnetlib.training.checkpoints import network_weights, read_tensors
+
 SMALL = ("small_resnet", "small_se", "small_convnext", "small_vit")  # for images of some 28 to 130 pixels
 
 
-def build_model(name: str, classes: int, width: int = 16, stem_stride: int = 2, size: int | None = None) -> nn.Module:
-    """A classifier with `classes` outputs and random weights: any of torchvision.models.list_models(), or one of
+def build_model(
+    name: str,
+    classes: int,
+    width: int = 16,
+    stem_stride: int = 2,
+    size: int | None = None,
+    weights: str | Path | None = None,
+) -> nn.Module:
+    """A classifier of pixels in [0, 1] with `classes` outputs: any of torchvision.models.list_models(), or one of
     `SMALL` (width: of small_resnet, small_se and small_convnext; stem_stride: of the first two).
 
     size: side of the images in pixels; small_vit alone needs it, whose position embedding has a vector a patch.
-    Auxiliary heads (GoogLeNet, Inception) are left out. Raises ValueError for an unknown name.
+    Auxiliary heads (GoogLeNet, Inception) are left out. weights: None: drawn at random; "default": torchvision's of
+    ImageNet, downloaded once; a file with a state_dict of the network. Of another number of classes, its head is left
+    out. A network of torchvision's with weights is `Standardised`; "random": it is, without the weights. ValueError: an
+    unknown name, weights of another network; OSError: no file, no way to download.
     """
+    if name not in SMALL + tuple(torchvision.models.list_models(module=torchvision.models)):
+        raise ValueError(f"unknown backbone {name!r}: use {', '.join(SMALL)} or a classifier of torchvision's, by name")
+    if name in SMALL and weights == "default":
+        raise ValueError(f"{name} has no weights to be had: weights=None, or a file")
+    model = _unloaded(name, classes, width, stem_stride, size, weights is not None)
+    if weights is None:
+        return model
+    if name not in SMALL:
+        preset = torchvision.models.get_model_weights(name).DEFAULT.transforms()
+        model = Standardised(model, preset.mean, preset.std)
+    if weights == "default":
+        load_weights(model.network, _of_imagenet(name), f"torchvision's {name}")
+    elif weights != "random":
+        state = network_weights(weights, read_tensors(weights))
+        load_weights(model if "mean" in state else getattr(model, "network", model), state, weights)
+    return model
+
+
+def _unloaded(name, classes, width, stem_stride, size, standardised):
     if name in ("small_resnet", "small_se"):
         return small_resnet(classes, width, stem_stride, squeeze=name == "small_se")
     if name == "small_convnext":
         return small_convnext(classes, width)
     if name == "small_vit":
         return small_vit(classes, size)
-    if name not in torchvision.models.list_models(module=torchvision.models):
-        raise ValueError(f"unknown backbone {name!r}: use {', '.join(SMALL)} or a classifier of torchvision's, by name")
-    extra = {"aux_logits": False, "init_weights": True} if name in ("googlenet", "inception_v3") else {}
+    extra = {}
+    if name in ("googlenet", "inception_v3"):  # their weights want another range, which they make of the usual one
+        extra = {"aux_logits": False, "init_weights": True, "transform_input": standardised}
     return torchvision.models.get_model(name, weights=None, num_classes=classes, **extra)
+
+
+def _of_imagenet(name: str) -> dict[str, Tensor]:
+    try:
+        return torchvision.models.get_model(name, weights="DEFAULT").state_dict()
+    except (OSError, RuntimeError) as error:
+        told = f"cannot be had ({error}): copy the file to {torch.hub.get_dir()}/checkpoints, or name one"
+        raise OSError(f"torchvision's weights of {name} {told}") from None
+
+
+def load_weights(model: nn.Module, state: dict[str, Tensor], source) -> None:
+    """Load a state_dict of the same network, but for a head of another number of classes, which stays as it is, and for
+    auxiliary heads. ValueError, naming the `source` and what does not fit: of another network.
+    """
+    own = model.state_dict()
+    head = [*own][-1].rpartition(".")[0]
+    fits = {name: value for name, value in state.items() if not name.lower().startswith("aux")}
+    other = [name for name in fits if name in own and fits[name].shape != own[name].shape]
+    if {name.rpartition(".")[0] for name in other} == {head}:
+        fits |= {name: own[name] for name in own if name.rpartition(".")[0] == head}
+    try:
+        model.load_state_dict(fits)
+    except RuntimeError as error:
+        told = " ".join(str(error).split())[:300]
+        raise ValueError(f"{source} holds weights of another network: {told}") from None
+
+
+class Standardised(nn.Module):
+    """`network` on pixels in [0, 1], which it sees as (x - mean) / std, a mean and a std a channel."""
+
+    def __init__(self, network: nn.Module, mean: Sequence[float], std: Sequence[float]):
+        super().__init__()
+        self.network = network
+        self.register_buffer("mean", torch.tensor(mean).view(-1, 1, 1))
+        self.register_buffer("std", torch.tensor(std).view(-1, 1, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.network((x - self.mean) / self.std)
 
 
 def small_resnet(classes: int, width: int = 16, stem_stride: int = 2, squeeze: bool = False) -> nn.Module:

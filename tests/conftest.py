@@ -9,8 +9,19 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 
 
 @pytest.fixture
-def place(tmp_path):
-    """notebooks and results, all tiny."""
-    from tiny_study import write_all  # imports isnetlib, so after the setting above
+def place(tmp_path, monkeypatch):
+    """notebooks and results, all tiny; the data are unchanged."""
+    from tiny_study import here, write_all  # imports isnetlib, so after the setting above
 
+    from isnetlib.study import runs
+
+    monkeypatch.setattr(runs, "data_hashes", here)
     return write_all(tmp_path)
+
+
+def pytest_runtest_setup(item):
+    if item.get_closest_marker("cuda"):
+        import torch
+
+        if not torch.cuda.is_available():
+            pytest.skip("no CUDA device here")

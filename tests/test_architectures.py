@@ -51,7 +51,8 @@ def small_head(model, inputs):
     return model
 
 
-NAMED = "resnet18 googlenet inception_v3 squeezenet1_1 mobilenet_v2 shufflenet_v2_x1_0 mnasnet0_5".split()
+NAMED = "resnet18 resnet50 densenet121 googlenet inception_v3 squeezenet1_1 mobilenet_v2 shufflenet_v2_x1_0".split()
+NAMED += ["mnasnet0_5"]
 FAMILIES = {name: (partial(build_model, name, 3), 75 if name == "inception_v3" else 48) for name in NAMED} | {
     "alexnet": (lambda: small_head(models.AlexNet(), 256 * 36), 64),
     "vgg": (lambda: small_head(models.vgg11_bn(init_weights=False), 512 * 49), 48),
@@ -102,9 +103,10 @@ def test_eps_is_back_propagation_with_modified_activations(network, request):
         assert unlike(R, twins.explain(model, x, 1, eps=1e-2)) < 1e-6
 
 
-def test_relevance_is_conserved_without_constants(network):
+@pytest.mark.parametrize("box", [None, (0.0, 1.0)])
+def test_relevance_is_conserved_without_constants(network, box):
     model, x = network
-    assert conservation_error(model, x, 1) < 1e-6
+    assert conservation_error(model, x, 1, box) < 1e-6
 
 
 @pytest.mark.parametrize("gates", ["constant", "shared"])

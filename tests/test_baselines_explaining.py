@@ -3,11 +3,14 @@ background randomisation, each on cases whose answer is known.
 """
 
 import copy
+import inspect
+import re
 from itertools import permutations, product
 
 import pytest
 import torch
 from scipy.stats import binomtest
+from small_nets import assert_slope
 from torch import nn
 
 import isnetlib
@@ -24,6 +27,7 @@ from isnetlib.training.evaluate import heatmap, inputs
 
 torch.set_num_threads(1)  # tensors as small as these take longer on several threads, far longer on busy cores
 
+SMALL = build_model("small_resnet", 2, width=2)
 NAMES = [name for name in METHODS if "isnet" not in name and name != "vit"]
 
 
@@ -111,14 +115,41 @@ def test_several_labels(name):
     [
         ("standart", {}, "unknown method 'standart'; known: standard, gain"),
         ("isnet_selective", {"heatmap_wait": 0.5}, "no option 'heatmap_wait'; it has: heatmap_weight"),
-        ("grad_input", {"heatmap_weight": 1.5}, "heatmap_weight must be from 0 to 1, got 1.5"),
-        ("background_random", {"p": 1.5}, "p must be from 0 to 1"),
-        ("multitask", {"segmentation_weight": -1}, "segmentation_weight must be from 0 to 1"),
+        ("standard", {"p": 0.5}, "method standard has no option 'p'; it has: multilabel"),
+        ("grad_input", {"heatmap_weight": 1.5}, "heatmap_weight P must be a number from 0 to 1, a pair .* got 1.5"),
+        ("gain", {"alpha": -1}, "alpha must be a number from 0 on, a pair .* got -1"),
+        ("pipeline", {"depth": 0}, "depth must be a whole number from 1 on, got 0"),
     ],
 )
 def test_a_misspelt_method_and_wrong_options_are_refused(name, options, told):
     with pytest.raises(ValueError, match=told):
         build(name, "small_resnet", 3, **options)
+
+
+SHARES, NUMBERS = ("p", "heatmap_weight", "segmentation_weight", "decay"), (-1, float("nan"), float("inf"), "1", None)
+WRONG = {bool: ("yes", None, 1), int: (*NUMBERS, 0, 2.5, True), float: (*NUMBERS, True), tuple: ("ab", 1, (1,))}
+WRONG[tuple] += tuple((2.0, value) for value in NUMBERS)
+FURTHER = {"range": ((2.0, 1.0), (0, 1)), "box": ((1, 0), (float("nan"), 1)), "gates": ("open", None)}
+FURTHER |= {"steps": (0, 2.5, "1", True), "maps_at_once": (0, 2.5, "1", True)}
+FURTHER |= {"ablation": (1, "x"), "fall": ((0.5, 0.5), (0.1, 1.5))}
+
+
+def wrong_options():
+    """Every option of every method, by the type of its default, with values that cannot be."""
+    for name, method in METHODS.items():
+        for option, parameter in inspect.signature(method).parameters.items():
+            if option not in ("model", "variant"):
+                further = FURTHER.get(option, (1.5,) if option in SHARES else ())
+                values = [
+                    value for value in WRONG.get(type(parameter.default), ()) if not (option == "box" and value is None)
+                ]
+                yield from ((name, option, value) for value in (*values, *further))
+
+
+@pytest.mark.parametrize("name, option, value", [*wrong_options()])
+def test_an_option_that_cannot_be_is_named_with_its_value_before_any_training(name, option, value):
+    with pytest.raises(ValueError, match=f"{option}.*{re.escape(str(value))}"):
+        METHODS[name](SMALL, **{option: value})
 
 
 def scene():
@@ -187,6 +218,15 @@ def test_the_penalty_of_a_linear_model_is_the_one_by_hand(kind, logits):
     expected = classification_loss(z, y) + 7 * by_hand
     torch.testing.assert_close(loss, expected)
     torch.testing.assert_close(*(torch.autograd.grad(each, W)[0] for each in (loss, expected)))
+
+
+@pytest.mark.parametrize("Method", [GradInput, RightReasons])
+def test_the_loss_is_differentiated_through_the_batch_statistics(Method):
+    """Against finite differences, in train mode: the map is a gradient, so the loss needs a second derivative."""
+    model, (x, y, mask) = network().double().train(), batch(dtype=torch.float64)
+    method = Method(model)
+    value = torch.enable_grad()(lambda: method.loss(x, y, mask)[0])
+    assert_slope(value, model.parameters(), h=1e-6, rel=1e-4)
 
 
 def test_in_eval_mode_the_map_and_the_loss_are_those_of_lrp_0():

@@ -17,7 +17,7 @@ from isnetlib.study import runs
 @pytest.fixture
 def options(place, monkeypatch):
     """--notebooks and --results of the tiny studies, whose data are absent."""
-    monkeypatch.setattr(runs, "data_hashes", lambda experiment, options: {})
+    monkeypatch.setattr(runs, "data_hashes", lambda *asked: {})
     return ["--notebooks", str(place[0]), "--results", str(place[1])]
 
 
@@ -103,7 +103,7 @@ def test_verify_data_lists_what_is_wrong(tmp_path, capsys):
     assert main(["verify-data", str(tmp_path)]) == 1
     out = capsys.readouterr().out
     assert re.search(r"^error: gone.png, row 2: file is missing; ", out, flags=re.MULTILINE)
-    assert re.search(f"^{re.escape(str(tmp_path))}: [0-9]+ problems$", out, flags=re.MULTILINE)
+    assert re.search(f"^{re.escape(str(tmp_path))}: [0-9]+ problems?$", out, flags=re.MULTILINE)
 
 
 def test_status_and_report_need_no_torch():

@@ -17,10 +17,10 @@ from torch.nn.functional import avg_pool2d
 
 from isnetlib import data
 from isnetlib.data.backgrounds import augment
-from isnetlib.data.simulated import chest, drawing, faces, films, portraits
+from isnetlib.data.simulated import drawing, faces, films
 from isnetlib.training.fit import swapped_set
 
-ALL = list(portraits.PREVALENCE)
+ALL = list(faces.PREVALENCE)
 SMALL = {"train_size": 480, "validation_size": 60, "test_size": 240}
 TINY = {"train_size": 12, "validation_size": 6, "test_size": 8}
 
@@ -33,20 +33,20 @@ def loaded(name):
 
 @pytest.fixture(scope="module")
 def patients():
-    return chest.draw_patients(40, 64, np.random.default_rng(0))
+    return films.draw_patients(40, 64, np.random.default_rng(0))
 
 
 def draw(attributes, pattern=0, n=30, size=64):
     rows = np.zeros((n, len(ALL)), dtype=int)
     rows[:, [ALL.index(name) for name in attributes]] = 1
-    return portraits.draw_faces(rows, np.full(n, pattern), size, np.random.default_rng(0))
+    return faces.draw_faces(rows, np.full(n, pattern), size, np.random.default_rng(0))
 
 
 # --- chest films: the drawing --------------------------------------------------------------------------------------
 
 
 def test_the_mask_is_two_dark_lungs():
-    patients = chest.draw_patients(20, 96, np.random.default_rng(96))
+    patients = films.draw_patients(20, 96, np.random.default_rng(96))
     for film, mask in zip(patients.film, patients.mask, strict=True):
         parts, _ = label(mask)
         *splinters, b, a = np.argsort(np.bincount(parts.ravel())[1:]) + 1
@@ -57,9 +57,9 @@ def test_the_mask_is_two_dark_lungs():
         assert film[mask].mean() < film[~mask & (film > 0.2)].mean() - 0.15
 
 
-@pytest.mark.parametrize("kind", chest.FINDINGS)
+@pytest.mark.parametrize("kind", films.FINDINGS)
 def test_findings_change_the_lungs_alone(patients, kind):
-    found, spots = (chest.add_findings(patients, [k] * 40, 0.2, np.random.default_rng(1)) for k in (kind, "normal"))
+    found, spots = (films.add_findings(patients, [k] * 40, 0.2, np.random.default_rng(1)) for k in (kind, "normal"))
     assert np.array_equal(found[~patients.mask], patients.film[~patients.mask])
     added = found - spots  # calcified, in films of all kinds
     assert added.min() > -1e-6 and (added.max((1, 2)) > 0.04).all() and added.max() < 0.6
@@ -68,7 +68,7 @@ def test_findings_change_the_lungs_alone(patients, kind):
 @pytest.mark.parametrize("name", films.HOSPITALS)
 def test_looks_change_everything_but_the_lungs(patients, name):
     u = np.random.default_rng(2).random((40, 8), dtype=np.float32)
-    shown = chest.apply_look(patients.film, patients.mask, films.HOSPITALS[name], u)
+    shown = films.apply_look(patients.film, patients.mask, films.HOSPITALS[name], u)
     assert np.array_equal(shown[patients.mask], patients.film[patients.mask])
     assert ((shown != patients.film)[~patients.mask].mean() > 0.5) and np.isfinite(shown).all()
 
@@ -77,16 +77,16 @@ def test_looks_change_everything_but_the_lungs(patients, name):
 def test_markers_are_whole(size):
     """No letter reaches a lung, where the look is not shown; each film has all its letters, in the marker's corner."""
     rng = np.random.default_rng(3)
-    mask = chest.draw_patients(60, size, rng).mask
+    mask = films.draw_patients(60, size, rng).mask
     for look in films.HOSPITALS.values():
         blank = np.full(mask.shape, -1.0, dtype=np.float32)
-        chest._mark(blank, look, rng.random((60, 2)))
-        letters = blank == np.float32(look.ink)
-        assert np.array_equal(letters.sum((1, 2)), np.full(60, drawing.text(look.word, max(1, size // 64)).sum()))
+        films.write_marker(blank, look, rng.random((60, 2)))
+        letters = blank == np.float32(look["ink"])
+        assert np.array_equal(letters.sum((1, 2)), np.full(60, drawing.text(look["word"], max(1, size // 64)).sum()))
         assert not (letters & mask).any()
         rows, columns = letters.any((0, 2)).nonzero()[0], letters.any((0, 1)).nonzero()[0]
-        assert (rows.max() < size / 2) == (look.corner[0] == "t")
-        assert (columns.max() < size / 2) == (look.corner[1] == "l")
+        assert (rows.max() < size / 2) == (look["corner"][0] == "t")
+        assert (columns.max() < size / 2) == (look["corner"][1] == "l")
 
 
 # --- chest films: the experiments ----------------------------------------------------------------------------------
@@ -168,21 +168,21 @@ def test_an_attribute_changes_its_own_side_of_the_mask_alone(name):
     plain, (x, mask) = draw([]), draw([name])
     assert np.array_equal(mask, plain[1])
     changed = (np.abs(x - plain[0]) > 0.02).any(1)
-    right, wrong = (mask, ~mask) if name in portraits.INSIDE else (~mask, mask)
+    right, wrong = (mask, ~mask) if name in faces.INSIDE else (~mask, mask)
     assert not (changed & wrong).any() and np.array_equal(x[:, 0][wrong], plain[0][:, 0][wrong])
     assert ((changed & right).sum((1, 2)) >= 4).all()
 
 
 @pytest.mark.parametrize("name", ["stripes", "dots"])
 def test_a_pattern_changes_the_background_alone(name):
-    x, mask = draw([], portraits.PATTERNS.index(name))
+    x, mask = draw([], faces.PATTERNS.index(name))
     changed = (x != draw([])[0]).any(1)
     assert not (changed & mask).any() and (changed.mean((1, 2)) > 0.02).all()
 
 
 def test_attributes_are_drawn_independently():
     drawn = faces.draw_attributes(20_000, [0, 0])
-    assert drawn.mean(0) == pytest.approx(list(portraits.PREVALENCE.values()), abs=0.015)
+    assert drawn.mean(0) == pytest.approx(list(faces.PREVALENCE.values()), abs=0.015)
     correlation = np.corrcoef(drawn, rowvar=False)
     assert np.abs(correlation[~np.eye(6, dtype=bool)]).max() < 0.03
 

@@ -167,7 +167,7 @@ def test_where_data_and_masks_are(root, predicted, monkeypatch, tmp_path):
 @pytest.mark.parametrize(("place", "message"), [("", "has no folder nih"), ("predicted", "no folder nih; notebook 08")])
 def test_a_source_that_is_absent_is_told_apart_from_one_that_is_wrong(root, predicted, place, message):
     (root / place / "nih/index.csv").unlink()
-    with pytest.raises(ValueError, match="nih: 1 problem.*\n.*index.csv, row 0: is missing"):
+    with pytest.raises(ValueError, match="nih: 1 problem; .*\n.*index.csv: is missing"):
         data.load("tuberculosis", folder=str(root), size=20, masks=predicted)
     shutil.rmtree(root / place / "nih")
     with pytest.raises(FileNotFoundError, match=message):

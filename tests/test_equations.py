@@ -5,8 +5,10 @@ from copy import deepcopy
 import pytest
 import torch
 import torch.nn.functional as F
+import torchvision.models as models
 import twins
 from small_nets import images, randomised
+from test_architectures import small_head
 from torch import nn
 from twins import unlike
 from zennit.attribution import Gradient
@@ -170,3 +172,18 @@ def test_zennit_agrees_on_a_stack_of_convolutions():
     low, high = (F.pad(bound, (0, 1), value=k).view(1, 4, 1, 1) for k, bound in enumerate((low, high)))
     twin = by_zennit(nn.Sequential(four, *net[1:]), torch.cat([x, torch.ones_like(x[:, :1])], 1), 1, 0.05, low, high)
     assert unlike(isnetlib.explain(net, x, 1, 0.05, BOXES["standardised"]), twin[:, :, :3]) < 1e-10
+
+
+def test_zennit_agrees_on_vgg11_bn():
+    """A first layer whose bias, BatchNorm merged, is not positive adds nothing to D in either."""
+    net, x = randomised(small_head(models.vgg11_bn(init_weights=False), 512 * 49)), images(3, 32, 32)
+    for module in net.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.eps = 1e-14
+        if isinstance(module, nn.ReLU):
+            module.inplace = False
+    conv, norm = net.features[:2]
+    with torch.no_grad():
+        level = (norm.running_mean - conv.bias) * norm.weight / norm.running_var.sqrt()
+        norm.bias.copy_(level - torch.rand_like(norm.bias))
+    assert unlike(isnetlib.explain(net, x, 1, 1e-2), by_zennit(net, x, 1, 1e-2, 0.0, 1.0)) < 1e-10

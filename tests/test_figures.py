@@ -4,7 +4,6 @@ import matplotlib
 import numpy as np
 import pandas as pd
 import pytest
-from matplotlib.figure import Figure
 from PIL import Image
 
 from isnetlib.report import figures, names
@@ -29,25 +28,19 @@ def test_every_method_has_a_look_of_its_own():
     assert figures.look("mine") not in [figures.look(method) for method in figures.LOOKS]
 
 
-def test_a_ladder_draws_what_the_frame_holds():
-    frame = pd.DataFrame(
-        {
-            "place": [0, 1],
-            "value": [0.4, 0.6],
-            "low": [0.3, np.nan],
-            "high": [0.5, np.nan],
-            "method": ["standard", "rrr"],
-        }
-    ).assign(filled=[True, False], dashed=[False, True])
-    span, mark, _, hollow = figures.ladder(frame, Figure().subplots()).lines
-    assert list(span.get_xdata()) == [0.3, 0.5] and span.get_linestyle() == "-"
-    assert (mark.get_xdata()[0], mark.get_ydata()[0], mark.get_mfc()) == (0.4, 0, figures.look("standard")[0])
-    assert (hollow.get_xdata()[0], hollow.get_ydata()[0], hollow.get_mfc()) == (0.6, 1, "white")
+def test_ladders_draw_what_the_frame_holds():
+    frame = pd.DataFrame({"row": ["a", "b"], "value": [0.4, 0.6], "low": [0.3, np.nan], "high": [0.5, np.nan]})
+    frame = frame.assign(column="c", method=["standard", "rrr"], filled=[True, False], dashed=[False, True])
+    fig = figures.ladders(frame, {"a": "A", "b": "B"}, {"c": "C"}, "score")
+    ((title, marks, (_, span, none)),) = drawn(fig)
+    assert (title, span) == ("C", (0.3, 0.5)) and np.isnan(none).all()
+    assert marks == [(0.4, 0, figures.look("standard")[0]), (0.6, 1, "white")]
+    assert [line.is_dashed() for line in fig.axes[0].lines if len(line.get_xdata()) == 2] == [False, False, True]
 
 
 def comparisons():
     frame = pd.DataFrame(
-        {"where": ["a, deceiving", "a, deceiving", "b, external"], "b": ["pipeline", "standard", "standard"]}
+        {"row": ["a, deceiving", "a, deceiving", "b, external"], "b": ["pipeline", "standard", "standard"]}
     )
     values = {"difference": [-0.1, 0.3, 0.0], "low": [-0.2, 0.2, -0.1], "high": [0.0, 0.4, 0.1]}
     verdicts = {
@@ -107,8 +100,8 @@ def test_curves_have_two_lines_a_seed():
 
 def test_the_search_rings_the_chosen_value_at_the_lower_score():
     trials = pd.DataFrame(
-        {"experiment": "digits", "method": "rrr", "value": [10.0, 1.0], "swapped": [0.5, 0.2], "internal": [0.4, 0.9]}
-    ).assign(chosen=[True, False])
+        {"experiment": "digits", "method": "rrr", "value": [1.0, 10.0], "swapped": [0.2, 0.5], "internal": [0.9, 0.4]}
+    ).assign(chosen=[False, True], score=[0.2, 0.4])
     line, ring = figures.search_figure(trials).axes[0].lines
     assert list(line.get_ydata()) == [0.2, 0.4] and (ring.get_xdata()[0], ring.get_ydata()[0]) == (2, 0.4)
 

@@ -28,6 +28,8 @@ from torchvision.models import DenseNet
 from isnetlib import data
 from isnetlib.baselines import METHODS, build
 from isnetlib.data.images import Images
+from isnetlib.method.course import Weight
+from isnetlib.method.isnet import ISNet
 from isnetlib.method.loss import heatmap_loss
 from isnetlib.method.lrp import LRP, explain, start_for
 from isnetlib.networks import build_model
@@ -95,6 +97,11 @@ def write_sources(root):
         pd.DataFrame(rows)[["image", "mask"]].to_csv(root / "predicted" / source / "index.csv", index=False)
 
 
+# columns of a log that say what a step was like, besides its losses
+BESIDE = ["seconds", "peak_mib", "P", "net_share", "range_low", "range_high"]
+BESIDE += ["gradient_classification", "gradient_heatmap"]
+
+
 # --- the parts: each gives the numbers of a case, {name: array or text}; of the last array are the five numbers
 def relevance(network_of, call):
     """Maps for every target and box in both modes, or the gradient of a heatmap loss, or maps with other options."""
@@ -110,7 +117,7 @@ def relevance(network_of, call):
     loss = heatmap_loss(R, images(2).mask, **call.get("loss", {}))
     loss.total.backward()
     gradients = {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
-    return {"R": R.detach()} | gradients | {"loss": torch.stack(loss).detach()}
+    return {"R": R.detach()} | gradients | {"loss": torch.stack(loss[:3]).detach()}
 
 
 def trained(name, backbone="small_resnet", epochs=2, **options):
@@ -127,8 +134,13 @@ def trained(name, backbone="small_resnet", epochs=2, **options):
         log = fit(method, train, validation, folder, epochs=epochs, batch_size=4, seed=5, report=lambda line: None)
     start = torch.stack([loss.detach(), *(p.grad.norm() for p in first.parameters() if p.grad is not None)])
     numbers = {"chosen": str(chosen_epoch(log, "accuracy")), "p": evaluate.scores(method, validation)[1]}
-    numbers["log"] = log.drop(columns=["seconds", "peak_mib"]).astype(float).to_numpy()
-    return method, method.state_dict() | numbers | {"start": start}
+    numbers["log"] = log.drop(columns=[name for name in log if name in BESIDE]).astype(float).to_numpy()
+    state = method.state_dict()
+    for path, weight in method.named_modules():
+        for name in weight.state_dict() if isinstance(weight, Weight) else ():  # the course of a loss weight
+            del state[f"{path}.{name}"]
+    steps = {"steps": method.heatmap_weight.steps} if isinstance(method, ISNet) else {}
+    return method, steps | state | numbers | {"start": start}
 
 
 def training(name, options):

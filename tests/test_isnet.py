@@ -7,6 +7,8 @@ from torch import nn
 
 import isnetlib
 from isnetlib import ISNet, explain, heatmap_loss, start_for
+from isnetlib.baselines.background_random import randomise
+from isnetlib.baselines.isnet_background import IsnetBackground
 from isnetlib.method.isnet import VARIANTS, stochastic_target
 from isnetlib.method.loss import classification_loss
 from isnetlib.networks import build_model
@@ -71,7 +73,7 @@ def test_loss_adds_up_and_reaches_every_weight(batch, variant):
     model, x, y, mask = batch
     method = ISNet(model, variant, heatmap_weight=0.4, weights=(1.0, 3.0), range=(100, 200))
     loss, parts = method.loss(x, y, mask)
-    assert list(parts) == ["classification", "background", "foreground"]
+    assert list(parts) == ["classification", "background", "foreground", "net_share", "P"]
     expected = 0.6 * parts["classification"] + 0.4 * (parts["background"] + 3 * parts["foreground"])
     assert loss.item() == pytest.approx(expected) and parts["background"] > 0 and parts["foreground"] > 0
     loss.backward()
@@ -100,22 +102,40 @@ def test_every_second_step_has_a_heatmap_loss_twice_as_heavy(batch):
     again.load_state_dict(two.state_dict())
     assert set(again.train().loss(x, y, mask)[1]) == {"classification"}  # the count is part of a checkpoint
     assert set(again.eval().loss(x, y, mask)[1]) == set(parts)  # eval mode counts and leaves out nothing
-    with pytest.raises(ValueError, match="every is a number"):
+    with pytest.raises(ValueError, match="every must be a whole number"):
         ISNet(model, ablation={"every": 0})
 
 
-def test_calibration_sets_the_range_and_a_checkpoint_keeps_it(batch):
+def test_range_auto_is_read_off_the_first_batch_with_masks_and_a_checkpoint_keeps_it(batch):
     model, x, y, mask = batch
-    method = ISNet(model.eval(), "original")
-    low, high = method.calibrate(model, [x[:2], x[2:]])
-    totals = explain(model, x, "all").abs().sum((2, 3, 4)).mean(1)  # of a sample: all of the map, mean over maps
-    assert (low, high) == pytest.approx(isnetlib.method.loss.foreground_range(totals), rel=1e-6)
-    loss, _ = method.loss(x, y, mask)
-    by_hand, _ = ISNet(model, "original", range=(low, high)).loss(x, y, mask)
-    assert loss.item() == pytest.approx(by_hand.item(), rel=1e-6)
-    saved = ISNet(model, "original")
-    saved.load_state_dict(method.state_dict())
-    assert saved.loss(x, y, mask)[0].item() == pytest.approx(loss.item())
+    method = ISNet(model, range="auto").train()
+    method.loss(x, y, 0 * mask)
+    method.eval().loss(x, y, mask)  # neither an empty mask nor a look in eval mode settles it
+    assert not method.range.any()
+    method.train().loss(x, y, mask)
+    low, high = method.range.tolist()
+    with ISNet(model).lrp(image=x) as lrp:
+        logits = model(x)
+    R = lrp.relevance(method.start(logits), logits)
+    assert (low, high) == pytest.approx(isnetlib.method.loss.foreground_range(R, mask))
+    again = ISNet(model, range="auto")
+    again.load_state_dict(method.state_dict())
+    fixed = ISNet(model, range=(low, high))
+    assert again.loss(3 * x / 3, y, mask)[0].item() == pytest.approx(fixed.loss(x, y, mask)[0].item())
+
+
+def test_watched_steps_tell_gradient_norms_and_change_nothing(batch):
+    model, x, y, mask = batch
+    method = ISNet(model, heatmap_weight=0.25)
+    gradients = []
+    for method.watch in (False, True):
+        total, parts = method.loss(x, y, mask)
+        gradients.append(torch.autograd.grad(total, model.parameters()))
+    assert all(map(torch.equal, *gradients))
+    assert (parts["range_low"], parts["range_high"]) == (1, 25)
+    plain = torch.autograd.grad(classification_loss(model(x), y), model.parameters())
+    norm = torch.stack([g.norm() for g in plain]).norm().item()
+    assert parts["gradient_classification"] == pytest.approx(norm) and parts["gradient_heatmap"] > 0
 
 
 def test_wrong_arguments_are_refused(batch):
@@ -123,7 +143,7 @@ def test_wrong_arguments_are_refused(batch):
     with pytest.raises(ValueError, match="variant 'dual': use one of original, selective, stochastic"):
         ISNet(model, "dual")
     for weight in (-0.1, 1.1):
-        with pytest.raises(ValueError, match="heatmap_weight P must be from 0 to 1"):
+        with pytest.raises(ValueError, match="heatmap_weight P must be a number from 0 to 1, a pair"):
             ISNet(model, heatmap_weight=weight)
     with pytest.raises(ValueError, match="leave the box"):
         ISNet(model).loss(x * 3, y, mask)
@@ -163,7 +183,7 @@ def test_several_labels_an_image_each_have_their_sigmoid(variant):
     method, p = ISNet(model, variant, multilabel=True), model(x).sigmoid()
     loss, parts = method.loss(x, y, mask)
     bce = -(y * p.log() + (1 - y) * (1 - p).log()).mean()
-    assert parts["classification"] == pytest.approx(bce.item(), rel=1e-5) and loss.isfinite() and len(parts) == 3
+    assert parts["classification"] == pytest.approx(bce.item(), rel=1e-5) and loss.isfinite() and len(parts) == 5
     torch.testing.assert_close(method.predict(x), p)
 
 
@@ -173,3 +193,18 @@ def test_with_several_labels_one_map_explains_a_label_drawn_for_each_image(varia
     starts = ISNet(nn.Identity(), variant, multilabel=True).start(torch.randn(2000, 4))
     assert starts.shape == (2000, 1, 4) and (starts.sum(2) == 1).all() and starts.unique().tolist() == [0, 1]
     assert ((starts.mean((0, 1)) - 0.25).abs() < 0.05).all()
+
+
+def test_isnet_with_random_backgrounds_is_isnet_on_randomised_images(batch):
+    model, x, y, mask = batch
+    kept, swapped = (IsnetBackground(model, p, 0.5).train() for p in (0.0, 1.0))
+    plain = ISNet(model, heatmap_weight=0.5).train()
+    assert kept.loss(x, y, mask) == plain.loss(x, y, mask)
+    torch.manual_seed(3)
+    other = randomise(x, mask, 1.0)
+    assert torch.equal(other * mask, x * mask) and not torch.equal(other, x)
+    torch.manual_seed(3)
+    assert swapped.loss(x, y, mask) == plain.loss(other, y, mask)
+    assert swapped.eval().loss(x, y, mask) == plain.eval().loss(x, y, mask)
+    with pytest.raises(ValueError, match="p must be a number from 0 to 1"):
+        IsnetBackground(model, 1.5)

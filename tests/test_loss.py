@@ -122,19 +122,25 @@ def test_masks_must_be_binary(R, mask, value):
 
 
 def test_foreground_range_by_hand():
-    """C1 = max(mu / 5, mu - 3 sd), C2 = min(25 C1, mu + 3 sd)."""
-    narrow = tensor([9.0, 10.0, 11.0])  # mu 10, sd 1
-    assert foreground_range(narrow) == pytest.approx((7, 13))
-    wide = tensor([0.0, 10.0, 20.0])  # mu 10, sd 10
-    assert foreground_range(wide) == pytest.approx((2, 40))
-    very_wide = tensor([0.0] * 99 + [1000.0])  # mu 10, sd 100
-    assert foreground_range(very_wide) == pytest.approx((2, 50))
-    low, high = foreground_range(torch.full((5,), 10.0))  # sd 0
-    assert low == 10 and low < high
-    heatmap_loss(torch.rand(1, 1, 1, 2, 2), torch.eye(2)[None, None], range=(low, high))
-    for totals in (torch.zeros(3), torch.full((3,), torch.nan), torch.full((3,), torch.inf)):
-        with pytest.raises(ValueError, match="give \\(C1, C2\\) by hand"):
-            foreground_range(totals)
+    """(F / 2, 12.5 F), F the median over the maps with a mask of the total relevance in it."""
+    R = torch.ones(4, 1, 2, 4, 4) * tensor([1.0, -2.0, 3.0, 100.0]).view(4, 1, 1, 1, 1)
+    mask = torch.zeros(4, 1, 4, 4)
+    mask[:3, :, :2, :2] = 1  # of two channels and four pixels: 8, 16, 24; the fourth has no mask
+    assert foreground_range(R, mask) == (8.0, 200.0)
+    assert foreground_range(R, 0 * mask) is None
+    for wrong in (0 * R, R * torch.nan, R * torch.inf):
+        with pytest.raises(ValueError, match="gives no range: give \\(C1, C2\\)"):
+            foreground_range(wrong, mask)
+
+
+def test_net_share_by_hand():
+    R = torch.zeros(2, 1, 1, 2, 2)
+    R[0, 0, 0, 0] = tensor([3.0, -1.0])  # |2| of 4
+    R[1, 0, 0, 0] = tensor([1.0, -1.0])
+    mask = torch.zeros(2, 1, 2, 2)
+    mask[:, :, 0] = 1
+    assert loss.net_share(R, mask[:, :, None])[:, 0].tolist() == [0.5, 0.0]
+    assert heatmap_loss(R, mask).net_share == 0.25
 
 
 def test_wrong_options_and_shapes_are_refused(R, mask):

@@ -174,7 +174,7 @@ def test_wrong_arguments_are_explained(net, x):
         lrp.relevance(torch.ones(4, 1, 5).double())
     with pytest.raises(NotCovered, match="are they of this forward pass"):
         lrp.relevance(torch.ones(4, 1, 3).double(), net(x))
-    with pytest.raises(ValueError, match="eps must be 0 or positive"):
+    with pytest.raises(ValueError, match="eps must be a number from 0 on"):
         LRP(eps=-1)
     for target in (3, -1, torch.tensor([0, 1, 2, 3]), 0.5):
         with pytest.raises(ValueError, match="class numbers from 0 to 2"):

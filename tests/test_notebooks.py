@@ -15,7 +15,7 @@ from isnetlib.study.notebooks import declared, execute
 from isnetlib.study.runner import run_study
 
 NOTEBOOKS = Path(__file__).parents[1] / "notebooks"
-ALL = sorted(NOTEBOOKS.glob("**/*.ipynb"))
+ALL = sorted(path for path in NOTEBOOKS.glob("**/*.ipynb") if path.parent.name != "lessons")  # those: test_lessons.py
 BENCHES = NOTEBOOKS / "benches"
 
 
@@ -52,12 +52,12 @@ def test_a_notebook_is_thin_and_says_what_its_parameters_are_and_what_it_takes_i
 @pytest.fixture(scope="module")
 def smoke(tmp_path_factory):
     results = tmp_path_factory.mktemp("results")
-    assert run_study("smoke", NOTEBOOKS, results) == 0
+    assert run_study("smoke", NOTEBOOKS / "pipeline", results) == 0
     return results
 
 
 def test_the_smoke_study_runs_from_training_to_the_report(smoke):
-    place = ["--results", str(smoke), "--notebooks", str(NOTEBOOKS)]
+    place = ["--results", str(smoke), "--notebooks", str(NOTEBOOKS / "pipeline")]
     assert main(["status", "--study", "smoke", *place]) == 0
     metrics = pd.read_csv(smoke / "smoke" / "tables" / "metrics.csv")
     assert set(metrics["test_set"]) >= {"biased", "unbiased", "random", "deceiving"}
@@ -85,13 +85,14 @@ COST |= {"counting": {"network": "small_resnet", "size": 40, "batch": 2, "rounds
 COST |= {"counts": {"isnet_selective": [2, 3]}, "explaining": {"networks": ["small_resnet"], "size": 40, "rounds": 1}}
 COVERAGE = {"sizes": [20, 30], "classes": [3], "accuracies": [0.7], "studies": 4, "null_studies": 4, "draws": 20}
 SEARCH = {"epochs": 1, "data_options": {"train_size": 100, "validation_size": 50, "test_size": 50}}
+FEW = SEARCH | {"shares": [1.0, 0.5], "seeds": [0], "segmenter_epochs": 1}
 
 
 @pytest.mark.parametrize(
     ("path", "given", "table"),
     [
-        (NOTEBOOKS / "00_isnet_in_ten_minutes.ipynb", {"train_size": 64, "plain_epochs": 1, "isnet_epochs": 1}, None),
-        (NOTEBOOKS / "05_search.ipynb", SEARCH, None),
+        (NOTEBOOKS / "pipeline/05_search.ipynb", SEARCH, None),
+        (NOTEBOOKS / "few_masks.ipynb", FEW, None),
         (BENCHES / "60_cost.ipynb", COST, "cost"),
         (BENCHES / "70_coverage.ipynb", COVERAGE, "coverage"),
         (BENCHES / "80_constants.ipynb", {}, "constants"),

@@ -8,16 +8,16 @@ import pytest
 from isnetlib.report import figures, page
 
 ROOT = Path(__file__).parents[1]
-REPORTS = ROOT / "notebooks" / "reports"
+REPORTS = ROOT / "notebooks/pipeline/reports"
 TEXT = """# Study {study}
 
-Read [it](../../README.md).
+Read [it](../../../README.md).
 
 ## {experiment}
 
 <!-- table: results {experiment} -->
 
-![Scores < 1.](../../results/{study}/figures/scores_{experiment}.png)
+![Scores < 1.](../../../results/{study}/figures/scores_{experiment}.png)
 
 ## Limits
 
@@ -93,7 +93,7 @@ def test_every_text_is_short_names_known_parts_and_links_to_what_is_there(path):
     assert len(text.split()) <= 2200 and text.startswith("# ")
     blocks = [block for block in page.blocks(text) if block[0] != "text"]
     notebook = "51_joint_report" if path.stem == "joint" else "50_report"
-    known = (ROOT / "notebooks" / f"{notebook}.ipynb").read_text(encoding="utf-8")
+    known = (ROOT / f"notebooks/pipeline/{notebook}.ipynb").read_text(encoding="utf-8")
     assert sum(kind == "figure" for kind, _, _ in blocks) <= 10
     for _, name, _ in blocks:
         assert re.split("[ _]", name)[0] in known

@@ -10,7 +10,7 @@ from stub_films import run_cells, write_predicted, write_sources
 from isnetlib.study.notebooks import declared
 from isnetlib.study.runs import resolve
 
-NOTEBOOKS = Path(__file__).parents[1] / "notebooks"
+NOTEBOOKS = Path(__file__).parents[1] / "notebooks/pipeline"
 
 
 def test_a_run_at_the_papers_size_is_trained_tested_and_keeps_no_film(tmp_path, monkeypatch):

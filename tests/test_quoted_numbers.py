@@ -13,7 +13,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 QUOTED = pd.read_csv(ROOT / "tests" / "quoted.csv", dtype=str, keep_default_na=False)
-TEXTS = [*sorted((ROOT / "notebooks" / "reports").glob("*.md")), ROOT / "README.md"]
+TEXTS = [*sorted((ROOT / "notebooks/pipeline/reports").glob("*.md")), ROOT / "README.md"]
 NUMBER = re.compile(r"(?<![\w.:/-])\d\.\d{2,3}(?![\d.%])")
 
 

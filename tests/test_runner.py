@@ -1,6 +1,7 @@
 """Running a study, on tiny notebooks: what is skipped, resumed and made afresh, and what is left of it."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -11,14 +12,15 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from stub_films import write_predicted, write_sources
-from tiny_study import MORE, PARAMETERS, edit, here, make_run, states, write_notebook
+from tiny_study import MORE, PARAMETERS, edit, make_run, states, write_notebook
 
 from isnetlib.report import page, store
-from isnetlib.study import runner
+from isnetlib.study import runner, runs
 from isnetlib.study.config import StudyError
 from isnetlib.study.notebooks import execute
-from isnetlib.study.runner import cores, is_called, report, run_study
-from isnetlib.study.runs import Run, alone, resolve
+from isnetlib.study.runner import alone, cores, report, run_study
+from isnetlib.study.runs import Run, data_hashes, resolve
+from isnetlib.training.files import write_atomically
 
 ROOT = Path(__file__).parents[1]
 
@@ -34,13 +36,14 @@ def test_a_study_skips_resumes_starts_afresh_and_survives_a_failure(place, capsy
     assert states(place)[0] == found
     before = (done / "metrics.json").stat().st_mtime_ns
 
-    assert run_study("mixed", *place, jobs=2, hashes=here) == 1
+    assert run_study("mixed", *place, jobs=2) == 1
 
     printed = capsys.readouterr().out
     assert "mixed: 4 runs, 1 done, 3 to make, 2 at a time; the whole study takes about 1 min" in printed
     assert "digits/rrr/seed0  starts afresh: parameter rate was 0.25, is 0.5" in printed
     assert "digits/standard/seed1  goes on where it stopped" in printed
-    assert printed.count("[3/3] ") == 1 and "mixed: not all runs are done, so there is no report" in printed
+    assert printed.count("[3/3] ") == 1 and printed.count("left, with the report") == 3
+    assert "mixed: not all runs are done, so there is no report" in printed
     assert states(place)[0] == found | {"rrr0": "done", "gain0": "unfinished", "standard1": "done"}
     assert (done / "metrics.json").stat().st_mtime_ns == before and not (done / "notebooks").exists()
     assert (half / "log.txt").read_text() == "1" and (stale / "log.txt").read_text() == "0 1"
@@ -71,25 +74,70 @@ def reported(place, monkeypatch):
 
 def test_what_is_done_is_packed_reported_and_never_made_again(place, reported, capsys):
     home = place[1] / "fine"
-    assert run_study("fine", *place, jobs=1, threads=3, runs_only=True, hashes=here) == 0
+    assert run_study("fine", *place, jobs=1, threads=3, runs_only=True) == 0
     assert reported == [("10_train", 3), ("20_external_test", 3)] and not (home / "digits").exists()
-    assert run_study("fine", *place, hashes=here) == 0
+    folder = home / "runs/digits/standard/seed0"
+    assert (folder / runs.SUMS).read_text() == runs.sums(folder)
+    assert run_study("fine", *place) == 0
     assert reported[2:] == [("50_report", 1)] and (home / "report.html").read_text() == "page"
     (home / "runs").rename(place[1] / "gone")
     assert states(place, "fine")[0] == {"standard0": "done"}  # by its packed row
-    assert run_study("fine", *place, hashes=here) == 0 and reported[3:] == [("50_report", 1)]
-    assert "fine: 1 runs, 1 done, 0 to make" in capsys.readouterr().out
+    capsys.readouterr()
+    assert run_study("fine", *place) == 0 and len(reported) == 3
+    assert capsys.readouterr().out == f"fine: all 1 runs are done and in {home / 'report.html'}: nothing to do\n"
     edit(place[0] / "study.yaml", "epochs: 9", "epochs: 8")
     assert states(place, "fine")[0] == {"standard0": "stale"}
-    assert run_study("fine", *place, hashes=here) == 0 and reported[4][0] == "10_train"
+    assert run_study("fine", *place) == 0 and reported[3][0] == "10_train"
     assert pd.read_csv(home / "digits/runs.csv")["time"].tolist() == [2027]
     assert store.find_runs(home)[0].parameters["epochs"] == 8 and states(place, "fine")[0] == {"standard0": "done"}
+
+
+def test_a_report_is_made_anew_where_it_is_older_than_a_run_or_lacks_one(place, reported, capsys):
+    folder, page = make_run(place, "fine", "standard", 0), place[1] / "fine/report.html"
+    assert run_study("fine", *place) == 0 and run_study("fine", *place) == 0 and len(reported) == 1
+    assert "[1/1] " not in capsys.readouterr().out
+    os.utime(page, (0, 0))
+    assert run_study("fine", *place) == 0 and len(reported) == 2
+    (folder / runs.SUMS).write_text(runs.sums(folder))
+    edit(folder / "manifest.json", '"time": "2026"', '"time": "2027"')
+    assert run_study("fine", *place) == 1 and len(reported) == 3  # not packed, and told again until it is mended
+    assert run_study("fine", *place) == 1 and len(reported) == 4
+    assert "manifest.json is not as the run left it, says SHA256SUMS" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", ["heatmaps.npz", "logs.csv", "runs.csv", "predictions.npz"])
+def test_a_full_disk_is_a_line_that_names_the_file_and_all_goes_on(place, reported, monkeypatch, capsys, name):
+    def full(path, data):
+        if path.name == name:
+            raise OSError(28, "No space left on device", str(path))
+        write_atomically(path, data)
+
+    make_run(place, "fine", "standard", 0)
+    for command in (run_study, lambda study, *place: report(*place, study)):
+        with monkeypatch.context() as patched:
+            patched.setattr("isnetlib.study.pack.write_atomically", full)
+            assert command("fine", *place) == 1
+        printed = capsys.readouterr().out
+        assert printed.count("FAILED ") == 1 and re.search(f"FAILED packing: .*No space left.*{name}", printed)
+    assert states(place, "fine")[0] == {"standard0": "done"}
+    assert run_study("fine", *place) == 0 and len(store.find_runs(place[1] / "fine")) == 1
+
+
+def test_what_cannot_be_written_is_named_and_leaves_nothing_behind(tmp_path, monkeypatch):
+    def full(file):
+        raise OSError(28, "No space left on device")
+
+    (tmp_path / "manifest.json").write_text("old")
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space left on device: .*manifest.json"):
+        write_atomically(tmp_path / "manifest.json", "new")
+    assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("manifest.json", "old")]
 
 
 def test_a_run_that_leaves_no_metrics_has_failed(place, capsys):
     write_notebook(place[0] / "20_external_test.ipynb", PARAMETERS, "pass")
     write_notebook(place[0] / "10_train.ipynb", PARAMETERS + MORE, "pass")
-    assert run_study("fine", *place, hashes=here) == 1
+    assert run_study("fine", *place) == 1
     assert (
         "FAILED digits/standard/seed0: 20_external_test: ended without writing metrics.json" in capsys.readouterr().out
     )
@@ -144,14 +192,13 @@ def test_no_notebook_outlives_isnet_even_where_it_is_killed(place):
 
 def test_a_run_has_one_worker_and_who_comes_second_waits_for_it(place, reported, capsys):
     run = resolve("fine", *place)[0]
-    how = {"runs_only": True, "hashes": here}
-    second = threading.Thread(target=run_study, args=("fine", *place), kwargs=how)
-    with alone(run, place[1], threading.Event()):
+    second = threading.Thread(target=run_study, args=("fine", *place), kwargs={"runs_only": True})
+    with alone(run, threading.Event()):
         second.start()
         time.sleep(2)
         stop = threading.Event()
         stop.set()
-        with pytest.raises(InterruptedError), alone(run, place[1], stop):
+        with pytest.raises(InterruptedError), alone(run, stop):
             raise AssertionError("two at once")
         make_run(place, "fine", "standard", 0)  # here the first one ends
     second.join()
@@ -208,28 +255,28 @@ def test_braces_in_a_folders_name_are_braces(tmp_path):
 
 @pytest.mark.parametrize("name", ["gain", "digits/gain", "digits/gain/seed0", "gain/seed0", "runs/gain"])
 def test_only_takes_names_of_runs(place, name):
-    called = [run.name for run in resolve("mixed", *place) if is_called(run, name)]
-    assert called == ["digits/gain/seed0"]
+    assert [run.name for run in runner._called(resolve("mixed", *place), [name])] == ["digits/gain/seed0"]
 
 
 def test_only_that_names_nothing_is_refused(place):
     with pytest.raises(StudyError, match="no run of study mixed is called nobody; one is called digits/standard/seed0"):
-        run_study("mixed", *place, only=["gain", "nobody"], hashes=here)
+        run_study("mixed", *place, only=["gain", "nobody"])
 
 
 def test_data_that_are_absent_or_wrong_are_told_at_once_and_nothing_is_lost(place, monkeypatch, tmp_path):
+    monkeypatch.setattr(runner.runs, "data_hashes", data_hashes)
     monkeypatch.delenv("ISNET_DATA", raising=False)
     edit(place[0] / "study.yaml", "  digits: {data: {size: 3}", "  tuberculosis: {data: {size: 32}")
     edit(place[0] / "study.yaml", "digits", "tuberculosis")
     stale = make_run(place, "fine", "standard", 0, rate=0.25)
-    assert states(place, "fine", hashes=None)[0] == {"standard0": "stale"}
+    assert states(place, "fine")[0] == {"standard0": "stale"}
     with pytest.raises(StudyError, match="data of tuberculosis: .*set ISNET_DATA .*README.md") as caught:
         run_study("fine", *place)
     assert "\n" not in str(caught.value) and (stale / "metrics.json").exists()
     monkeypatch.setenv("ISNET_DATA", str(write_sources(tmp_path)))
     monkeypatch.setenv("ISNET_MASKS", str(write_predicted(tmp_path, tmp_path / "masks")))
-    run = Run("s", "tuberculosis", "standard", 0, {"data_options": {"size": 32}})
-    runner.require_data([run], place[0])
+    run = Run(place[1], place[0], "tuberculosis", "standard", 0, {"data_options": {"size": 32}})
+    runner.require_data([run])
     (tmp_path / "nih/index.csv").unlink()
     with pytest.raises(StudyError, match="data of tuberculosis: .*nih: 1 problem.*index.csv"):
-        runner.require_data([run], place[0])
+        runner.require_data([run])

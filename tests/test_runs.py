@@ -55,24 +55,27 @@ def test_a_variant_has_the_version_of_its_base_and_a_method_without_one_is_told(
         states(place)
 
 
-def test_changed_data_are_stale_and_absent_data_are_not(place):
+def test_changed_data_are_stale_and_absent_data_are_not(place, monkeypatch):
     make_run(place, "mixed", "standard", 0)
     seen = []
 
-    def absent(experiment, options):
-        seen.append((experiment, options, Path.cwd()))
+    def absent(run):
+        seen.append((run.experiment, run.parameters["data_options"], run.notebooks))
         return {}
 
-    assert states(place, hashes=absent)[0]["standard0"] == "done"
-    assert seen == [("digits", {"size": 3}, place[0])]  # paths in options are relative to the notebooks
-    found, reasons = states(place, hashes=lambda experiment, options: {"digits": "abd"})
+    monkeypatch.setattr(runs, "data_hashes", absent)
+    assert states(place)[0]["standard0"] == "done"
+    assert seen == [("digits", {"size": 3}, place[0])]
+    monkeypatch.setattr(runs, "data_hashes", lambda *asked: {"digits": "abd"})
+    found, reasons = states(place)
     assert found["standard0"] == "stale" and reasons["standard0"] == "data digits was 'abc', is 'abd'"
     edit(place[0] / "study.yaml", "digits: {data", "digits: {folds: 3, data")
     for folder in ("standard", "rrr"):
         shutil.rmtree(place[1] / "mixed/runs/digits" / folder, ignore_errors=True)
     make_run(place, "mixed", "standard", 0), make_run(place, "mixed", "standard", 1)
     seen.clear()
-    states(place, hashes=absent)
+    monkeypatch.setattr(runs, "data_hashes", absent)
+    states(place)
     assert [options for _, options, _ in seen] == [{"size": 3, "fold": 0, "folds": 3}]  # the files are read once
 
 

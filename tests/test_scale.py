@@ -1,19 +1,27 @@
-"""One run at scale: several processes, a GPU, and maps a few at a time."""
+"""One run at scale: several processes, a GPU, maps a few at a time, and more images than memory holds."""
 
 import copy
 import os
+import shutil
 import subprocess
 import sys
 import textwrap
+from functools import partial
 from pathlib import Path
 
 import pytest
+import shapes
 import torch
 from torch import nn
 from torch.utils.data import DataLoader, DistributedSampler, TensorDataset
 
-from isnetlib import ISNet, data
+from isnetlib import ISNet, data, own
+from isnetlib.baselines import build
+from isnetlib.data import folder, stored
 from isnetlib.networks import build_model
+from isnetlib.training import evaluate
+from isnetlib.training.evaluate import swapped_set
+from isnetlib.training.fit import fit, load_chosen, seeded
 
 LOOPS = Path(__file__).parent.parent / "notebooks" / "loops"
 torch.set_num_threads(1)
@@ -42,6 +50,11 @@ def digits():
     """x (24, 3, 40, 40), y, mask in float64: sums in another order then tell apart from sums of another kind."""
     x, y, mask, _ = data.load("digits").train[list(range(24))]
     return x.double(), y, mask.double()
+
+
+@pytest.fixture
+def images(tmp_path):
+    return shapes.write(tmp_path / "shapes", images=40, patients=20)
 
 
 def gradients(method, *batch):
@@ -83,7 +96,7 @@ def test_two_processes_learn_what_one_learns_from_the_joined_batch(digits, tmp_p
         assert not torch.equal(method.model[0].weight, model[0].weight)
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
+@pytest.mark.cuda
 def test_a_gpu_gives_the_same_loss_and_gradient(digits):
     torch.manual_seed(0)
     method, (x, y, mask) = ISNet(build_model("small_resnet", 10, width=4), "original"), digits
@@ -92,6 +105,23 @@ def test_a_gpu_gives_the_same_loss_and_gradient(digits):
     for one, other in zip(here, there, strict=True):
         torch.testing.assert_close(one, other.cpu(), rtol=1e-2, atol=1e-2 * one.abs().max().item())
     assert method.predict(digits[0].cuda()).device.type == "cuda"
+
+
+@pytest.mark.cuda
+@pytest.mark.parametrize("name", ["isnet_selective", "pipeline", "background_random", "gain_ext", "grad_input"])
+def test_methods_train_on_a_gpu_and_are_used_anywhere(images, tmp_path, name):
+    assert own.pick("auto") == "cuda"
+    found = data.load("folder", folder=images, size=64, cache=tmp_path / "cache")
+    how = {"epochs": 2, "batch_size": 8, "metric": "auc", "device": "cuda"}
+    method = build(name, "resnet18", 2, pretrained="random")
+    log = fit(method, found.train, found.validation, tmp_path / "run", **how)
+    assert log.equals(fit(method, found.train, found.validation, tmp_path / "run", **how))  # of a finished one
+    here = build(name, "resnet18", 2, pretrained="random")
+    load_chosen(here, tmp_path / "run"), load_chosen(method, tmp_path / "run")
+    p, there = (evaluate.scores(m, found.train, device=d)[1] for m, d in ((here, "cpu"), (method, "cuda")))
+    assert abs(p - there).max() < 1e-2
+    tested = evaluate.test(method, found.tests["internal"], device="cuda").predictions
+    assert tested["background_share"].between(0, 1).all()
 
 
 @pytest.mark.parametrize("maps_at_once", [1, 3])
@@ -106,5 +136,87 @@ def test_maps_a_few_at_a_time_give_the_same_gradient(digits, backbone, maps_at_o
     for one, other in zip(gradients(whole, *batch), gradients(parts, *batch), strict=True):
         torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-12)
     assert waiting(parts, *batch) < 0.6 * waiting(whole, *batch)
-    with pytest.raises(ValueError, match="maps_at_once is a number of maps, 1 or more, or None for all; got 0"):
+    with pytest.raises(ValueError, match="maps_at_once must be a whole number from 1 on, got 0"):
         ISNet(model, "original", maps_at_once=0)
+
+
+# --- more images than memory holds
+def equal(one, other):
+    """Whether two data sets give the same, in batches and one by one."""
+    rows = [3, 0, 2, 2]
+    same = [torch.equal(a, b) for a, b in zip(one[rows], other[rows], strict=True)]
+    same += [torch.equal(one[1][k], other[1][k]) for k in range(3)]
+    return all(same) and one.frame.equals(other.frame) and torch.equal(one.area(), other.area())
+
+
+@pytest.mark.parametrize("equalise", [False, True])
+def test_stored_images_are_those_in_memory(images, tmp_path, monkeypatch, equalise):
+    how = {"size": (40, 48), "equalise": equalise}
+    memory, read = (data.load("folder", folder=images, cache=cache, **how) for cache in (None, tmp_path / "cache"))
+    monkeypatch.delattr(folder, "_read_each")  # the second time nothing is decoded
+    again = data.load("folder", folder=images, cache=str(tmp_path / "cache"), **how)
+    for found in (read, again):
+        assert isinstance(found.train.x, stored.Stored) and found.hashes == memory.hashes
+        for part in ("train", "validation"):
+            assert equal(getattr(found, part), getattr(memory, part))
+            assert equal(swapped_set(getattr(found, part)), swapped_set(getattr(memory, part)))
+        assert equal(found.tests["internal"], memory.tests["internal"])
+    with pytest.raises(IndexError):
+        read.train[len(read.train)]
+
+
+def test_training_from_the_disk_gives_the_same_weights_and_goes_on_with_them(images, tmp_path):
+    def trained(name, cache, report=str):
+        found = data.load("folder", folder=images, size=32, cache=cache)
+        with seeded(0):
+            method = ISNet(build_model("small_resnet", 2, width=4))
+        how = {"epochs": 2, "batch_size": 8, "metric": "auc", "report": report}
+        log = fit(method, found.train, found.validation, tmp_path / name, **how)
+        return method.state_dict(), log.drop(columns=["seconds", "peak_mib"])
+
+    def interrupted(line):
+        raise KeyboardInterrupt
+
+    here, log = trained("memory", None)
+    with pytest.raises(KeyboardInterrupt):
+        trained("disk", tmp_path / "cache", interrupted)
+    there, other = trained("disk", tmp_path / "cache")
+    assert all(torch.equal(value, there[name]) for name, value in here.items()) and log.equals(other)
+
+
+def test_files_are_stored_whole_or_not_at_all(images, tmp_path, monkeypatch):
+    cache = tmp_path / "cache"
+    load = partial(data.load, "folder", folder=images, size=32, cache=cache)
+    load()
+    (first,) = cache.glob("*.u8")
+    assert first.stat().st_size == 40 * 4 * 32 * 32 and first.with_suffix(".json").exists()
+    os.utime(images / "images/003.png", (0, 0))  # it may be another image: all are read again
+    resized, calls = folder.resize, iter(range(16))
+    with monkeypatch.context() as patch:
+        patch.setattr(folder, "resize", lambda *given: next(calls, None) is not None and resized(*given))
+        with pytest.raises(TypeError):  # as at a kill, after 16 images
+            load()
+    assert [*cache.glob("*.u8")] == [first] and not [*cache.glob("*.part")]
+    load()
+    second = max(cache.glob("*.u8"), key=lambda path: path.stat().st_mtime_ns)
+    assert second != first
+    second.with_suffix(".json").unlink()  # a kill before it was written
+    load()
+    assert second.with_suffix(".json").exists()
+    (images / "images/004.png").write_bytes(b"no image")
+    with pytest.raises(ValueError, match="images/004.png, row 6: cannot be read"):
+        load()
+    assert {*cache.glob("*.u8")} == {first, second}
+
+
+def test_too_many_images_for_memory_are_stored_beside_them_if_the_disk_is_large_enough(images, monkeypatch):
+    monkeypatch.setattr(folder, "MEMORY", 40 * 4 * 32 * 32 - 1)
+    free = shutil._ntuple_diskusage(10**6, 10**6 - 10, 10)
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "disk_usage", lambda path: free)
+        with pytest.raises(OSError, match=r"\.isnet: 0.0 GB of images do not fit, 0.0 GB are free"):
+            data.load("folder", folder=images, size=32)
+    assert isinstance(data.load("folder", folder=images, size=32).train.x, stored.Stored)
+    assert [path.suffix for path in sorted((images / ".isnet").iterdir())] == [".json", ".u8"]
+    assert isinstance(data.load("folder", folder=images, size=31).train.x, torch.Tensor)
+    assert folder.verify(images).empty

@@ -7,12 +7,13 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import yaml
-from tiny_study import edit, git, here, make_run
+from tiny_study import edit, git, make_run
 
 from isnetlib.report import store
 from isnetlib.study import runner, search
 from isnetlib.study.config import StudyError
 from isnetlib.study.notebooks import declared
+from isnetlib.study.pack import pack_trials
 from isnetlib.study.runs import begin, resolve
 
 ROOT = Path(__file__).parents[1]
@@ -23,7 +24,7 @@ def tiny(tmp_path):
     """The project's notebooks beside a study of two methods, one of which is searched, on a few digits."""
     notebooks = tmp_path / "notebooks"
     notebooks.mkdir()
-    for path in (ROOT / "notebooks").glob("*.ipynb"):
+    for path in (ROOT / "notebooks/pipeline").glob("*.ipynb"):
         (notebooks / path.name).write_bytes(path.read_bytes())
     data = {"train_size": 30, "validation_size": 20, "test_size": 20}
     entry = {"option": "penalty_weight", "values": [0.5, 5.0], "serves": ["gain"]}
@@ -37,10 +38,10 @@ def tiny(tmp_path):
     return notebooks, tmp_path / "results"
 
 
-def leave(trial, results, **found):
+def leave(trial, **found):
     """A finished trial."""
-    begin(trial.folder(results), declared(ROOT / "notebooks/05_search.ipynb") | trial.parameters, {})
-    (trial.folder(results) / "metrics.json").write_text(json.dumps({"metric": "accuracy", "epoch": 0} | found))
+    begin(trial.folder, declared(ROOT / "notebooks/pipeline/05_search.ipynb") | trial.parameters, {})
+    (trial.folder / "metrics.json").write_text(json.dumps({"metric": "accuracy", "epoch": 0} | found))
 
 
 def test_trials_are_the_first_runs_with_a_quarter_of_the_epochs(tiny):
@@ -50,15 +51,18 @@ def test_trials_are_the_first_runs_with_a_quarter_of_the_epochs(tiny):
     for trial, value in zip(found, (0.5, 5.0), strict=True):
         own = {"epochs": 1, "option": "penalty_weight", "value": value, "method_options": {"penalty_weight": value}}
         assert trial.parameters == run.parameters | own
-    assert found[0].folder(tiny[1]) == tiny[1] / "small/search/digits/rrr/0.5"
+    assert found[0].folder == tiny[1] / "small/search/digits/rrr/0.5"
     edit(tiny[0] / "study.yaml", "    search:", "    trial_epochs: {digits: 3}\n    search:")
     assert search.trials("small", *tiny)[0].parameters["epochs"] == 3
+    edit(tiny[0] / "study.yaml", "- 5.0", "- 0.50000001")
+    with pytest.raises(StudyError, match="more than one run would be called digits/rrr/0.5"):
+        search.trials("small", *tiny)
 
 
 def test_the_search_is_made_skips_what_is_done_and_stops_runs_with_other_options(tiny, capsys):
     assert set(runner.status("small", *tiny)["state"]) == {"missing"}
     first, last = search.trials("small", *tiny)
-    leave(first, tiny[1], swapped=-1.0, internal=1.0, swapped_loss=0.1)
+    leave(first, swapped=-1.0, internal=1.0, swapped_loss=0.1)
     # penalty_weight 5 is chosen; study.yaml has 0.5, and gain none
     assert runner.run_study("small", *tiny) == 2
     printed = capsys.readouterr().out
@@ -75,6 +79,22 @@ def test_the_search_is_made_skips_what_is_done_and_stops_runs_with_other_options
     edit(tiny[0] / "study.yaml", "batch_size: 15", "batch_size: 10")
     frame = runner.status("small", *tiny)
     assert frame["reason"][0] == "parameter batch_size was 15, is 10" and frame["state"][1] == "stale"
+
+
+def test_a_weight_that_falls_is_a_value_like_another(tiny):
+    edit(tiny[0] / "study.yaml", "- 5.0", "- [5.0, 0.5]")
+    first, falling = search.trials("small", *tiny)
+    assert falling.name == "digits/rrr/5-0.5" and falling.parameters["method_options"] == {"penalty_weight": [5.0, 0.5]}
+    for trial, swapped in ((first, 0.25), (falling, 0.5)):
+        leave(trial, swapped=swapped, internal=1.0, swapped_loss=0.1)
+    assert pack_trials(tiny[1] / "small") == []
+    found = store.trials(tiny[1] / "small")
+    assert list(map(store.tried, found["value"])) == ["0.5", "5-0.5"] and found["chosen"].tolist() == [False, True]
+    (line,) = {line.partition(" is ")[2] for line in search.not_followed("small", tiny[0], found)[:1]}
+    assert line == "0.5, the search chose 5-0.5"
+    assert set(runner.status("small", *tiny)["state"][:2]) == {"done"}
+    shutil.rmtree(tiny[1] / "small/search")
+    assert set(runner.status("small", *tiny)["state"][:2]) == {"done"}  # packed
 
 
 def test_a_row_of_a_log_is_what_a_trial_found():
@@ -103,7 +123,7 @@ def commit(place):
 
 
 def freeze(place, study="mixed"):
-    search.freeze(resolve(study, *place), *place)
+    search.freeze(resolve(study, *place))
     return store.frozen(place[1] / study)
 
 
@@ -146,4 +166,4 @@ def test_the_runner_freezes_before_the_first_run(frozen, monkeypatch):
         return "stopped"
 
     monkeypatch.setattr(runner, "execute", execute)
-    assert runner.run_study("mixed", *frozen, jobs=1, hashes=here) == 4 and seen == [1] * 4
+    assert runner.run_study("mixed", *frozen, jobs=1) == 4 and seen == [1] * 4

@@ -12,10 +12,10 @@ import torch
 from PIL import Image
 from stub_films import SOURCES, run_cells, write_sources
 
-from isnetlib.data import places
+from isnetlib.data import files as places
 from isnetlib.training import segmenter
 
-NOTEBOOK = Path(__file__).parents[1] / "notebooks" / "08_segment.ipynb"
+NOTEBOOK = Path(__file__).parents[1] / "notebooks/pipeline/08_segment.ipynb"
 SMALL = {"size": 40, "folds": 2, "epochs": 8, "depth": 2, "width": 4, "batch_size": 4, "learning_rate": 0.02}
 torch.set_num_threads(1)
 

@@ -7,9 +7,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from isnetlib.report import store
+from isnetlib.report import scoring, store
 from isnetlib.study.pack import pack
 
+ALIKE = {"check_dtype": False, "check_index_type": False, "check_column_type": False}
 DIGITS = ["biased", "deceiving"]
 FACTS = {"epoch": 1, "thresholds": [], "foreground_range": [1.0, 25.0]}
 
@@ -84,18 +85,23 @@ def test_what_is_packed_is_read_to_the_bit(study):
         assert store.test_sets(run) == (DIGITS if run.experiment == "digits" else ["internal"])
         for name in store.test_sets(run):
             frame = pd.read_csv(folder / f"predictions/{name}.csv", dtype={"id": str}, keep_default_na=False)
-            frame = frame.replace("", np.nan).astype({c: float for c in frame if c[:2] == "p_" or "share" in c})
-            cases, scores = store.predicted(run, name), [c for c in frame if c.startswith("p_")]
-            assert cases.ids.tolist() == frame["id"].tolist() and cases.classes == [name[2:] for name in scores]
-            np.testing.assert_array_equal(cases.p, frame[scores])
-            np.testing.assert_array_equal(cases.y, frame[["y_hat", "y_ear"] if run.experiment == "faces" else "y"])
-            for value, column in cases.values.items():
-                np.testing.assert_array_equal(column, frame[value])
-    assert cases.groups[0] == "patient NA" and cases.thresholds[3].tolist() == [1.25, 1 / 3] and found[-1].fold == 1
-    assert sorted(store.predicted(found[2], "biased").values) == ["background_share", "dice"]
-    assert store.predicted(found[0], "biased").groups[:2].tolist() == ["case 000", "patient p1"]
+            frame = (
+                frame.replace("", np.nan)
+                .astype({c: float for c in frame if c[:2] == "p_" or "share" in c})
+                .fillna({"patient": ""})
+            )
+            pd.testing.assert_frame_equal(store.read_frame(run, name)[list(frame)], frame, check_exact=True, **ALIKE)
+    tests = {test.experiment: test for test in scoring.tested(study) if test.name in ("biased", "internal")}
+    single, several = tests["digits"].networks["pipeline", 0], tests["faces"].networks["isnet", 1]
+    assert several.groups[0] == "patient NA" and several.frame.loc[3, ["cut_hat", "cut_ear"]].tolist() == [
+        1.25,
+        1 / 3,
+    ]
+    assert several.classes == ["hat", "ear"] and several.y.shape == (10, 2) and found[-1].fold == 1
+    assert set(single.values) == {*single.estimates, "background_share"} and single.classes == list("abc")
+    assert single.groups[:2].tolist() == ["case 000", "patient p1"]
     log = store.logs(study)
-    assert len(log) == 12 and set(log["chosen"]) == {1} and log["loss"][:1].tolist() == [0.123456]
+    assert len(log) == 12 and log["loss"][:1].tolist() == [0.123456]
     maps = store.heatmaps(study, "digits")
     assert list(maps) == ["standard", "pipeline"] and maps["pipeline"]["relevance_biased"].tolist() == [
         [[0, 0], [0, 0]]
@@ -105,9 +111,7 @@ def test_what_is_packed_is_read_to_the_bit(study):
     assert contents(study) == files
     row = pd.read_csv(study / "digits/runs.csv").iloc[0]
     assert (row["seed"], row["seconds"], row["torch"]) == (0, 9.5, "2.14.1")
-    assert (
-        store.predicted(found[0], "biased").clustered and np.isfinite(store.predicted(found[0], "biased").ranks).all()
-    )
+    assert single.unit == "patients" and np.isfinite(single.judged["auc"]).all()
     assert pd.read_csv(study / "faces/runs.csv")["thresholds"][0] == "0.25 0.3333333333333333"
     kept = study / "runs/digits/standard/seed1"
     kept.rename(study / "one"), (study / "runs").rename(study / "gone"), kept.parent.mkdir(parents=True)

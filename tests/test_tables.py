@@ -1,6 +1,5 @@
 """Tables from the runs of a fabricated study, against independent computations."""
 
-import json
 import shutil
 
 import fabricated
@@ -37,11 +36,10 @@ def predictions(study, method, seed, test_set):
     return next(study.glob(f"runs/*/{method}/seed{seed}/predictions/{test_set}.csv"))
 
 
-def test_tables_hold_each_value_once_and_folds_only_where_there_are_some(frames):
+def test_tables_hold_each_value_once(frames):
     assert set(frames) == set(tables.COLUMNS) and frames["labels"].empty
-    assert json.loads(frames["tests"]["classes"].iloc[0]) == dict.fromkeys(CLASSES, 15)
+    assert all(list(frames[name]) == columns for name, columns in tables.COLUMNS.items())
     assert not frames["metrics"].duplicated(["experiment", "test_set", "method", "seed", "metric"]).any()
-    assert "fold" not in frames["metrics"] and "folds" not in frames["seeds"]
 
 
 def test_values_are_those_of_the_predictions(study, frames):
@@ -57,12 +55,7 @@ def test_values_are_those_of_the_predictions(study, frames):
             "chance_share": fabricated.CHANCE,
         }
         assert row["value"] == pytest.approx(expected[row["metric"]], abs=1e-6)
-        assert np.isnan(row["low"]) or row["low"] - 1e-6 <= row["value"] <= row["high"] + 1e-6
-    assert set(rows["metric"]) == set(expected) and set(frames["metrics"]["selection"]) == {"swapped"}
-    ways = {"accuracy": "wilson", "macro_f1": "score, jackknife", "auc": "score, DeLong"}
-    ways |= dict.fromkeys(("background_share", "chance_share"), "t over cases")
-    assert rows.groupby("metric")["interval"].unique().map(list).to_dict() == {k: [way] for k, way in ways.items()}
-    assert (frames["metrics"]["low"].isna() == (frames["metrics"]["interval"] == "none")).all()
+    assert set(rows["metric"]) == set(expected)
     assert set(frames["metrics"].query("primary")["metric"]) == {"accuracy"}
 
 
@@ -70,10 +63,29 @@ def test_seeds_are_means_of_metrics(frames):
     values = frames["metrics"].groupby(["test_set", "method", "metric"])["value"]
     rows = frames["seeds"].query("test_set != 'gap'").set_index(["test_set", "method", "metric"])
     assert rows["mean"].to_numpy() == pytest.approx(values.mean()[rows.index].to_numpy(), abs=2e-6)
-    assert rows["sd"].to_numpy() == pytest.approx(values.std()[rows.index].to_numpy(), abs=2e-6)
     assert (rows["n"] == 3).all() and (rows["cases"] == 60).all()
-    both = rows.dropna(subset="both_low").query("both_low > 0 and both_high < 1")  # not cut at the bounds
-    assert len(both) and ((both["both_high"] - both["both_low"]) / 2 >= 1.9 * both["sd"] / 3**0.5).all()
+    scores = rows[rows["cases_low"].notna()]
+    assert set(scores.index.get_level_values("metric")) == set(stats.ESTIMATES)
+    assert (scores["cases_low"] < scores["mean"]).all() and (scores["mean"] <= scores["cases_high"]).all()
+    both = scores.query("both_low > 0 and both_high < 1")  # not cut at the bounds
+    spread = values.std()[both.index]
+    assert len(both) and ((both["both_high"] - both["both_low"]) / 2 >= 1.9 * spread / 3**0.5).all()
+
+
+def test_intervals_over_cases_are_wilsons_the_jackknifes_and_delongs(tmp_path):
+    copy = fabricated.study(tmp_path, {"standard": (0.6,)}, seeds=(1,), test_sets=("biased",))
+    rows = tables.build(copy)["seeds"].set_index("metric")
+    one = pd.read_csv(predictions(copy, "standard", 1, "biased"))
+    y, p = one["y"].to_numpy(), one.filter(like="p_").to_numpy()
+    area = stats.auc_estimate(y, scoring.log_odds(p))
+    expected = {
+        "accuracy": stats.wilson((p.argmax(1) == y).mean(), len(y)),
+        "macro_f1": stats.score_interval(stats.f1_estimate(y, p)),
+        "auc": stats.score_interval(area, stats.degrees(area.parts)),
+    }
+    for metric, ends in expected.items():
+        assert tuple(rows.loc[metric, ["cases_low", "cases_high"]]) == pytest.approx(ends)
+        assert rows.loc[metric, ["both_low", "both_high"]].isna().all()
 
 
 def test_gap_is_biased_minus_deceiving(frames):
@@ -81,63 +93,45 @@ def test_gap_is_biased_minus_deceiving(frames):
     gap = (accuracy["biased"] - accuracy["deceiving"]).groupby("method").mean()
     found = frames["seeds"].query("test_set == 'gap'").set_index("method")
     assert found["mean"].to_numpy() == pytest.approx(gap[found.index].to_numpy(), abs=2e-6)
-    assert (found["cases_low"] < found["mean"]).all() and (found["mean"] < found["cases_high"]).all()
 
 
-def test_test_sets_of_the_same_cases_share_their_draws(study):
-    biased, deceiving = (test.networks["standard", 0] for test in scoring.tested(study))
-    weights = scoring._weights(biased.experiment, tuple(biased.cases.groups))
-    for one in (biased, deceiving):
-        assert np.array_equal(one.draws("accuracy"), stats.accuracy(one.cases.y, one.cases.p, weights))
-
-
-def test_comparisons_name_primary_family_tests_and_verdict(frames):
+def test_comparisons_name_primary_family_and_verdict(frames):
     rows = frames["comparisons"]
     assert set(rows["a"]) == {"isnet_selective"} and set(rows["b"]) == set(fabricated.RIGHT) - {"isnet_selective"}
     planned = rows[rows["family"].notna()]
-    assert set(planned["b"]) == {"standard", "multitask"} and set(planned["test"]) == {"two-level t"}
+    assert set(planned["b"]) == {"standard", "multitask"} and set(rows["unit"]) == {"cases x seeds"}
     assert (planned["family"] == planned[["experiment", "test_set", "metric"]].agg("/".join, axis=1)).all()
     assert rows[rows["b"] == "isnet_original"][["family", "p_holm"]].isna().all(axis=None)
     for _, family in planned.groupby("family"):
         assert family["p_holm"].to_numpy() == pytest.approx(stats.holm(family["p"]), rel=1e-12)
-    second = {"accuracy": {"McNemar, exact, on seed-averaged scores"}, "auc": {"DeLong, on seed-averaged scores"}}
-    assert set(rows["metric"]) == {*second, "macro_f1", "background_share"}
-    assert all(set(own["test"]) == {"two-level t"} | second.get(key, set()) for key, own in rows.groupby("metric"))
-    assert (rows["verdict"].isna() == (rows["test"] != "two-level t")).all() and "ahead" in set(rows["verdict"])
+    assert set(rows["metric"]) == set(stats.ESTIMATES) and "ahead" in set(rows["verdict"])
 
 
-def test_differences_are_of_the_means(frames):
+def test_differences_are_of_the_means_with_the_spread_of_cases_and_seeds(study, frames):
     means = frames["seeds"].set_index(["test_set", "method", "metric"])["mean"]
-    for _, row in frames["comparisons"].query("test == 'two-level t'").iterrows():
+    for _, row in frames["comparisons"].iterrows():
         a, b = (means[row["test_set"], row[side], row["metric"]] for side in "ab")
         assert row["difference"] == pytest.approx(a - b, abs=3e-6)
-        se = np.hypot(row["se_cases"], row["se_seeds"])
-        assert row["detectable"] == pytest.approx(stats.detectable(se, row["df"]), rel=1e-3, abs=1e-6)
-        equivalent = stats.equivalence(row["difference"], se, row["df"], row["margin"])
-        assert row["p_equivalent"] == pytest.approx(equivalent, rel=0.01)
-
-
-def test_second_looks_are_of_one_vote_a_method(study, frames):
-    def vote(method):
-        each = [pd.read_csv(predictions(study, method, seed, "deceiving")) for seed in (0, 1, 2)]
-        return np.mean([one.filter(like="p_").to_numpy() for one in each], 0)
-
-    a, b, y = vote("isnet_selective"), vote("standard"), np.arange(60) % len(CLASSES)
-    rows = frames["comparisons"].query("test_set == 'deceiving' and b == 'standard'").set_index("test")
-    found = rows.loc["McNemar, exact, on seed-averaged scores"]
-    expected = stats.mcnemar(*(v.argmax(1) == y for v in (a, b)))
-    assert found["p"] == pytest.approx(expected.p) and found["low"] == pytest.approx(expected.low, abs=1e-6)
-    expected = stats.delong(stats.auc_estimate(y, a), stats.auc_estimate(y, b))
-    assert rows.loc["DeLong, on seed-averaged scores"]["p"] == pytest.approx(expected.p)
+    each = [
+        [pd.read_csv(predictions(study, m, k, "deceiving")) for k in range(3)] for m in ("isnet_selective", "standard")
+    ]
+    y, found = np.arange(60) % len(CLASSES), []
+    for own in each:
+        found.append([stats.f1_estimate(y, one.filter(like="p_").to_numpy()) for one in own])
+    paired = stats.average(found[0]) - stats.average(found[1])
+    spread = stats.two_level(paired.variance, 60, *([e.value for e in own] for own in found))
+    where = "test_set == 'deceiving' and b == 'standard' and metric == 'macro_f1'"
+    row = frames["comparisons"].query(where).iloc[0]
+    assert (row["low"], row["high"]) == pytest.approx(spread[1:3], abs=1e-6)
+    assert row["p"] == pytest.approx(spread.p)
+    assert row["p_equivalent"] == pytest.approx(stats.equivalence(spread, 0.02))
+    assert row["detectable"] == pytest.approx(stats.detectable(spread), abs=1e-6)
 
 
 def test_verdict():
-    def said(metric, difference, p):
-        return tables.verdict(metric, stats.Difference(difference, 0, 0, "t", p, "cases"), p)
-
-    assert [said("accuracy", d, 0.01) for d in (0.1, -0.1, 0.0)] == ["ahead", "behind", "no difference shown"]
-    assert said("background_share", -0.1, 0.01) == "ahead" and said("auc", 0.1, 0.05) == "no difference shown"
-    assert said("auc", 0.1, np.nan) == "no difference shown"
+    said = tables.verdict
+    assert [said(d, 0.01) for d in (0.1, -0.1, 0.0)] == ["ahead", "behind", "no difference shown"]
+    assert said(0.1, 0.05) == said(0.1, np.nan) == "no difference shown"
 
 
 def test_rebuilt_tables_are_the_same_bytes(study, frames, tmp_path):
@@ -160,7 +154,7 @@ def test_without_the_primary_method_nothing_is_compared_and_without_a_finished_r
         tables.read(small)
     shutil.rmtree(next(small.glob("runs/*/isnet_selective")))
     compared = tables.write(fabricated.packed(small))["comparisons"]
-    assert compared.empty and list(compared) == tables.COLUMNS["comparisons"][:-1]
+    assert compared.empty and list(compared) == tables.COLUMNS["comparisons"]
     shutil.rmtree(small / "digits")
     with pytest.raises(FileNotFoundError, match="no finished run; start them by: isnet run --study fabricated"):
         tables.write(small)
@@ -170,24 +164,22 @@ def test_patients_are_the_unit_where_they_repeat(tmp_path):
     study = fabricated.study(tmp_path, TWO, "covid", cases=60, test_sets=("external",))
     spoil(study, lambda frame: frame.assign(patient=[f"p{k // 3}" for k in range(60)]))
     built = tables.build(study)
-    assert set(built["metrics"]["unit"]) == {"patients"} and built["tests"]["patients"].tolist() == [20]
-    assert set(built["metrics"].query("metric == 'accuracy'")["interval"]) == {"bootstrap over patients"}
-    assert set(built["comparisons"]["test"]) == {"two-level t"}  # others need independent cases
     assert set(built["comparisons"]["unit"]) == {"patients x seeds"}
+    one = next(scoring.tested(study)).networks["standard", 0]
+    weights = scoring._weights("covid", tuple(one.groups))
+    assert (weights[:, 0] == weights[:, 2]).all() and one.estimates["accuracy"].patients == 20
+    assert np.array_equal(one.estimates["accuracy"].parts, stats.accuracy(one.y, one.p, weights))
     assert set(built["metrics"][built["metrics"]["primary"]]["metric"]) == {"macro_f1"}
 
 
 def test_one_seed_says_that_only_cases_vary(tmp_path):
     built = tables.build(fabricated.study(tmp_path, right=TWO, seeds=(4,), cases=30, test_sets=("internal",)))
-    assert set(built["comparisons"]["unit"]) == {"cases"} and set(built["seeds"]["interval"]) == {"none"}
-    assert set(built["comparisons"]["test"].head(1)) == {"paired t over cases"}
+    assert set(built["comparisons"]["unit"]) == {"cases"} and built["seeds"]["both_low"].isna().all()
 
 
-def test_unknown_masks_leave_the_share_out_and_a_class_alone_auc_and_swapped_backgrounds(small):
+def test_unknown_masks_leave_the_share_out_and_a_class_alone_the_auc(small):
     spoil(small, lambda frame: frame.assign(background_share=frame["background_share"].where(frame.index >= 10)))
-    spoil(small, lambda frame: frame.assign(logit_change=0.0))
-    rows = tables.build(small)["metrics"]
-    assert set(rows.query("metric == 'background_share'")["n"]) == {20} and "logit_change" in set(rows["metric"])
+    assert set(tables.build(small)["seeds"].query("metric == 'background_share'")["cases"]) == {20}
     spoil(small, lambda frame: frame.assign(background_share=np.nan, y=0))
     rows = tables.write(small)["metrics"]
     assert set(rows["metric"]) == {"accuracy", "macro_f1", "auc", "chance_share"}
@@ -211,10 +203,8 @@ def test_own_images_are_judged_by_what_chose_their_epochs(tmp_path, classes, by,
 
 
 def test_names_of_methods_and_order():
-    assert names.method_name("isnet_selective_eps_0") == "ISNet selective, eps 0"
-    assert names.method_name("standard_se") == "Standard classifier, squeeze-excitation"
-    assert names.method_name("mine") == "mine" and names.metric_name("my_metric") == "my metric"
+    assert names.shown("isnet_selective_eps_0") == "ISNet selective, eps 0"
+    assert names.shown("standard_se") == "Standard classifier, squeeze-excitation"
+    assert names.shown("mine") == "mine" and names.shown("macro_f1") == "macro F1"
     mixed = names.in_order(["mine", "isnet_selective", "a", "standard"], names.METHOD_NAMES)
     assert mixed == ["standard", "isnet_selective", "a", "mine"]
-    assert names.bounds("auc") == (0, 1) and names.bounds("logit_change") == names.bounds("mine") == (-np.inf, np.inf)
-    assert names.is_home("internal") and not names.is_home("deceiving")

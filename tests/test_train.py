@@ -158,12 +158,25 @@ class Trap:
         return sys.exit, ("a checkpoint ran code",)
 
 
-def test_a_checkpoint_of_other_epochs_is_refused_and_none_can_run_code(tmp_path):
-    made, _ = fitted(tmp_path, "standard", epochs=2)
-    for epochs, steps in ((1, 3), (3, 9)):
-        told = rf"last.pt is no checkpoint of this run \(ValueError: 2 epochs of a training of 6 steps, not {steps}\)"
-        with pytest.raises(ValueError, match=told):
-            fitted(tmp_path, "standard", epochs=epochs)
+def test_a_folder_of_another_training_is_refused_naming_what_differs(tmp_path):
+    fitted(tmp_path, "isnet_selective", epochs=1)
+    for change, told in (
+        ({"epochs": 2}, "epochs was 1, is 2"),
+        ({"batch_size": 20, "learning_rate": 0.1}, "learning_rate was 0.003, is 0.1, batch_size was 16, is 20"),
+        ({"method": "isnet_original"}, "variant was selective, is original"),
+        ({"method": "standard"}, "method was ISNet, is Standard.*heatmap_weight.ends was"),
+        ({"seed": 1}, "seed was 0, is 1"),
+    ):
+        with pytest.raises(
+            ValueError, match=f"{tmp_path} holds another training: {told}.*Take another folder"
+        ) as caught:
+            fitted(tmp_path, **{"method": "isnet_selective", "epochs": 1} | change)
+        assert "\n" not in str(caught.value)
+    assert len(fitted(tmp_path, "isnet_selective", epochs=1)[1]) == 1
+
+
+def test_no_checkpoint_can_run_code_and_a_missing_one_is_told(tmp_path):
+    made, _ = fitted(tmp_path, "standard", epochs=1)
     torch.save({"method": Trap()}, tmp_path / "checkpoints" / "swapped.pt")
     with pytest.raises(ValueError, match="swapped.pt is no checkpoint of this run"):
         train.load_chosen(made, tmp_path)

@@ -26,6 +26,15 @@ studies:
     train: {digits: {epochs: 9}}
 """
 
+# The same with everything that a study may have.
+SEARCH = (
+    "    search: {digits: {rrr: {option: weight, values: [0.5, 5.0], serves: [gain]}}}\n    trial_epochs: {digits: 3}\n"
+)
+WHOLE = STUDY.replace("{epochs: 2, rate: 0.5}}", "{epochs: 2, rate: 0.5}, methods: {rrr: {weight: 0.2}}, folds: 3}")
+WHOLE = WHOLE.replace(
+    "  gain: {}\n", "  gain: {}\n  named: {base: rrr, weight: 2.0, backbone: small_vit}\n"
+) + SEARCH.replace("rrr", "standard")
+
 PARAMETERS = """
 study = "mixed"  # results/<study>
 experiment = "digits"
@@ -105,7 +114,7 @@ def write_all(tmp_path):
 def make_run(place, study, method, seed, finished=True, time="2026", **changes):
     """A run folder as if it had been made now, but for `changes` of its parameters."""
     run = next(run for run in resolve(study, *place) if (run.method, run.seed) == (method, seed))
-    folder = run.folder(place[1])
+    folder = run.folder
     folder.mkdir(parents=True)
     settings = portable(declared(place[0] / "10_train.ipynb") | run.parameters | changes)
     content = {f"{part}_version": number for part, number in versions("digits", method).items()}
@@ -119,14 +128,14 @@ def make_run(place, study, method, seed, finished=True, time="2026", **changes):
     return folder
 
 
-def here(experiment, options):
+def here(run, needed=False):
     """Data hashes as they are now: unchanged."""
     return {"digits": "abc"}
 
 
-def states(place, study="mixed", hashes=here):
+def states(place, study="mixed"):
     """{method + seed: state} and {method + seed: reason}."""
-    frame = runner.status(study, *place, hashes)
+    frame = runner.status(study, *place)
     keys = frame["method"] + frame["seed"].astype(str)
     return dict(zip(keys, frame["state"], strict=True)), dict(zip(keys, frame["reason"], strict=True))
 

@@ -9,6 +9,7 @@ from isnetlib.baselines.attention_gate import AttentionGate
 from isnetlib.baselines.background_random import BackgroundRandom
 from isnetlib.baselines.gain import Gain
 from isnetlib.baselines.grad_input import GradInput
+from isnetlib.baselines.isnet_background import IsnetBackground
 from isnetlib.baselines.multitask import Multitask
 from isnetlib.baselines.pipeline import Oracle, Pipeline
 from isnetlib.baselines.rrr import RightReasons
@@ -31,18 +32,19 @@ METHODS = {
     "isnet_original": partial(ISNet, variant="original"),
     "isnet_selective": partial(ISNet, variant="selective"),
     "isnet_stochastic": partial(ISNet, variant="stochastic"),
+    "isnet_background": IsnetBackground,
 }
 BACKBONES = {"vit": "small_vit"}  # of methods that are a backbone; every other one is given the study's
 
 
-def build(name: str, backbone: str, classes: int, size: int | None = None, **options) -> nn.Module:
-    """The method `name` (a key of `METHODS`) around a new `backbone` with `classes` outputs; weights are drawn from
-    torch's global generator. size: side of the images in pixels, for the vision transformer. Raises ValueError for an
-    unknown method, backbone or option.
+def build(name: str, backbone: str, classes: int, size: int | None = None, pretrained=None, **options) -> nn.Module:
+    """The method `name` (a key of `METHODS`) around a new `backbone` with `classes` outputs, its weights drawn from
+    torch's global generator or `pretrained`: the `weights` of `build_model` (of an ISNet, `weights` are its loss's).
+    size: side of the images in pixels. ValueError: an unknown method, backbone or option, what `build_model` refuses.
     """
     if name not in METHODS:
         raise ValueError(f"unknown method {name!r}; known: {', '.join(METHODS)}")
     known = [option for option in inspect.signature(METHODS[name]).parameters if option not in ("model", "variant")]
     if unknown := [option for option in options if option not in known]:
         raise ValueError(f"method {name} has no option {', '.join(map(repr, unknown))}; it has: {', '.join(known)}")
-    return METHODS[name](build_model(BACKBONES.get(name, backbone), classes, size=size), **options)
+    return METHODS[name](build_model(BACKBONES.get(name, backbone), classes, size=size, weights=pretrained), **options)

@@ -10,8 +10,9 @@ simple idea that a practitioner with masks would try first.
 import torch
 from torch import Tensor, nn
 
-from isnetlib.baselines.standard import Standard, share
+from isnetlib.baselines.standard import Standard
 from isnetlib.data import swap_backgrounds
+from isnetlib.method.options import number
 
 
 class BackgroundRandom(Standard):
@@ -24,7 +25,7 @@ class BackgroundRandom(Standard):
 
     def __init__(self, model: nn.Module, p: float = 1.0, multilabel: bool = False):
         super().__init__(model, multilabel)
-        self.p = share("p", p)
+        self.p = number("p", p, high=1)
 
     def loss(self, x: Tensor, y: Tensor, mask: Tensor) -> tuple[Tensor, dict[str, float]]:
         return super().loss(randomise(x, mask, self.p), y)

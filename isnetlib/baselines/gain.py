@@ -22,7 +22,8 @@ from torch import Tensor, nn
 
 from isnetlib.baselines.features import find_stages, stages, upsampled
 from isnetlib.baselines.standard import Standard
-from isnetlib.method.loss import TINY, classification_loss, probabilities
+from isnetlib.method.course import Weight
+from isnetlib.method.loss import TINY, probabilities
 from isnetlib.method.lrp import logits_of
 from isnetlib.networks import known
 
@@ -32,24 +33,28 @@ OMEGA, SIGMA = 10.0, 0.5  # slope and threshold of the soft mask T
 class Gain(Standard):
     """GAIN around a classifier `model`; with `mask_weight` > 0 extended GAIN.
 
-    alpha: weight of attention mining. mask_weight: weight of the distance to the mask.
+    alpha: weight of attention mining. mask_weight: weight of the distance to the mask. Each a number, or (start, end),
+    falling (`isnetlib.method.course`).
     """
 
-    def __init__(self, model: nn.Module, alpha: float = 1.0, mask_weight: float = 0.0, multilabel: bool = False):
+    def __init__(
+        self, model: nn.Module, alpha: float | tuple = 1.0, mask_weight: float | tuple = 0.0, multilabel: bool = False
+    ):
         super().__init__(model, multilabel)
-        self.alpha, self.mask_weight, self.reads_masks = alpha, mask_weight, mask_weight > 0
+        self.alpha, self.mask_weight = Weight("alpha", alpha), Weight("mask_weight", mask_weight)
+        self.reads_masks = max(self.mask_weight.ends) > 0
         *_, self.last = find_stages(model)[0]
 
     def loss(self, x: Tensor, y: Tensor, mask: Tensor) -> tuple[Tensor, dict[str, float]]:
         (features,), logits = stages(self.model, x, [self.last])
         classes, share = self._explained(y, logits.shape[1])
         A = upsampled(grad_cam(features, logits, classes), x.shape[2:])
-        classification, mining = classification_loss(logits, y), self._mining(x, A, classes, share)
-        total = classification + self.alpha * mining
+        classification, mining = self.classify(logits, y), self._mining(x, A, classes, share)
+        total = classification + self.alpha.now() * mining
         parts = {"classification": classification.item(), "mining": mining.item()}
-        if self.mask_weight:
+        if self.reads_masks:
             distance = mask_distance(A, mask, share)
-            total, parts["mask"] = total + self.mask_weight * distance, distance.item()
+            total, parts["mask"] = total + self.mask_weight.now() * distance, distance.item()
         return total, parts
 
     def _mining(self, x, A, classes, share):

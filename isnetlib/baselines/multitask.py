@@ -14,8 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from isnetlib.baselines.features import find_stages, stages, upsampled
-from isnetlib.baselines.standard import Standard, share
-from isnetlib.method.loss import classification_loss
+from isnetlib.baselines.standard import Standard
+from isnetlib.method.course import Weight
 from isnetlib.networks import pixel_loss
 
 WIDTH = 16  # channels of the decoder at the finest stage; they double at each step down
@@ -24,22 +24,23 @@ WIDTH = 16  # channels of the decoder at the finest stage; they double at each s
 class Multitask(Standard):
     """The classifier `model` with a segmentation decoder on its stages; predictions are the classifier's alone.
 
-    segmentation_weight: P in [0, 1].
+    segmentation_weight: P in [0, 1], or (start, end), falling (`isnetlib.method.course`).
     """
 
     reads_masks = True
 
-    def __init__(self, model: nn.Module, segmentation_weight: float = 0.5, multilabel: bool = False):
+    def __init__(self, model: nn.Module, segmentation_weight: float | tuple = 0.5, multilabel: bool = False):
         super().__init__(model, multilabel)
-        self.segmentation_weight = share("segmentation_weight", segmentation_weight)
+        self.segmentation_weight = Weight("segmentation_weight", segmentation_weight, 1)
         found, _ = find_stages(model)
         self.names, self.decoder = list(found), Decoder(list(found.values()))
 
     def loss(self, x: Tensor, y: Tensor, mask: Tensor) -> tuple[Tensor, dict[str, float]]:
         maps, logits = stages(self.model, x, self.names)
-        classification = classification_loss(logits, y)
+        classification = self.classify(logits, y)
         segmentation = pixel_loss(self.decoder(maps, x.shape[2:]), mask)
-        total = (1 - self.segmentation_weight) * classification + self.segmentation_weight * segmentation
+        P = self.segmentation_weight.now()
+        total = (1 - P) * classification + P * segmentation
         return total, {"classification": classification.item(), "segmentation": segmentation.item()}
 
     @torch.no_grad()

@@ -8,12 +8,14 @@ predicted masks. Ours: t is the best of a grid by mean intersection over union o
 known); the U-Net learns by the same recipe (optimiser, batches, augmentation) as every classifier.
 """
 
+from numbers import Integral
+
 import torch
 from torch import Tensor, nn
 
 from isnetlib.baselines.standard import Standard
-from isnetlib.method.loss import classification_loss
 from isnetlib.method.lrp import explain, logits_of
+from isnetlib.method.options import number
 from isnetlib.networks import UNet, iou, known
 
 GRID = torch.arange(1, 20) / 20  # 0.05, 0.1, ... 0.95
@@ -29,7 +31,7 @@ class Oracle(Standard):
 
     def loss(self, x: Tensor, y: Tensor, mask: Tensor) -> tuple[Tensor, dict[str, float]]:
         logits, rows = logits_of(self.model(x * mask)), known(mask)
-        loss = classification_loss(logits[rows], y[rows]) if rows.any() else 0.0 * logits.sum()
+        loss = self.classify(logits[rows], y[rows]) if rows.any() else 0.0 * logits.sum()
         return loss, {"classification": loss.item()}
 
     def predict(self, x: Tensor, mask: Tensor) -> Tensor:
@@ -55,8 +57,9 @@ class Pipeline(Oracle):
         self, model: nn.Module, segmenter_epochs: int = 6, depth: int = 4, width: int = 8, multilabel: bool = False
     ):
         super().__init__(model, multilabel)
-        self.segmenter_epochs = segmenter_epochs
-        self.segmenter = UNet(depth=depth, width=width).requires_grad_(False).eval()
+        self.segmenter_epochs = number("segmenter_epochs", segmenter_epochs, 1, kind=Integral)
+        shape = {"depth": number("depth", depth, 1, kind=Integral), "width": number("width", width, 1, kind=Integral)}
+        self.segmenter = UNet(**shape).requires_grad_(False).eval()
         self.register_buffer("threshold", torch.tensor(0.5))
         self.register_buffer("dice", torch.tensor(torch.nan))
 
@@ -105,3 +108,17 @@ class Pipeline(Oracle):
     def explain(self, x: Tensor) -> Tensor:
         """As `Oracle.explain`, with the predicted mask."""
         return super().explain(x, self.segment(x))
+
+
+class Cut(nn.Module):
+    """A trained pipeline in use: images (B, C, H, W) to logits (B, K) of what its U-Net leaves of them."""
+
+    def __init__(self, pipeline: Pipeline):
+        super().__init__()
+        self.pipeline = pipeline
+
+    def forward(self, x: Tensor) -> Tensor:
+        return logits_of(self.pipeline.model(x * self.pipeline.segment(x)))
+
+    def explain(self, x: Tensor) -> Tensor:
+        return self.pipeline.explain(x)

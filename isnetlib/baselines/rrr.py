@@ -19,28 +19,30 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from isnetlib.baselines.standard import Standard
-from isnetlib.method.loss import classification_loss
+from isnetlib.method.course import Weight
 from isnetlib.method.lrp import logits_of
 from isnetlib.networks import known
 
 
 class RightReasons(Standard):
-    """The penalty around a classifier `model`. penalty_weight: lambda >= 0, to be chosen over decades."""
+    """The penalty around a classifier `model`. penalty_weight: lambda >= 0, to be chosen over decades, or
+    (start, end), falling (`isnetlib.method.course`).
+    """
 
     reads_masks = True
 
-    def __init__(self, model: nn.Module, penalty_weight: float = 1.0, multilabel: bool = False):
+    def __init__(self, model: nn.Module, penalty_weight: float | tuple = 1.0, multilabel: bool = False):
         super().__init__(model, multilabel)
-        self.penalty_weight = penalty_weight
+        self.penalty_weight = Weight("penalty_weight", penalty_weight)
 
     def loss(self, x: Tensor, y: Tensor, mask: Tensor) -> tuple[Tensor, dict[str, float]]:
         x = x.detach().requires_grad_()
         logits = logits_of(self.model(x))
-        classification = classification_loss(logits, y)
+        classification = self.classify(logits, y)
         (g,) = torch.autograd.grad(log_probabilities(logits, self.multilabel).sum(), x, create_graph=True)
         wrong = penalty(g, mask)
         parts = {"classification": classification.item(), "penalty": wrong.item()}
-        return classification + self.penalty_weight * wrong, parts
+        return classification + self.penalty_weight.now() * wrong, parts
 
 
 def log_probabilities(logits: Tensor, multilabel: bool) -> Tensor:

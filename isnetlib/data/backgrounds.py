@@ -9,6 +9,7 @@ from torch import Tensor
 
 from isnetlib.data.images import Images
 
+CHUNK = 4096  # images whose donors are drawn at once
 SCALE = 1 / 16  # sigma of the fill, as a share of the image's longer side: the object's near surroundings
 FLOOR = 1e-9  # weight of pixels beyond any Gaussian's reach, so that the middle of a large object gets a mean, not 0/0
 
@@ -23,25 +24,32 @@ def swap_backgrounds(x: Tensor, y: Tensor, mask: Tensor, generator: torch.Genera
     image without mask (all zeros), or for which the batch holds no donor, keeps its background; images without mask or
     without background are no donors.
     """
-    foreground = mask > 0.5
-    share = foreground.flatten(1).float().mean(1)
-    donors = draw_donors(y, share > 0, (share > 0) & (share < 1), generator)
+    donors = draw_donors(y, (mask > 0.5).flatten(1).float().mean(1), generator)
+    return paint_backgrounds(x, mask, donors, torch.arange(len(x), device=x.device), lambda rows: (x[rows], mask[rows]))
+
+
+def paint_backgrounds(x: Tensor, mask: Tensor, donors: Tensor, rows: Tensor, read) -> Tensor:
+    """Images x (B, C, H, W) of a data set's `rows` on the backgrounds of its images `donors` (B,), which read(rows)
+    gives with their masks; one that is its own donor stays.
+    """
     used, inverse = donors.unique(return_inverse=True)
-    background = fill_foreground(x[used], foreground[used])[inverse]
-    keep = foreground | (donors == torch.arange(len(x), device=x.device))[:, None, None, None]
+    given, masks = read(used)
+    background = fill_foreground(given, masks > 0.5)[inverse]
+    keep = (mask > 0.5) | (donors == rows)[:, None, None, None]
     return torch.where(keep, x, background)
 
 
-def draw_donors(y: Tensor, takes: Tensor, gives: Tensor, generator: torch.Generator | None = None) -> Tensor:
-    """For each image the index (B,) of a random donor; its own where it takes none or there is none. takes, gives bool
-    (B,): who wants a background, and who can give one.
+def draw_donors(y: Tensor, area: Tensor, generator: torch.Generator | None = None) -> Tensor:
+    """For each image the index (B,) of a random donor; its own where it has no mask or there is none. area (B,): share
+    of the image that its mask covers.
     """
     rows = torch.arange(len(y), device=y.device)
     other = rows[:, None] != rows if y.ndim == 2 else y[:, None] != y
-    allowed = other & takes[:, None] & gives
+    allowed = other & (area > 0)[:, None] & ((area > 0) & (area < 1))
     allowed[rows, rows] |= ~allowed.any(1)
     device = generator.device if generator is not None else y.device
-    return torch.multinomial(allowed.float().to(device), 1, generator=generator)[:, 0].to(y.device)
+    parts = allowed.to(device).split(CHUNK)  # as floats not all at once
+    return torch.cat([torch.multinomial(part.float(), 1, generator=generator)[:, 0] for part in parts]).to(y.device)
 
 
 def fill_foreground(x: Tensor, foreground: Tensor, scale: float = SCALE) -> Tensor:
@@ -123,11 +131,7 @@ def glyphs() -> np.ndarray:
 
 def any_in_window(mask: np.ndarray, side: int, padding: int) -> np.ndarray:
     """Whether any pixel of (N, H, W) bool is set in the side x side windows that start at each pixel, after padding."""
-    mask = np.pad(mask, ((0, 0), (padding, padding), (padding, padding)))
-    for _ in range(2):  # the rows, then the columns
-        n = mask.shape[1] - side + 1
-        mask = np.logical_or.reduce([mask[:, k : k + n] for k in range(side)]).swapaxes(1, 2)
-    return mask
+    return F.max_pool2d(torch.from_numpy(mask).float(), side, 1, padding).numpy() > 0
 
 
 def mark_side(size: int) -> int:
@@ -150,14 +154,17 @@ def choose_places(mask: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return np.stack(np.divmod(flat, free.shape[2]), axis=1)
 
 
-def plant(images: Images, marks: np.ndarray, places: np.ndarray) -> Images:
-    """The images with white glyphs on dark squares: marks (N,) of classes, -1 = none; places (N, 2) top, left."""
-    side = mark_side(images.x.shape[-1])
-    shapes = 255 * glyphs()[list(MARKS)].repeat(side // 6, 1).repeat(side // 6, 2).astype(np.uint8)
-    x = images.x.clone()
+def plant(images: Images, marks: np.ndarray, places: np.ndarray, shapes: np.ndarray | None = None) -> Images:
+    """The images with white shapes (K, side, side) bool on dark squares, those of films by default: marks (N,) of
+    classes, -1 = none; places (N, 2) top, left.
+    """
+    if shapes is None:
+        n = mark_side(images.x.shape[-1]) // 6
+        shapes = np.kron(glyphs()[list(MARKS)], np.ones((1, n, n), dtype=bool))
+    x, (_, height, width) = images.x.clone(), shapes.shape
     for image, mark, (top, left) in zip(x, marks, places, strict=True):
         if mark >= 0:
-            image[:, top : top + side, left : left + side] = torch.from_numpy(shapes[mark])
+            image[:, top : top + height, left : left + width] = torch.from_numpy(255 * shapes[mark].astype(np.uint8))
     where = np.where(np.asarray(marks)[:, None] < 0, -1, places)
     frame = images.frame.assign(mark=marks, mark_top=where[:, 0], mark_left=where[:, 1])
     return Images(x, images.y, images.mask, frame, images.classes)

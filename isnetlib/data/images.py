@@ -4,18 +4,22 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from torch import Tensor
 from torch.utils.data import Dataset
 
+from isnetlib.data.stored import Stored
+
 COLUMNS = ("id", "patient", "source", "y")
+CHUNK = 1024  # images at a time where all are looked at
 
 
 class Images(Dataset):
-    """Images, labels and masks in memory; an item is `(x, y, mask, i)`.
+    """Images, labels and masks; an item is `(x, y, mask, i)`.
 
     x float32 (C, H, W) in [0, 1]; y int64 scalar, or float32 (K,) of 0/1 for attributes; mask float32 (1, H, W) of
     {0, 1}: 1 = look here, all zeros = no mask known; i = row of `frame`. `images[[3, 5]]` is the same for a batch.
 
-    x : Tensor (N, C, H, W), uint8 (divided by 255 on access) or float in [0, 1]
+    x : Tensor (N, C, H, W), uint8 (divided by 255 on access) or float in [0, 1]; x and mask may be `Stored` in a file
     y : Tensor (N,) int64, or (N, K) float32 of 0/1
     mask : Tensor (N, 1, H, W) of 0/1, any type
     frame : DataFrame of N rows with the columns id, patient, source, y; the others are metadata
@@ -57,7 +61,13 @@ class Images(Dataset):
         """The data set of `rows` (sequence of int), in that order; its frame is numbered anew from 0."""
         rows = torch.as_tensor(rows, dtype=torch.int64)
         frame = self.frame.iloc[rows.numpy()]
-        return Images(self.x[rows], self.y[rows], self.mask[rows], frame, self.classes, self.augment)
+        x, mask = (part.subset(rows) if isinstance(part, Stored) else part[rows] for part in (self.x, self.mask))
+        return Images(x, self.y[rows], mask, frame, self.classes, self.augment)
+
+    def area(self) -> Tensor:
+        """(N,) share of each image that its mask covers; 0 where no mask is known."""
+        rows = torch.arange(len(self)).split(CHUNK)
+        return torch.cat([self.mask[part].float().flatten(1).mean(1) for part in rows])
 
 
 class Experiment(NamedTuple):
@@ -69,6 +79,23 @@ class Experiment(NamedTuple):
     metric: str  # "accuracy" | "auc" | "macro_f1"
     hashes: dict[str, str]  # sha256 by what was hashed
     publishable: bool = False
+
+
+def grey_images(x: np.ndarray, y: np.ndarray, mask: np.ndarray, frame, classes) -> Images:
+    """Images of grey pixels x (N, H, W) uint8, repeated in three channels, and masks (N, H, W) bool."""
+    x = torch.from_numpy(x)[:, None].expand(-1, 3, -1, -1)  # a view: three channels at the price of one
+    return Images(x, torch.from_numpy(y), torch.from_numpy(mask.astype(np.uint8))[:, None], frame, classes)
+
+
+def divide(sets: dict[str, Images], rows: dict[str, np.ndarray], metric: str, hashes: dict, augment=None) -> Experiment:
+    """An experiment whose test sets are versions of the same images. sets: name of the test -> all images, the first as
+    training and validation see them; rows: of train, validation and test; augment: of training.
+    """
+    first = next(iter(sets.values()))
+    train = first.subset(rows["train"])
+    train.augment = augment
+    tests = {name: images.subset(rows["test"]) for name, images in sets.items()}
+    return Experiment(train, first.subset(rows["validation"]), tests, metric, hashes)
 
 
 def _check(images):
@@ -84,7 +111,8 @@ def _check(images):
         raise ValueError(f"y must be (N,) int64, or (N, {k}) float32 of 0 or 1, not {tuple(y.shape)} {y.dtype}")
     if single and n and not 0 <= int(y.min()) <= int(y.max()) < k:
         raise ValueError(f"labels run from {int(y.min())} to {int(y.max())}, but there are {k} classes")
-    if mask.shape != (n, 1, *x.shape[2:]) or bool(((mask != 0) & (mask != 1)).any()):
+    known = isinstance(mask, Stored)  # to be 0 and 1: it was written so
+    if mask.shape != (n, 1, *x.shape[2:]) or not known and bool(((mask != 0) & (mask != 1)).any()):
         raise ValueError(f"mask must be {(n, 1, *x.shape[2:])} of only 0 and 1, not {tuple(mask.shape)}")
     if missing := [name for name in COLUMNS if name not in images.frame]:
         raise ValueError(f"frame lacks the columns {missing}")

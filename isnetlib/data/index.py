@@ -4,7 +4,7 @@ import csv
 import io
 import json
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,25 +17,27 @@ from isnetlib.data.files import Refused
 class Problem(NamedTuple):
     level: str  # "error": refused by load; "warning": loaded as it is
     file: str
-    row: int  # of index.csv as a spreadsheet counts, the header being 1; 0 = the file as a whole
+    row: int | str  # of index.csv as a spreadsheet counts, the header being 1; "" = the file as a whole
     problem: str
     remedy: str
 
 
-def of_index(problem: str, remedy: str, row: int = 0) -> Problem:
+def of_index(problem: str, remedy: str, row: int | str = "") -> Problem:
     """An error of index.csv."""
-    return Problem("error", "index.csv", int(row), problem, remedy)
+    return Problem("error", "index.csv", row, problem, remedy)
 
 
 def refuse(folder, problems: list[Problem]) -> None:
     """ValueError if any is an error; one warning that counts the others."""
     errors = [problem for problem in problems if problem.level == "error"]
-    lines = [f"{p.file}, row {p.row}: {p.problem}. Remedy: {p.remedy}." for p in (errors or problems)[:10]]
-    head = f"{folder}: {len(errors or problems)} problem(s); `isnet verify-data` lists all. The first:"
+    told = errors or problems
+    lines = [f"{p.file}{f', row {p.row}' if p.row else ''}: {p.problem}. Remedy: {p.remedy}." for p in told[:10]]
+    count = f"{len(told)} problem{'s' * (len(told) != 1)}"
+    text = "\n".join([f"{folder}: {count}; `isnet verify-data` lists all. The first:", *lines])
     if errors:
-        raise ValueError("\n".join([head, *lines]))
+        raise ValueError(text)
     if problems:
-        warnings.warn("\n".join([head, *lines]), stacklevel=3)
+        warnings.warn(text, stacklevel=3)
 
 
 def read_index(
@@ -45,32 +47,35 @@ def read_index(
     classes: Sequence[str] | None = None,
     patient: str | None = "patient",
     split: str | None = None,
+    others: Iterable[str] = (),
 ) -> tuple[pd.DataFrame, list[Problem]]:
-    """index.csv as text, its index being spreadsheet rows, column patient set, and its problems; options of `load`."""
+    """index.csv as text, its index being spreadsheet rows, column patient set, and its problems; options of `load`, and
+    `others`, columns that there must be, too.
+    """
     if isinstance(attributes, str) or isinstance(classes, str) or (attributes and classes):
         raise ValueError("attributes and classes are lists of names, and one of them is given at most")
-    table, problems = read_table(Path(folder))
     labels = list(attributes) or [label]
-    split = split or ("split" if "split" in table else None)
-    wanted = [name for name in ("image", "mask", "source", patient, *labels, split) if name]
-    problems = problems or missing_columns(table, wanted)
+    filled = [name for name in ("image", "source", patient, *labels, split) if name]
+    table, problems = read_table(Path(folder), ["mask", *filled, *others])
     if problems:
         return table, problems
     table = table.assign(patient=table[patient] if patient else table["image"])
     known = {name: ["0", "1"] for name in attributes} or {label: list(classes or table[label].unique())}
-    filled = ["image", "source", "patient", split, *labels]
-    return table, list(check_cells(table, [name for name in filled if name], known))
+    filled += ["split"] * ("split" in table and not split)
+    return table, list(check_cells(table, filled, known))
 
 
-def read_table(folder: Path) -> tuple[pd.DataFrame, list[Problem]]:
-    """index.csv as stripped text, its index being spreadsheet rows. Empty, with problems, if it cannot be read."""
-    path = folder / "index.csv"
+def read_table(folder: Path, columns: Iterable[str] = ()) -> tuple[pd.DataFrame, list[Problem]]:
+    """index.csv with these columns as stripped text, its index being spreadsheet rows; and its problems."""
+    path, table = folder / "index.csv", pd.DataFrame()
     try:
         if not path.is_file():
             raise Refused("is missing", f"write {path} with columns image, mask, label, source, patient")
-        return parse(path.read_bytes()), []
+        table = parse(path.read_bytes())
     except Refused as error:
-        return pd.DataFrame(), [of_index(*error.args)]
+        return table, [of_index(*error.args)]
+    remedy = "add it, or name another by the options label, attributes, split, patient (None: identities are unknown)"
+    return table, [of_index(f"column {name!r} is missing", remedy) for name in columns if name not in table]
 
 
 def parse(data: bytes, strict: bool = True) -> pd.DataFrame:
@@ -96,11 +101,6 @@ def parse(data: bytes, strict: bool = True) -> pd.DataFrame:
     return pd.DataFrame(list(rows.values()), index=list(rows), columns=header, dtype=object)
 
 
-def missing_columns(table: pd.DataFrame, wanted: Sequence[str]) -> list[Problem]:
-    remedy = "add it, or name another by the options label, attributes, split, patient (None: identities are unknown)"
-    return [of_index(f"column {column!r} is missing", remedy) for column in wanted if column not in table]
-
-
 def check_cells(table: pd.DataFrame, filled: Sequence[str], known: dict[str, list[str]]) -> Iterator[Problem]:
     """Empty cells in the columns `filled`, cells not among the `known` ones of their column, labels that differ only by
     case, images listed twice, and boxes that `read_boxes` does not understand.
@@ -114,8 +114,7 @@ def check_cells(table: pd.DataFrame, filled: Sequence[str], known: dict[str, lis
         plain = pd.Series(cells, index=cells, dtype=object).str.casefold()
         for _, same in plain[plain.duplicated(keep=False)].groupby(plain):
             yield of_index(f"labels {list(same.index)} differ only by case", "write a label in one way")
-    images = table["image"][table["image"] != ""]
-    for row, name in images[images.duplicated()].items():
+    for row, name in table.loc[table["image"].duplicated() & (table["image"] != ""), "image"].items():
         yield of_index(f"image {name!r} is listed twice", "delete one of the rows", row)
     for row, cell in table["boxes"].items() if "boxes" in table else ():
         try:

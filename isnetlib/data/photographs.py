@@ -1,12 +1,10 @@
 """Experiments on real photographs of faces, CelebAMask-HQ: several attributes an image, the face as mask.
 
-`folder` holds celebamask_hq/index.csv, as `isnet prepare` writes it; without it, the environment variable ISNET_DATA
-names that folder. An image that is a byte copy of an earlier one is left out.
-
 Rare attributes (one face in twenty wears glasses) leave a single test set too few cases, so the faces are cut into
 `folds`: fold k is tested by the network that learnt from neither it nor the next one, which is its validation. A face
-has the same fold in every experiment. Where the index has no column `patient`, each image counts as a person: one
-person may then be both in training and in a test, and every method alike may score better than on strangers.
+has the same fold in every experiment; a byte copy of an earlier one is left out. Where the index has no column
+`patient`, each image counts as a person: one may then be both in training and in a test, and every method alike may
+score better than on strangers.
 """
 
 from pathlib import Path
@@ -15,13 +13,12 @@ import numpy as np
 import torch
 
 from isnetlib.data.backgrounds import augment as move
-from isnetlib.data.folder import encode, frame_of, hashes_of, read_files, without_copies
-from isnetlib.data.images import Experiment, Images
+from isnetlib.data.files import find_sources
+from isnetlib.data.folder import encode, read_images, without_copies
+from isnetlib.data.images import Experiment, Images, divide
 from isnetlib.data.index import read_index, read_table, refuse
-from isnetlib.data.places import find_sources
 from isnetlib.data.simulated.drawing import to_bytes
-from isnetlib.data.simulated.faces import swapped
-from isnetlib.data.simulated.portraits import PATTERNS, paint_pattern
+from isnetlib.data.simulated.faces import PATTERNS, paint_pattern, swapped
 
 SOURCE = "celebamask_hq"
 INSIDE = ("Eyeglasses", "Mouth_Open", "Ears_Visible")
@@ -47,7 +44,7 @@ def load(
 
     attributes : INSIDE of the face, or OUTSIDE: a limit, since what is worn beside the face is background to a method
         that is told to look at the face alone; in `swapped` the label stays with the face, the hat does not
-    folder : see the module
+    folder : holds celebamask_hq, as `isnet prepare` writes it; None: the environment variable ISNET_DATA
     size : side to which the square images are resized, pixels
     tied : None, or the attribute that a pattern outside the mask tells in training: stripes, present; dots, absent
     fold : the one that is tested, 0 to folds - 1; validation is the next, after the last the first
@@ -63,40 +60,37 @@ def load(
         raise ValueError(f"tied must be one of the attributes {', '.join(attributes)}, or None, not {tied!r}")
     if folds < 3 or not 0 <= fold < folds:
         raise ValueError(f"folds must be 3 or more and fold one of 0 to folds - 1, not {folds} and {fold}")
-    images, fold_of, hashes = _read(find_sources(folder, [SOURCE]) / SOURCE, attributes, size, folds)
-    after = (fold + 1) % folds
-    parts = (~np.isin(fold_of, (fold, after)), fold_of == after, fold_of == fold)
-    train, validation, test = (np.flatnonzero(part) for part in parts)
-    for rows in (train, validation, test):
-        for label, values in zip(attributes, images.y[rows].T, strict=True):
-            if not 0 < values.sum() < len(values):
-                raise ValueError(f"fold {fold}: all {len(rows)} faces of a part agree on {label}; take fewer folds")
-    biased, tests = images, {"internal": images.subset(test)}
+    place = find_sources(folder, [SOURCE]) / SOURCE
+    images, patient, hashes = _read(place, attributes, size)
+    fold_of, after = cut(images.frame[[*INSIDE, *OUTSIDE]].to_numpy() == "1", patient, folds), (fold + 1) % folds
+    parts = {"train": ~np.isin(fold_of, (fold, after)), "validation": fold_of == after, "test": fold_of == fold}
+    for part in parts.values():
+        for label, values in zip(attributes, images.y[part].T, strict=True):
+            if values.min() == values.max():
+                raise ValueError(f"fold {fold}: all {len(values)} faces of a part agree on {label}; take fewer folds")
+    sets = {"internal": images}
     if tied:
         value = images.y[:, attributes.index(tied)].numpy() > 0
-        biased = paint(images, np.where(value, "stripes", "dots"))
-        tests = {"biased": biased, "unbiased": images, "deceiving": paint(images, np.where(value, "dots", "stripes"))}
-        tests = {kind: one.subset(test) for kind, one in tests.items()}
-    tests["swapped"] = swapped(next(iter(tests.values())), 0)
-    train = biased.subset(train)
-    train.augment = move if augment else None
-    return Experiment(train, biased.subset(validation), tests, "auc", hashes)
+        sets = {"biased": paint(images, np.where(value, "stripes", "dots")), "unbiased": images}
+        sets["deceiving"] = paint(images, np.where(value, "dots", "stripes"))
+    rows = {name: np.flatnonzero(part) for name, part in parts.items()}
+    experiment = divide(sets, rows, "auc", hashes, move if augment else None)
+    experiment.tests["swapped"] = swapped(next(iter(experiment.tests.values())), 0)
+    return experiment
 
 
-def _read(place: Path, attributes, size, folds):
-    """All faces with `attributes` as labels, but byte copies, the fold of each, and the hashes."""
+def _read(place: Path, attributes, size):
+    """All faces with `attributes` as labels, but byte copies, the patient of each, and the hashes."""
     people = "patient" if "patient" in read_table(place)[0] else None
     table, problems = read_index(place, attributes=(*INSIDE, *OUTSIDE), patient=people)
     refuse(place, problems)
-    table = without_copies(place, table)
+    table = without_copies(place, table).assign(source=SOURCE)
     if len(bare := table.loc[table["mask"] == "", "image"]):
         raise ValueError(f"{place / 'index.csv'}: {bare.iloc[0]} has no mask of its face; prepare the source again")
-    x, mask, digest, problems = read_files(place, table, size=size)
-    refuse(place, problems)
     y, classes = encode(table, None, attributes, None)
-    frame = frame_of(place, table.assign(source=SOURCE), y, size, pattern="none")
-    fold_of = cut(table[[*INSIDE, *OUTSIDE]].to_numpy() == "1", table["patient"].to_numpy(), folds)
-    return Images(x, y, mask, frame, classes), fold_of, hashes_of(place, digest)
+    images, hashes, problems = read_images(place, table, y, classes, size, pattern="none")
+    refuse(place, problems)
+    return images, table["patient"].to_numpy(), hashes
 
 
 def cut(labels: np.ndarray, patient: np.ndarray, folds: int, seed: int = 0) -> np.ndarray:

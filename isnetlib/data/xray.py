@@ -1,63 +1,26 @@
 """Experiments on chest X-rays from several data sets: in training the class is confounded with the source.
 
-`folder` holds one dataset folder a source (shenzhen/index.csv, ...), as `isnet prepare` writes them; without it, the
-environment variable ISNET_DATA names it. Films become grey, are stretched to a square, their histograms are equalised,
-and the grey is repeated in three channels. A byte copy of an earlier film is left out, whoever its patient is.
-
-`masks`, or without it the environment variable ISNET_MASKS, holds <source>/index.csv with the columns image and mask:
-predicted lungs, as notebook 08_segment writes them. Every film of training, validation and `internal` has its predicted
-mask, never a human one, whose style would tell the source, and a film that is not listed there is left out. The other
-test sets keep human masks, and get predicted ones where there are none. With masks="" each film has the mask of its own
-source, or none.
+Films are stretched to squares, their histograms equalised, grey repeated in three channels. A byte copy of an earlier
+film is left out, whoever its patient is. Every film of training, validation and `internal` has a predicted mask, never
+a human one, whose style would tell the source; without one it is left out. Other tests keep human masks, and get
+predicted ones where there are none.
 """
 
 import hashlib
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 import torch
+import yaml
 
-from isnetlib.data.backgrounds import augment as move
-from isnetlib.data.backgrounds import choose_places, plant
-from isnetlib.data.files import Refused, decode, read_file, resize_mask, to_mask
-from isnetlib.data.folder import PARTS, frame_of, hashes_of, read_files, split_by_patient, without_copies
-from isnetlib.data.images import Experiment, Images
-from isnetlib.data.index import missing_columns, read_index, read_table, refuse
-from isnetlib.data.places import find_masks, find_sources
+from isnetlib.data import backgrounds
+from isnetlib.data.files import Refused, decode, find_sources, read_file, resize_mask, to_mask
+from isnetlib.data.folder import FRACTIONS, PARTS, read_images, split_by_patient, without_copies
+from isnetlib.data.images import Experiment, Images, divide
+from isnetlib.data.index import read_index, read_table, refuse
 
-FRACTIONS = (0.7, 0.15, 0.15)  # of the patients, for train, validation and internal
-TUBERCULOSIS = ["normal", "tuberculosis"]
-OWN, HEALTHY = {name: name for name in TUBERCULOSIS}, {"normal": "normal"}
-NOT_HANNOVER = {"hannover": "0"}  # leaves out films that may show patients of the source hannover
-
-
-class Part(NamedTuple):
-    """Films of a source: label -> class, and what further columns must be."""
-
-    source: str
-    labels: dict[str, str]
-    where: dict[str, str] = {}
-
-
-COVID, PNEUMONIA = {"covid": "covid"}, {"pneumonia": "pneumonia"}
-HEALTHY_NIH = {"no_finding": "normal"}
-MIXTURES = {  # classes; parts of training, validation and `internal`; other tests
-    "tuberculosis": (
-        TUBERCULOSIS,
-        [Part("tbx11k", {"tuberculosis": "tuberculosis"}), Part("nih", HEALTHY_NIH)],
-        {"shenzhen": [Part("shenzhen", OWN)]},
-    ),
-    "covid": (
-        ["normal", "pneumonia", "covid"],
-        [Part("ieee8023", COVID, NOT_HANNOVER), Part("nih", HEALTHY_NIH | PNEUMONIA)],
-        {
-            "external": [Part("hannover", COVID), Part("shenzhen", HEALTHY), Part("jsrt", HEALTHY)],
-            "ieee8023_pneumonia": [Part("ieee8023", PNEUMONIA, NOT_HANNOVER)],
-        },
-    ),
-}
+MIXTURES = yaml.safe_load(Path(__file__).with_name("mixtures.yaml").read_text(encoding="utf-8"))
 
 
 def load(
@@ -78,7 +41,9 @@ def load(
         "covid": COVID-19 of the COVID-19 image data collection against healthy and pneumonia films of NIH. Tests:
         `internal`; `external` pools hannover (covid), and the healthy of shenzhen and jsrt; `ieee8023_pneumonia` stands
         apart, since it shares the source of the covid class: who reads the background calls it covid. Metric macro_f1.
-    folder, masks : see the module
+    folder : holds a dataset folder a source, as `isnet prepare` writes them; None: the environment variable ISNET_DATA
+    masks : holds <source>/index.csv with the columns image and mask, as notebook 08_segment writes them; None: the
+        environment variable ISNET_MASKS; "": each film has the mask of its own source, or none
     size : side of the square, pixels
     equalise : equalise the histogram, after resizing
     split_seed : of the split by patient; the training seed does not change it
@@ -87,22 +52,29 @@ def load(
 
     FileNotFoundError: a source is not there, or no place is named. ValueError: a source is wrong (`folder.verify`).
     """
-    classes, inside, others = MIXTURES[name]
-    sources = list(dict.fromkeys(part.source for part in [*inside, *sum(others.values(), [])]))
-    root, masks = find_sources(folder, sources), find_masks(masks, sources)
+    if most is not None and most < 1:
+        raise ValueError(f"most is a number of films, 1 or more, or None for all; got {most}")
+    mixture = MIXTURES[name]
+    parts = [mixture["inside"], *mixture["tests"].values()]
+    sources = list(dict.fromkeys(part["source"] for part in sum(parts, [])))
+    root = find_sources(folder, sources)
+    masks = None if masks == "" else find_sources(masks, sources, "ISNET_MASKS", "notebook 08_segment")
 
     def read(parts, few):
-        return _pool([_read(root, masks, part, classes, size, equalise, few) for part in parts])
+        found = [_read(root, masks, part, mixture["classes"], size, equalise, few) for part in parts]
+        x, y, mask = (torch.cat([getattr(one, name) for one, _ in found]) for name in ("x", "y", "mask"))
+        frame = pd.concat([one.frame for one, _ in found], ignore_index=True).fillna("")
+        hashes = {name: digest for _, own in found for name, digest in own.items()}
+        return Images(x, y, mask, frame, mixture["classes"]), hashes
 
-    within, hashes = read(inside, (most, split_seed))
-    train, validation, internal = (within.subset(rows) for rows in _split(within, split_seed))
-    tests = {"internal": internal}
-    for test, parts in others.items():
+    within, hashes = read(mixture["inside"], (most, split_seed))
+    experiment = _divide({"internal": within}, split_seed, mixture["metric"], hashes, augment)
+    for test, parts in mixture["tests"].items():
         images, of_test = read(parts, None)
-        tests[test] = images.subset(np.flatnonzero(~images.frame.patient.isin(within.frame.patient)))
-        hashes |= {f"{key} ({test})": digest for key, digest in of_test.items()}
-    train.augment = move if augment else None
-    return Experiment(train, validation, tests, "auc" if len(classes) == 2 else "macro_f1", hashes)
+        strangers = ~images.frame.patient.isin(within.frame.patient)
+        experiment.tests[test] = images.subset(np.flatnonzero(strangers))
+        experiment.hashes.update({f"{key} ({test})": digest for key, digest in of_test.items()})
+    return experiment
 
 
 def planted(
@@ -114,95 +86,71 @@ def planted(
     Metric auc. `frame` also has mark (the mark's class, -1 = none), mark_top, mark_left (pixels). Training films are
     augmented with their marks. Parameters as for `load`.
     """
-    root = find_sources(folder, ["shenzhen"])
-    images, hashes = _read(root, None, Part("shenzhen", OWN), TUBERCULOSIS, size, equalise)
+    mixture, root = MIXTURES["tuberculosis_planted"], find_sources(folder, ["shenzhen"])
+    images, hashes = _read(root, None, mixture["inside"][0], mixture["classes"], size, equalise)
     masked = torch.nonzero(images.mask.flatten(1).any(1))[:, 0]
     if not len(masked):
         raise ValueError("no film of shenzhen has a lung mask: prepare it again with its masks")
     images = images.subset(masked)
-    places = choose_places(images.mask[:, 0].numpy() > 0, np.random.default_rng(0))
+    places = backgrounds.choose_places(images.mask[:, 0].numpy() > 0, np.random.default_rng(0))
     y = images.y.numpy()
     marks = {"biased": y, "unbiased": np.full(len(y), -1), "deceiving": 1 - y}
-    sets = {kind: plant(images, marks[kind], places) for kind in marks}
-    train, validation, test = _split(images, split_seed)
-    tests = {kind: one.subset(test) for kind, one in sets.items()}
-    train, validation = sets["biased"].subset(train), sets["biased"].subset(validation)
-    train.augment = move if augment else None
-    return Experiment(train, validation, tests, "auc", hashes)
+    sets = {kind: backgrounds.plant(images, own, places) for kind, own in marks.items()}
+    return _divide(sets, split_seed, mixture["metric"], hashes, augment)
 
 
-def _split(images, seed):
-    part = split_by_patient(images.frame.patient, images.frame.label, FRACTIONS, seed)
-    return (np.flatnonzero(part == name) for name in PARTS)
-
-
-def _pool(parts):
-    images = [one for one, _ in parts]
-    x, y, mask = (torch.cat([getattr(one, name) for one in images]) for name in ("x", "y", "mask"))
-    frame = pd.concat([one.frame for one in images], ignore_index=True).fillna("")
-    return Images(x, y, mask, frame, images[0].classes), {k: v for _, hashes in parts for k, v in hashes.items()}
+def _divide(sets, seed, metric, hashes, augment):
+    """The experiment of a split by patient, the same in all sets."""
+    frame = next(iter(sets.values())).frame
+    part = split_by_patient(frame.patient, frame.label, FRACTIONS, seed)
+    rows = {name: np.flatnonzero(part == own) for name, own in zip(("train", "validation", "test"), PARTS, strict=True)}
+    return divide(sets, rows, metric, hashes, backgrounds.augment if augment else None)
 
 
 def _read(root, masks, part, classes, size, equalise, few=None):
-    """Images and hashes of a Part. few: None, or, for training, how many films of a label at most, and the seed that
+    """Images and hashes of a part. few: None, or, for training, how many films of a label at most, and the seed that
     draws them; then every film takes its mask from `masks`, or is left out.
     """
-    place, predicted = root / part.source, masks / part.source if masks else None
-    listed = read_listing(predicted) if predicted else {}
-    table = _choose(place, part)
-    if few and predicted:
-        table = table[table["image"].isin(list(listed))].assign(mask="")
-    table = without_copies(place, _at_most(table, *few) if few else table)
+    source, labels, where = part["source"], part["labels"], part.get("where", {})
+    place, predicted, listed = root / source, masks / source if masks else None, {}
+    table, problems = read_index(place, others=where)
+    refuse(place, problems)
+    table = table[table["label"].isin(list(labels))]
+    for column, cell in where.items():
+        table = table[table[column] == cell]
+    if predicted:
+        listing, problems = read_table(predicted, ["image", "mask"])
+        refuse(predicted, problems)
+        listed = listing[listing["mask"] != ""].set_index("image")["mask"].to_dict()
+        if few:
+            table = table[table["image"].isin(list(listed))].assign(mask="")
+    if few:
+        shuffled = table.iloc[np.random.default_rng(few[1]).permutation(len(table))]
+        table = table.loc[shuffled.groupby("label").head(few[0] or len(table)).index.sort_values()]
+    table = without_copies(place, table)
     if table.empty:
         of = f" with a mask in {predicted}" if predicted else ""
-        raise ValueError(f"{place} holds no film of {list(part.labels)}{of}")
-    x, mask, digest, problems = read_files(place, table, 32, size, equalise)
-    refuse(place, problems)
-    hashes = hashes_of(place, digest)
-    origin = np.where(table["image"].isin(list(listed)), "predicted", "")
-    origin = np.where(table["mask"] != "", "human", origin)
-    if predicted:
-        rows = np.flatnonzero(origin == "predicted")
-        hashes[f"{part.source}/predicted masks"] = _fill(mask, rows, table["image"], predicted, listed, size)
-    label = table["label"].map(part.labels)
+        raise ValueError(f"{place} holds no film of {list(labels)}{of}")
+    label = table["label"].map(labels)
     y = torch.tensor(label.map(classes.index).to_numpy())
-    table = table.assign(source=part.source)
-    frame = frame_of(place, table, y, size, f"{part.source}/", label=label, mask_source=origin)
-    return Images(x, y, mask, frame, classes), hashes
+    origin = np.select([table["mask"] != "", table["image"].isin(list(listed))], ["human", "predicted"], "")
+    table, own = table.assign(source=source), {"label": label, "mask_source": origin}
+    images, hashes, problems = read_images(place, table, y, classes, size, equalise, f"{source}/", **own)
+    refuse(place, problems)
+    if predicted:
+        rows = {i: table["image"].iloc[i] for i in np.flatnonzero(origin == "predicted")}
+        hashes[f"{source}/predicted masks"] = _fill(images.mask, rows, predicted, listed)
+    return images, hashes
 
 
-def read_listing(predicted: Path) -> dict[str, str]:
-    """Image -> mask file of a folder of predicted masks."""
-    table, problems = read_table(predicted)
-    refuse(predicted, problems or missing_columns(table, ["image", "mask"]))
-    return table[table["mask"] != ""].set_index("image")["mask"].to_dict()
-
-
-def _choose(place, part):
-    table, problems = read_index(place)
-    refuse(place, problems or missing_columns(table, part.where))
-    wanted = table["label"].isin(list(part.labels))
-    return table[wanted & (table[list(part.where)] == pd.Series(part.where, dtype=object)).all(axis=1)]
-
-
-def _at_most(table, most, seed):
-    """The table with `most` rows of each label or fewer, in their order; None: all of them."""
-    if most is None:
-        return table
-    if most < 1:
-        raise ValueError(f"most is a number of films, 1 or more, or None for all; got {most}")
-    shuffled = table.iloc[np.random.default_rng(seed).permutation(len(table))]
-    return table.loc[shuffled.groupby("label").head(most).index.sort_values()]
-
-
-def _fill(mask, rows, images, predicted, listed, size):
-    """Put the predicted masks in their `rows` of `mask` (N, 1, H, W); sha256 of their files."""
+def _fill(mask, rows, predicted, listed):
+    """Put the predicted masks in `mask` (N, 1, H, W); sha256 of their files. rows: row -> name of the image."""
     digest = hashlib.sha256()
-    for i in rows:
-        name = listed[image := images.iloc[i]]
+    for i, image in rows.items():
+        name = listed[image]
         try:
             data = read_file(predicted, name)
-            mask[i] = resize_mask(to_mask(decode(data)), size)
+            mask[i] = resize_mask(to_mask(decode(data)), tuple(mask.shape[2:]))
         except Refused as error:
             raise ValueError(f"{predicted / name}: {error.args[0]}; predict the masks again") from error
         digest.update(f"{hashlib.sha256(data).hexdigest()} {image}\n".encode())

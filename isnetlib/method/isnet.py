@@ -15,13 +15,16 @@ the same (our choice; the papers' are for a softmax): one label a sample, drawn 
 
 from contextlib import nullcontext
 from functools import partial
+from numbers import Integral
 
 import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from isnetlib.method.course import Weight, gradient_norm
 from isnetlib.method.loss import classification_loss, foreground_range, heatmap_loss, probabilities
 from isnetlib.method.lrp import LRP, logits_of, refuse_unseen, start_for
+from isnetlib.method.options import flag, mapping, number, pair
 
 VARIANTS = ("original", "selective", "stochastic")
 
@@ -29,8 +32,10 @@ VARIANTS = ("original", "selective", "stochastic")
 class ISNet(nn.Module):
     """The method around a classifier `model` (any network that `isnetlib.check` accepts), which stays as it is.
 
-    heatmap_weight: P in [0, 1]. eps, box, gates, bf16: see `isnetlib.LRP`. decay, weights, range: of the heatmap loss,
-    see `isnetlib.heatmap_loss`. multilabel: labels are 0/1 floats (B, K), each with its own sigmoid. maps_at_once:
+    heatmap_weight: P in [0, 1], constant; (start, end): P falls between the shares `fall` of a training of `steps`
+    steps, which `fit` tells; "auto": P is steered (see `isnetlib.method.course`). eps, box, gates, bf16: see
+    `isnetlib.LRP`. decay, weights, range: of the heatmap loss, see `isnetlib.heatmap_loss`; range "auto": read off the
+    first batch (`foreground_range`). multilabel: labels are 0/1 floats (B, K), each with its own sigmoid. maps_at_once:
     None, or how many maps of an image (of `original`) are explained at a time: less memory, more time. ablation: see
     `isnetlib.method.ablations`, and "every": n, the heatmap loss at every n-th training step alone, n times as heavy:
     the same gradient on average (unless it is clipped), for less time. Raises ValueError for values out of range.
@@ -40,12 +45,14 @@ class ISNet(nn.Module):
         self,
         model: nn.Module,
         variant: str = "selective",
-        heatmap_weight: float = 0.7,
+        heatmap_weight: float | tuple | str = 0.7,
         eps: float = 1e-2,
         box: tuple | None = (0.0, 1.0),
         decay: float = 0.9,
         weights: tuple = (1.0, 3.0),
-        range: tuple = (1.0, 25.0),
+        range: tuple | str = (1.0, 25.0),
+        fall: tuple = (0.15, 0.55),
+        steps: int | None = None,
         multilabel: bool = False,
         maps_at_once: int | None = None,
         bf16: bool = False,
@@ -55,21 +62,22 @@ class ISNet(nn.Module):
         super().__init__()
         if variant not in VARIANTS:
             raise ValueError(f"variant {variant!r}: use one of {', '.join(VARIANTS)}")
-        if not 0 <= heatmap_weight <= 1:
-            raise ValueError(f"heatmap_weight P must be from 0 to 1, got {heatmap_weight}")
-        if maps_at_once is not None and maps_at_once < 1:
-            raise ValueError(f"maps_at_once is a number of maps, 1 or more, or None for all; got {maps_at_once}")
-        others = dict(ablation or {})
+        if maps_at_once is not None:
+            number("maps_at_once", maps_at_once, 1, kind=Integral)
+        others = mapping("ablation", ablation)
         self.every = others.pop("every", 1)
-        if self.every < 1:
-            raise ValueError(f"every is a number of training steps, 1 or more; got {self.every}")
+        number("every", self.every, 1, kind=Integral)
         self.lrp = partial(LRP, eps, box, gates, bf16, others)
         self.lrp()  # wrong options are told now
         self.looked = False  # whether all was seen that depends on the image
-        self.model, self.variant, self.heatmap_weight, self.multilabel = model, variant, heatmap_weight, multilabel
-        self.decay, self.weights, self.maps_at_once = decay, tuple(weights), maps_at_once
-        self.register_buffer("steps", torch.zeros((), dtype=torch.long))  # trained so far; part of a checkpoint
-        self.register_buffer("range", torch.tensor([float(c) for c in range]))
+        self.model, self.variant, self.multilabel = model, variant, flag("multilabel", multilabel)
+        self.heatmap_weight = Weight("heatmap_weight P", heatmap_weight, 1, fall, steps, steered=True)
+        self.decay, self.weights = number("decay", decay, high=1), pair("weights", weights)
+        self.maps_at_once = maps_at_once
+        known = (0.0, 0.0) if isinstance(range, str) and range == "auto" else pair("range", range, rising=True)
+        self.range_given = tuple(map(float, known))  # zeros: of the first batch
+        self.register_buffer("range", torch.tensor(self.range_given))
+        self.watch = False  # whether `loss` also tells (C1, C2) and its terms' gradient norms: two more backward passes
 
     def loss(self, x: Tensor, y: Tensor, mask: Tensor | None) -> tuple[Tensor, dict[str, float]]:
         """Loss of a batch and its terms. x (B, C, H, W), y (B,), or floats (B, K): 0/1 with multilabel, else
@@ -79,7 +87,9 @@ class ISNet(nn.Module):
         the mean loss of parts of a batch (processes, accumulated steps) is that of the whole batch only where the parts
         hold equally many images and equally many masks. Steps without a heatmap loss have its terms no part.
         """
-        explained = self._explained_now(mask)
+        turn = not self.training or int(self.heatmap_weight.steps) % self.every == 0
+        P = self.heatmap_weight.now()
+        explained = turn and mask is not None and P > 0
         with self.lrp(image=x) if explained else nullcontext() as lrp:
             logits = logits_of(self.model(x))
         if explained and not self.looked:
@@ -87,13 +97,19 @@ class ISNet(nn.Module):
             self.looked = True
         classification = classification_loss(logits, y, self.multilabel)
         if not explained:
-            return (1 - self.heatmap_weight) * classification, {"classification": classification.item()}
+            return (1 - P) * classification, {"classification": classification.item()}
         R = self._relevance(lrp, self.start(logits), logits)
-        heatmap = heatmap_loss(R, mask, self.decay, self.weights, tuple(self.range.tolist()))
-        weight = self.heatmap_weight * (self.every if self.training else 1)
-        total = (1 - self.heatmap_weight) * classification + weight * heatmap.total
+        heatmap = heatmap_loss(R, mask, self.decay, self.weights, self._range(R, mask))
+        total = (1 - P) * classification + P * (self.every if self.training else 1) * heatmap.total
+        if (torch.nan_to_num(mask) > 0).any():  # a batch without a mask tells nothing of the background
+            self.heatmap_weight.follow(heatmap.background.item())
         parts = {"classification": classification, "background": heatmap.background, "foreground": heatmap.foreground}
-        return total, {name: part.item() for name, part in parts.items()}
+        parts = {name: part.item() for name, part in (parts | {"net_share": heatmap.net_share}).items()} | {"P": P}
+        if self.watch:
+            parts |= dict(zip(("range_low", "range_high"), self.range.tolist(), strict=True))
+            for name, term in {"classification": classification, "heatmap": heatmap.total}.items():
+                parts[f"gradient_{name}"] = gradient_norm(term, self.model)
+        return total, parts
 
     def forward(self, x: Tensor, y: Tensor, mask: Tensor | None) -> tuple[Tensor, dict[str, float]]:
         """`loss`, for what calls a module to train it: DistributedDataParallel joins gradients only after its call."""
@@ -111,26 +127,14 @@ class ISNet(nn.Module):
             return start_for(logits, stochastic_target(logits))
         return start_for(logits, "all" if self.variant == "original" else "selective")
 
-    def calibrate(self, model: nn.Module, batches) -> tuple[float, float]:
-        """Set `range` to the (C1, C2) that `foreground_range` reads off the maps of `model`, the same network trained
-        plainly for a few epochs, in eval mode on `batches` of images x; returns them.
-        """
-        totals, was_training = [], model.training
-        model.eval()
-        for x in batches:
-            with torch.no_grad(), self.lrp(image=x) as lrp:
-                logits = logits_of(model(x))
-                totals.append(lrp.relevance(self.start(logits), logits).abs().sum((2, 3, 4)).mean(1))
-        model.train(was_training)
-        low, high = foreground_range(torch.cat(totals))
-        self.range.copy_(torch.tensor([low, high]))
-        return low, high
-
-    def _explained_now(self, mask: Tensor | None) -> bool:
-        """Whether this step has a heatmap loss; counts the training steps."""
-        turn = not self.training or int(self.steps) % self.every == 0
-        self.steps += self.training
-        return turn and mask is not None and self.heatmap_weight > 0
+    def _range(self, R: Tensor, mask: Tensor) -> tuple[float, float]:
+        """(C1, C2); "auto" reads it off the first batch of a training that holds a mask."""
+        if not self.range.any():
+            found = foreground_range(R, mask)
+            if not (found and self.training):
+                return found or (1.0, 25.0)  # without a mask it is not used
+            self.range.copy_(torch.tensor(found))
+        return tuple(self.range.tolist())
 
     def _relevance(self, lrp: LRP, start: Tensor, logits: Tensor) -> Tensor:
         """Relevance of all maps, `maps_at_once` at a time: what a part keeps for its derivative is computed again when

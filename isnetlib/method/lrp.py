@@ -15,17 +15,20 @@ operations of a forward pass and walks them backwards, `explain` does both for a
 network is covered, `start_for` what is explained. Nothing is edited: the model is called as it is.
 """
 
+import warnings
 from collections.abc import Callable
 from functools import partial
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 from torch.overrides import TorchFunctionMode
 
 from isnetlib.method.ablations import ratio, rules_for
 from isnetlib.method.graph import HIDDEN, Graph, NotCovered
 from isnetlib.method.kernels import ZBoxPixels, z_box_floor, z_box_share
 from isnetlib.method.operations import activations, attention, normalisation  # noqa: F401 - registers their rules
+from isnetlib.method.options import bounds, flag, number
 
 
 # --- the relevance pass
@@ -52,10 +55,11 @@ class LRP(TorchFunctionMode):
         image: Tensor | None = None,
     ):
         super().__init__()
-        if eps < 0:
-            raise ValueError(f"eps must be 0 or positive, got {eps}")
+        number("eps", eps)
+        flag("bf16", bf16)
         if gates not in ("constant", "shared"):
             raise ValueError(f'gates must be "constant" or "shared", got {gates!r}')
+        bounds("box", box)
         rules = rules_for(ablation or {})
         self.eps, self.box, self.block, self.pulling = eps, box, bool(ablation and ablation.get("block")), False
         self.options = (eps, box is not None, gates, torch.bfloat16 if bf16 else None, rules, image)
@@ -175,8 +179,10 @@ def explain(
     target: None = winning class | int | LongTensor (B,) | "all" | "selective"; M = number of classes for "all", else 1.
     eps = 0, box = None equals input x gradient (of the network with gates and ratios f(z)/z, but those of ReLU and
     LeakyReLU, held constant). options: see `LRP`. The model is explained in the mode (train or eval) that it is in and
-    left as it was.
+    left as it was; a warning where BatchNorm would take its statistics from one image.
     """
+    if len(x) == 1 and any(module.training and isinstance(module, _BatchNorm) for module in model.modules()):
+        warnings.warn("the model is in train mode: BatchNorm takes the statistics of this one image", stacklevel=2)
     with torch.inference_mode(False), torch.no_grad():
         refuse_hidden(model)
         x = x.clone() if x.is_inference() else x

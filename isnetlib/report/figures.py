@@ -1,6 +1,4 @@
-"""Figures of the reports: fn(frame, ax) -> ax draws what a table holds and computes no statistic; what ends in
-`_figure` puts axes together. One colour and one marker a method.
-"""
+"""Figures of the reports: they draw what a table holds and compute no statistic. One colour and one marker a method."""
 
 import io
 import textwrap
@@ -19,19 +17,14 @@ from isnetlib.report import names
 
 # Colours: the eight of Okabe & Ito (2008), which colour-blind readers tell apart, with lighter and darker relatives;
 # related methods share a hue, no two share a marker. Variants never stand beside the methods whose hues they borrow.
-COLOURS = "D55E00 009E73 E69F00 CC79A7 B8A500 6B6000 882255 332288 66C9AE 8C4A1F 56B4E9 0072B2 004B76 555555".split()
+COLOURS = "D55E00 009E73 E69F00 CC79A7 B8A500 6B6000 882255 332288 66C9AE 8C4A1F 56B4E9 0072B2 004B76 AA4499"
+COLOURS = [*COLOURS.split(), "555555"]
 SPARE = "C2661F 3B9A76 B98A1E A0528A 5C1A3B 7FB7D6".split() * 2
-LOOKS = dict(zip(names.METHOD_NAMES, zip(COLOURS, "XsD^v<>ph*oPd8", strict=True), strict=True))
+LOOKS = dict(zip(names.METHOD_NAMES, zip(COLOURS, "XsD^v<>ph*oPdH8", strict=True), strict=True))
 for group in (names.ABLATIONS, names.NETWORKS):
     LOOKS |= dict(zip(group, zip(SPARE, "sD^v<>ph*Xd8", strict=True), strict=False))
-STYLE = {
-    "font.size": 8.5,
-    "axes.titlesize": 8.5,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "text.parse_math": False,  # names may hold any character
-    "savefig.dpi": 160,
-}
+STYLE = {"font.size": 8.5, "axes.titlesize": 8.5, "axes.spines.top": False, "axes.spines.right": False}
+STYLE |= {"text.parse_math": False, "savefig.dpi": 160}  # names may hold any character
 WIDTH = 7.0  # inches: at 700 pixels a page's letters are 12 pixels high
 LIMIT = 0.995  # quantile of |share| at which colours saturate: single pixels would make everything else white
 SHOWN = ["standard", "pipeline", "gain_ext", "rrr", "background_random", "isnet_selective"]  # where not all have room
@@ -77,50 +70,44 @@ def _legend(fig: Figure, handles: Sequence, labels: Sequence[str]) -> Figure:
     return fig
 
 
+def _methods(values: Iterable[str]) -> dict[str, str]:
+    return {method: names.shown(method) for method in names.in_order(values, LOOKS)}
+
+
 # ---- rows of values with intervals ----
 
 
-def ladder(frame: pd.DataFrame, ax: Axes) -> Axes:
-    """Values with their intervals, one below the other.
-
-    frame: columns place (from the top, from 0), value, low, high (NaN: no interval), method (the look), filled (else
-    the marker is hollow), dashed (the interval's line).
-    """
-    for row in frame.itertuples():
-        (colour, marker), line = look(row.method), (0, (1.2, 0.8)) if row.dashed else "-"
-        ax.plot([row.low, row.high], [row.place] * 2, color=colour, lw=1.6, ls=line)
-        ax.plot(row.value, row.place, marker, mfc=colour if row.filled else "white", mec=colour, ms=5.5, clip_on=False)
-    return ax
-
-
 def ladders(frame: pd.DataFrame, rows: dict[str, str], columns: dict[str, str], label: str, **axis) -> Figure:
-    """`panels` of `ladder` over the same rows (value of frame.row -> its name), every other of which is shaded."""
+    """`panels` of values with their intervals over the same rows (value of frame.row -> its name), one below the other.
 
-    def draw(part: pd.DataFrame, ax: Axes) -> None:
+    frame: columns row, column, value, low, high (NaN: no interval), method (the look), filled (else the marker is
+    hollow), dashed (the interval's line).
+    """
+
+    def ladder(part: pd.DataFrame, ax: Axes) -> None:
         for k in range(0, len(rows), 2):
             ax.axhspan(k - 0.5, k + 0.5, color="#f1f3f5", lw=0)
         ax.axvline(0, color="0.4", lw=0.8)
-        ladder(part, ax).tick_params(left=False)
+        for row in part.itertuples():
+            place, (colour, marker), line = list(rows).index(row.row), look(row.method), (0, (1.2, 0.8))
+            ax.plot([row.low, row.high], [place] * 2, color=colour, lw=1.6, ls=line if row.dashed else "-")
+            ax.plot(row.value, place, marker, mfc=colour if row.filled else "white", mec=colour, ms=5.5, clip_on=False)
+        ax.tick_params(left=False)
         ax.spines["left"].set_visible(False)
 
     axis |= {"ylim": (len(rows) - 0.4, -0.6), "yticks": range(len(rows)), "yticklabels": rows.values()}
-    places = frame.assign(place=frame["row"].map(list(rows).index))
-    return panels(places, draw, columns, 0.75 + 0.19 * len(rows), label, **axis)
-
-
-def _methods(values: Iterable[str]) -> dict[str, str]:
-    return {method: names.method_name(method) for method in names.in_order(values, LOOKS)}
+    return panels(frame, ladder, columns, 0.75 + 0.19 * len(rows), label, **axis)
 
 
 def forest_figure(frame: pd.DataFrame) -> Figure:
     """Differences to the primary method, a panel a rival, a row a test set. Filled: shown; dashed: over cases alone.
 
-    frame: the rows of comparisons.csv to show, in the order of the rows, with the column `where`, a row's name.
+    frame: the rows of comparisons.csv to show, in the order of the rows, with the column `row`, a row's name.
     """
-    shown = frame.assign(row=frame["where"], column=frame["b"], method=frame["b"], value=frame["difference"])
-    shown["filled"], shown["dashed"] = frame["verdict"].isin(["ahead", "behind"]), ~frame["unit"].str.contains("seeds")
+    shown = frame.assign(column=frame["b"], method=frame["b"], value=frame["difference"])
+    shown = shown.assign(filled=frame["verdict"] != "no difference shown", dashed=~frame["unit"].str.contains("seeds"))
     label = "ISNet selective minus the other method; right of 0: ISNet selective is better"
-    rows, axis = dict(zip(frame["where"], frame["where"], strict=True)), {"xticks": [-0.5, 0, 0.5]}
+    rows, axis = dict(zip(frame["row"], frame["row"], strict=True)), {"xticks": [-0.5, 0, 0.5]}
     return ladders(shown, rows, _methods(frame["b"]), label, **axis, xticklabels=["-0.5", "0", "0.5"])
 
 
@@ -128,68 +115,58 @@ def scores_figure(frame: pd.DataFrame) -> Figure:
     """The scores of one experiment, a panel a test set, a row a method. Intervals: over cases and trainings, dashed:
     over cases alone. frame: rows of seeds.csv of one metric.
     """
-    tests = {name: names.name_of_test_set(name) for name in names.in_order(frame["test_set"], names.TEST_SET_NAMES)}
+    tests = {name: names.shown(name) for name in names.in_order(frame["test_set"], names.TEST_SET_NAMES)}
     shown = frame.assign(row=frame["method"], column=frame["test_set"], value=frame["mean"])
-    shown["filled"], shown["dashed"] = frame["method"] != "oracle", frame["both_low"].isna()
+    shown = shown.assign(filled=frame["method"] != "oracle", dashed=frame["both_low"].isna())
     shown["low"], shown["high"] = (frame[f"both_{end}"].fillna(frame[f"cases_{end}"]) for end in ("low", "high"))
     axis = {"xlim": (-0.02, 1.02), "xticks": [0, 0.5, 1], "xticklabels": ["0", "0.5", "1"]}
-    return ladders(shown, _methods(frame["method"]), tests, names.metric_name(frame["metric"].iloc[0]), **axis)
+    return ladders(shown, _methods(frame["method"]), tests, names.shown(frame["metric"].iloc[0]), **axis)
 
 
 def cost_figure(frame: pd.DataFrame) -> Figure:
     """Time of a training step and of a prediction in plain ones. frame: cost.csv."""
     frame = frame[~frame["variant"].str.contains("+", regex=False)]
-    shown = frame.assign(
-        row=frame["variant"], method=frame["variant"], low=np.nan, high=np.nan, filled=True, dashed=False
-    )
-    shown["value"] = frame["ratio_to_plain_step"].fillna(frame["ratio_to_plain_inference"])
-    phase = frame["phase"].replace("inference", "prediction")
-    shown["column"] = frame["network"] + "\n" + frame["size"].astype(str) + " px\n" + phase
-    ticks = {"xscale": "log", "xlim": (0.7, 14), "xticks": [1, 3, 10], "xticklabels": ["1", "3", "10"]}
+    value = frame["ratio_to_plain_step"].fillna(frame["ratio_to_plain_inference"])
+    title = frame["network"] + "\n" + frame["size"].astype(str) + " px\n" + frame["phase"]
+    shown = frame.assign(row=frame["variant"], column=title.str.replace("inference", "prediction"), value=value)
+    shown = shown.assign(method=frame["variant"], low=np.nan, high=np.nan, filled=True, dashed=False)
+    axis = {"xscale": "log", "xlim": (0.7, 14), "xticks": [1, 3, 10], "xticklabels": ["1", "3", "10"]}
     columns = dict(zip(shown["column"], shown["column"], strict=True))
-    return ladders(shown, _methods(frame["variant"]), columns, "times as long as the standard classifier", **ticks)
+    return ladders(shown, _methods(frame["variant"]), columns, "times as long as the standard classifier", **axis)
 
 
 # ---- lines ----
 
 
-def curves(frame: pd.DataFrame, ax: Axes) -> Axes:
-    """Validation by epoch, a line a seed: backgrounds swapped (solid) and as they are (dashed).
-
-    frame: epochs of the runs of one method, columns method, seed, epoch, as_they_are, swapped.
-    """
-    for (method, _), run in frame.groupby(["method", "seed"]):
-        ax.plot(run["epoch"], run["as_they_are"], color=look(method)[0], lw=0.9, ls=(0, (2, 1)))
-        ax.plot(run["epoch"], run["swapped"], color=look(method)[0], lw=1.2)
-    return ax
-
-
 def curves_figure(logs: pd.DataFrame, metric: str, methods: Sequence[str] = SHOWN) -> Figure:
-    """A panel a method. logs: the rows of one experiment of `store.logs`."""
-    columns = _methods(set(methods) & set(logs["method"]))
-    logs = logs.assign(column=logs["method"], as_they_are=logs[f"val_{metric}"], swapped=logs[f"swapped_{metric}"])
-    fig = panels(logs, curves, columns, 2.5, "epoch", ylim=(-0.03, 1.03), ylabel=names.metric_name(metric))
-    lines = [Line2D([], [], color="0.3"), Line2D([], [], color="0.3", ls=(0, (2, 1)))]
-    return _legend(fig, lines, ["validation, backgrounds swapped", "validation, as they are"])
+    """Validation by epoch, a panel a method, a line a seed. logs: the rows of one experiment of `store.logs`."""
+    lines = {"swapped": {"lw": 1.2}, "val": {"lw": 0.9, "ls": (0, (2, 1))}}  # backgrounds swapped, and as they are
 
+    def curves(part: pd.DataFrame, ax: Axes) -> None:
+        for (method, _), run in part.groupby(["method", "seed"]):
+            for kind in ("val", "swapped"):
+                ax.plot(run["epoch"], run[f"{kind}_{metric}"], color=look(method)[0], **lines[kind])
 
-def search(frame: pd.DataFrame, ax: Axes) -> Axes:
-    """Validation by the place of the value tried, from the smallest to the largest, a line a method: the lower of the
-    scores on images as they are and with backgrounds swapped; a ring: chosen. frame: trials of one experiment.
-    """
-    for method, name in _methods(frame["method"]).items():
-        own = frame[frame["method"] == method].sort_values("value", ignore_index=True)
-        score, (colour, marker) = own[["swapped", "internal"]].min(axis=1), look(method)
-        ax.plot(own.index + 1, score, color=colour, marker=marker, ms=4, lw=1.2, label=name)
-        ax.plot(own.index[own["chosen"]] + 1, score[own["chosen"]], "o", mfc="none", mec="0.2", ms=9)
-    return ax
+    columns, axis = _methods(set(methods) & set(logs["method"])), {"ylim": (-0.03, 1.03)}
+    fig = panels(logs.assign(column=logs["method"]), curves, columns, 2.5, "epoch", **axis, ylabel=names.shown(metric))
+    handles = [Line2D([], [], color="0.3", ls=line.get("ls", "-")) for line in lines.values()]
+    return _legend(fig, handles, ["validation, backgrounds swapped", "validation, as they are"])
 
 
 def search_figure(trials: pd.DataFrame) -> Figure:
-    """A panel an experiment. trials: `store.trials`."""
+    """The `score` of `store.trials` by the place of the value tried, in their order, a panel an experiment, a line a
+    method; a ring: chosen.
+    """
+
+    def search(part: pd.DataFrame, ax: Axes) -> None:
+        for method, name in _methods(part["method"]).items():
+            own, (colour, marker) = part[part["method"] == method].reset_index(drop=True), look(method)
+            ax.plot(own.index + 1, own["score"], color=colour, marker=marker, ms=4, lw=1.2, label=name)
+            ax.plot(own.index[own["chosen"]] + 1, own["score"][own["chosen"]], "o", mfc="none", mec="0.2", ms=9)
+
     columns = {name: name.replace("_", " ") for name in dict.fromkeys(trials["experiment"])}
     axis = {"xlim": (0.7, 4.3), "xticks": [1, 2, 3, 4], "ylim": (-0.05, 1.05), "ylabel": "lower validation score"}
-    label = "loss weight tried, 1: smallest, 4: largest"
+    label = "loss weight tried, from the smallest; last, where there is one: falling or steered"
     fig = panels(trials.assign(column=trials["experiment"]), search, columns, 3.2, label, **axis)
     found = {label: handle for ax in fig.axes for handle, label in zip(*ax.get_legend_handles_labels(), strict=True)}
     return _legend(fig, list(found.values()), list(found))
@@ -211,10 +188,19 @@ def picture(x: np.ndarray, mask: np.ndarray, ax: Axes, limit: float | None = Non
     return ax
 
 
+def relevance_row(maps: Sequence[np.ndarray], mask: np.ndarray, axes: Sequence[Axes]) -> None:
+    """Maps (H, W) side by side in one scale, each divided by its total absolute relevance: maps of different networks
+    differ in size by orders of magnitude.
+    """
+    shares = [R / max(np.abs(R).sum(), 1e-30) for R in maps]
+    limit = max(float(np.quantile(np.abs(shares), LIMIT)), 1e-12)
+    for share, ax in zip(shares, axes, strict=True):
+        picture(share, mask, ax, limit)
+
+
 @matplotlib.rc_context(STYLE)
 def heatmaps_figure(maps: dict[str, dict], classes: Sequence[str], methods: Sequence[str] = SHOWN) -> Figure:
-    """The first case of each test set: the image, where it may be shown, then a map a method and what it answers. Maps
-    of different networks differ in size by orders of magnitude: each is divided by its total absolute relevance.
+    """The first case of each test set: the image, where it may be shown, then a map a method and what it answers.
 
     maps: `store.heatmaps`; classes: names by number.
     """
@@ -225,19 +211,16 @@ def heatmaps_figure(maps: dict[str, dict], classes: Sequence[str], methods: Sequ
     fig = Figure(figsize=(WIDTH, 0.3 + 1.3 * len(tests)), layout="constrained")
     axes = fig.subplots(len(tests), shown + len(methods), squeeze=False)
     for row, name in zip(axes, tests, strict=True):
-        y, mask = one[f"y_{name}"][0], np.squeeze(one[f"mask_{name}"][0]) > 0
-        parts = [maps[method][f"relevance_{name}"][0].astype(float) for method in methods]
-        parts = [part / max(np.abs(part).sum(), 1e-30) for part in parts]
-        limit = max(float(np.quantile(np.abs(parts), LIMIT)), 1e-12)
+        mask = np.squeeze(one[f"mask_{name}"][0]) > 0
         if shown:
-            picture(one[f"x_{name}"][0], mask, row[0]).set_xlabel(f"truth: {_label(y, classes)}")
-        for ax, method, part in zip(row[shown:], methods, parts, strict=True):
+            picture(one[f"x_{name}"][0], mask, row[0]).set_xlabel(f"truth: {_label(one[f'y_{name}'][0], classes)}")
+        relevance_row([maps[method][f"relevance_{name}"][0].astype(float) for method in methods], mask, row[shown:])
+        for ax, method in zip(row[shown:], methods, strict=True):
             p = maps[method][f"p_{name}"][0]
-            said = p >= 0.5 if np.ndim(y) else p.argmax() if len(p) > 1 else int(p[0] >= 0.5)
-            picture(part, mask, ax, limit).set_xlabel(f"says: {_label(said, classes)}")
+            ax.set_xlabel(f"says: {_label(p >= 0.5 if one[f'y_{name}'].ndim == 2 else p.argmax(), classes)}")
         row[0].set_ylabel(names.TEST_SET_NAMES[name])
     for ax, method in zip(axes[0][shown:], methods, strict=True):
-        ax.set_title(textwrap.fill(names.method_name(method), 13))
+        ax.set_title(textwrap.fill(names.shown(method), 13))
     return fig
 
 

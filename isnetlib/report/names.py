@@ -15,6 +15,7 @@ METHOD_NAMES = _table("""standard: Standard classifier; pipeline: U-Net + classi
     attention_gate: Attention gates; gain: GAIN; gain_ext: Extended GAIN; rrr: Right for the right reasons;
     grad_input: ISNet on gradient x input; background_random: Random backgrounds; vit: Vision transformer;
     isnet_original: ISNet original; isnet_selective: ISNet selective; isnet_stochastic: ISNet stochastic;
+    isnet_background: ISNet on random backgrounds;
     oracle: Upper bound: true mask at test""")
 # ISNet selective with one thing changed, and what it is; the study of ablations alone has them.
 ABLATIONS = _table(
@@ -34,11 +35,7 @@ TEST_SET_NAMES = _table("""biased: biased; unbiased: unbiased; random: random ma
 # (deceiving, swapped), or the images come from sources that training never saw.
 AT_HOME = ("biased", "unbiased", "random", "internal", "gap")
 METRIC_NAMES = _table("""accuracy: accuracy; macro_f1: macro F1; auc: AUC;
-    background_share: background share of relevance; chance_share: background share of the area;
-    logit_change: change of scores under swapped backgrounds; dice: Dice overlap of predicted and reference mask;
-    box_hit: hits of a radiologist's box; box_share: share of relevance in the boxes;
-    box_chance: share of the area in the boxes""")
-LOWER_IS_BETTER = ("background_share", "chance_share", "logit_change")
+    background_share: background share of relevance; chance_share: background share of the area""")
 # One primary metric an experiment; a name with a suffix (tuberculosis_sim, faces_planted) takes that of its stem.
 PRIMARY_METRIC = {"digits": "accuracy", "tuberculosis": "auc", "faces": "auc", "covid": "macro_f1"}
 OWN_DATA = "folder"  # the experiment of anybody's own images, whose classes say how it is judged
@@ -54,40 +51,19 @@ LIMITS = ("faces_outside",)  # experiments that show a limit, where ISNet was ex
 PLANTED_LABEL = {"faces_planted": "Mouth_Open", "faces_sim": "Smiling"}  # of several, the one the background tells
 LOCAL_STUDIES = ("quick", "smoke", "paper")  # for everyone to run; not published here
 
+NAMES = METHOD_NAMES | TEST_SET_NAMES | METRIC_NAMES
+for _method, _changed in (ABLATIONS | NETWORKS).items():
+    NAMES[_method] = METHOD_NAMES["standard" if _method.startswith("standard") else PRIMARY_METHOD] + f", {_changed}"
+
 
 def primary_metric(experiment: str) -> str:
     """The metric by which an experiment is judged: `PRIMARY_METRIC`, else accuracy."""
     return PRIMARY_METRIC.get(experiment.split("_")[0], "accuracy")
 
 
-def margin(experiment: str, metric: str) -> float:
-    """By how much two methods may differ on a metric of an experiment and still match."""
-    return MARGINS.get((experiment, metric), MARGIN)
-
-
-def bounds(metric: str) -> tuple[float, float]:
-    """Between what numbers a metric lies: shares from 0 to 1, any other number where it likes."""
-    shares = metric in METRIC_NAMES and metric != "logit_change"
-    return (0.0, 1.0) if shares else (float("-inf"), float("inf"))
-
-
-def is_home(test_set: str) -> bool:
-    """Whether a test set is no part of the claim."""
-    return test_set in AT_HOME
-
-
-def method_name(method: str) -> str:
-    if changed := ABLATIONS.get(method) or NETWORKS.get(method):
-        return f"{METHOD_NAMES['standard' if method.startswith('standard') else PRIMARY_METHOD]}, {changed}"
-    return METHOD_NAMES.get(method, method)
-
-
-def name_of_test_set(test_set: str) -> str:
-    return TEST_SET_NAMES.get(test_set, test_set)
-
-
-def metric_name(metric: str) -> str:
-    return METRIC_NAMES.get(metric, metric.replace("_", " "))
+def shown(name: str) -> str:
+    """How a method, test set or metric is called in tables and figures."""
+    return NAMES.get(name, name)
 
 
 def in_order(values: Iterable, known: Iterable) -> list:

@@ -26,7 +26,7 @@ LINK = re.compile(r"\]\((\.\.[^)]*)\)")
 def prose(reports: Path, study: str, here: str, experiments: Sequence[str]) -> str:
     """The markdown of a study, or general.md where it has none of its own.
 
-    reports: folder of the markdown, notebooks/reports; here: the page's folder, seen from the folder above notebooks,
+    reports: folder of the markdown, notebooks/pipeline/reports; here: the page's folder, seen from the project's,
     to which links are turned; experiments: what {experiment} stands for.
     """
     own = reports / f"{study}.md"
@@ -35,7 +35,9 @@ def prose(reports: Path, study: str, here: str, experiments: Sequence[str]) -> s
     for section in re.split(r"^(?=## )", text.replace("{study}", study), flags=re.MULTILINE):
         each = experiments if "{experiment}" in section.split("\n")[0] else [""]
         sections += [section.replace("{experiment}", name) for name in each]
-    return LINK.sub(lambda found: f"]({posixpath.relpath('notebooks/reports/' + found[1], here)})", "".join(sections))
+    return LINK.sub(
+        lambda found: f"]({posixpath.relpath('notebooks/pipeline/reports/' + found[1], here)})", "".join(sections)
+    )
 
 
 def blocks(text: str) -> Iterator[tuple[str, str, str]]:
@@ -55,21 +57,16 @@ def marked(seeds: pd.DataFrame, comparisons: pd.DataFrame) -> pd.DataFrame:
     """
     mark = comparisons["verdict"].map({"ahead": "▽", "behind": "▲"})
     mark = mark.where(comparisons["family"].notna(), "(" + mark + ")") + " "
-    found = dict(zip(zip(*(comparisons[c] for c in KEY), strict=True), mark.fillna(""), strict=True))
-    keys = zip(*(seeds[c] for c in [*KEY[:-1], "method"]), strict=True)
-    return seeds.assign(
-        told=[found.get(key, "") + f"{mean:.3f}" for key, mean in zip(keys, seeds["mean"], strict=True)]
-    )
+    seeds = seeds.merge(comparisons[KEY].rename(columns={"b": "method"}).assign(told=mark), how="left")
+    return seeds.assign(told=seeds["told"].fillna("") + seeds["mean"].map("{:.3f}".format))
 
 
 def figure(png: Path, caption: str) -> str:
     """HTML of a figure, its PNG inside the page."""
-    data, told = png.read_bytes(), html.escape(caption, quote=False)
+    data, name, told = png.read_bytes(), html.escape(png.stem), html.escape(caption, quote=False)
     width = int.from_bytes(data[16:20], "big")  # in the header of a PNG; a pixel of a page is 1.6 of the picture's
     style = f"max-width: {width / 1.6:.0f}px; min-width: {width / 2:.0f}px"  # a phone scrolls, and can read it
-    image = (
-        f'<img alt="{html.escape(png.stem)}" style="{style}" src="data:image/png;base64,{b64encode(data).decode()}">'
-    )
+    image = f'<img alt="{name}" style="{style}" src="data:image/png;base64,{b64encode(data).decode()}">'
     return f'<figure><div class="scroll image">{image}</div><figcaption>{told}</figcaption></figure>'
 
 
@@ -90,6 +87,6 @@ def write(notebook: Path, path: Path) -> Path:
     left_out = {f"exclude_{part}": True for part in ("input", "markdown", "output_prompt", "anchor_links")}
     body, _ = HTMLExporter(template_name="basic", **left_out).from_notebook_node(executed)
     title = re.sub("<.+?>", "", re.search("<h1.*?>(.*?)</h1>", body, re.DOTALL)[1])
-    page = string.Template((Path(__file__).parent / "page.html").read_text(encoding="utf-8"))
+    page = string.Template(Path(__file__).with_suffix(".html").read_text(encoding="utf-8"))
     write_atomically(path, page.substitute(title=title, body=re.sub(r"\n\s*\n+", "\n", body)))
     return path

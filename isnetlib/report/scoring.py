@@ -1,4 +1,4 @@
-"""Predictions of a study's runs, scored test set by test set: every metric, and how it varies with the cases.
+"""Predictions of a study's runs, scored test set by test set, and how scores vary with the cases.
 
 By folds, each case was tested by the network of its own fold, and a method's predictions are joined to one set, in
 which intervals and tests count each case once. Where one network calls everything more likely than another, the joined
@@ -9,103 +9,104 @@ import functools
 import hashlib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
+import pandas as pd
 
 from isnetlib import stats
 from isnetlib.report import names, store
-from isnetlib.report.store import Cases
 
-Key = tuple[str, int]  # method and seed
-INTERVALS = {"accuracy": "score", "macro_f1": "score, jackknife", "auc": "score, DeLong"}
+SHARES = ("background_share", "chance_share")  # of the relevance and of the area, known where a mask is
+SMALLEST = 1e-300  # stands for a probability of 0 under a logarithm
 
 
-class Scored:
-    """What one network, or by folds one method's networks, said of a test set; metrics are made when first asked for.
+class Network:
+    """What one network, or by folds one method's networks, said of a test set.
 
-    folds: those that were joined; trainings: how many networks; groups: how many cases (patients) are independent.
+    frame: of `store.read_frame`, of several labels with a column cut_<label>, the score from which on each is called
+    present; trainings: how many networks. y (n,) int 0..K-1, or (n, K) of 0/1; p (n, K); groups (n,): the patient, or
+    the case where none is given; independent: how many of these; unit: what they are.
     """
 
-    def __init__(self, experiment: str, cases: Cases, folds: tuple[int, ...] = ()):
-        self.experiment, self.cases, self.folds = experiment, cases, " ".join(map(str, folds))
-        self.trainings = len(folds) or 1
-        self.groups = len(np.unique(cases.groups))
-        self.clustered = self.groups < len(cases.ids)
-        self.unit = "patients" if self.clustered else "cases"
-        self.draws = functools.cache(self._draws)
+    def __init__(self, frame: pd.DataFrame, experiment: str, trainings: int = 1):
+        labels, scores, cuts = ([name for name in frame if name.startswith(part)] for part in ("y_", "p_", "cut_"))
+        self.frame, self.experiment, self.trainings = frame, experiment, trainings
+        self.y, self.p = frame[labels or "y"].to_numpy(int), frame[scores].to_numpy(float)
+        self.classes = [name[2:] for name in scores]
+        answers = (self.p >= frame[cuts].to_numpy()).astype(float) if labels else self.p
+        self.judged = {"accuracy": answers, "macro_f1": answers, "auc": self.p if labels else log_odds(self.p)}
+        patient = frame.get("patient", pd.Series("", frame.index))
+        self.groups = ("patient " + patient).where(patient != "", "case " + frame["id"]).to_numpy(str)
+        self.independent = len(set(self.groups))
+        self.unit = "patients" if self.independent < len(frame) else "cases"
 
     @functools.cached_property
     def estimates(self) -> dict[str, stats.Estimate]:
-        """Accuracy, macro F1, AUC, and the mean of each further number of a case, where any is known (masks)."""
-        y = self.cases.y
-        found = {name: of(y, self._judged(name)) for name, of in stats.ESTIMATES.items()}
-        for name, values in self.cases.values.items():
-            alone = name == "logit_change" and len(np.unique(y)) == 1  # no other class: no background to swap
-            if np.isfinite(values).any() and not alone:
-                found[name] = stats.mean_estimate(values)
-        return {name: found[name] for name in names.in_order(found, names.METRIC_NAMES)}
+        """Accuracy, macro F1 and AUC; where patients have several cases, in bootstrap draws of patients."""
+        found = {metric: of(self.y, self.judged[metric]) for metric, of in stats.ESTIMATES.items()}
+        if self.unit == "cases":
+            return found
+        weights = _weights(self.experiment, tuple(self.groups))
+        draws = {metric: getattr(stats, metric)(self.y, self.judged[metric], weights) for metric in found}
+        return {metric: stats.Estimate(own.value, draws[metric], self.independent) for metric, own in found.items()}
 
-    def known(self, metric: str) -> int:
-        """Over how many cases the metric is known (masks)."""
-        return int(np.isfinite(self.cases.values.get(metric, np.zeros(len(self.cases.ids)))).sum())
+    @functools.cached_property
+    def values(self) -> dict[str, tuple[float, int]]:
+        """By metric its value and over how many cases: the estimates, and the means of `SHARES`."""
+        shares = {name: self.frame[name].dropna() for name in SHARES if name in self.frame}
+        found = {metric: (own.value, len(self.frame)) for metric, own in self.estimates.items()}
+        exact = {name: (share * 2**30).round().mean() / 2**30 for name, share in shares.items()}  # in any order
+        return found | {name: (exact[name], len(share)) for name, share in shares.items() if len(share)}
 
-    def alone(self, k: int) -> "Scored":
-        """The k-th of several labels alone."""
-        y, p, thresholds = (part[:, [k]] for part in (self.cases.y, self.cases.p, self.cases.thresholds))
-        return Scored(self.experiment, self.cases._replace(y=y, p=p, thresholds=thresholds, values={}))
 
-    def _judged(self, metric: str) -> np.ndarray:
-        return self.cases.ranks if metric == "auc" else self.cases.answers
-
-    def _draws(self, metric: str) -> np.ndarray:
-        """A metric in each bootstrap draw (draws,)."""
-        weights = _weights(self.experiment, tuple(self.cases.groups))
-        if metric in self.cases.values:
-            return stats.mean(self.cases.values[metric], weights)
-        return getattr(stats, metric)(self.cases.y, self._judged(metric), weights)
+def log_odds(p: np.ndarray) -> np.ndarray:
+    """log p_k - log of the sum of the others, (n, K): orders cases as p does, even where p_k is written as 1."""
+    others = np.stack([np.delete(p, k, 1).sum(1) for k in range(p.shape[1])], 1)
+    return np.log(p.clip(SMALLEST, None)) - np.log(others.clip(SMALLEST, None))
 
 
 @functools.lru_cache(maxsize=8)
 def _weights(experiment: str, groups: tuple[str, ...]) -> np.ndarray:
-    """The bootstrap's case weights, shared by test sets of the same cases: differences between them are paired too."""
+    """The bootstrap's case weights, shared by all that is tested on the same cases: differences are paired."""
     seed = hashlib.sha256("\0".join((experiment, *groups)).encode()).digest()[:8]
     return stats.case_weights(np.array(groups), np.random.default_rng(int.from_bytes(seed, "big")))
 
 
-class TestSet:
+class TestSet(NamedTuple):
     """One test set of an experiment, by which metric it is judged, and the networks tested on it.
 
     folded: each was tested on the cases of the fold that has its seed's number; else all on the same cases.
     """
 
-    def __init__(self, experiment: str, name: str, cases: dict[Key, Cases], folded: bool, primary: str):
-        self.experiment, self.name, self.folded, self.primary = experiment, name, folded, primary
-        self.networks = {key: Scored(experiment, one) for key, one in cases.items()}
-        self.methods = names.in_order((method for method, _ in cases), names.METHOD_NAMES)
-        self._joined = functools.cache(self._join)
+    experiment: str
+    name: str
+    primary: str
+    folded: bool
+    networks: dict[tuple[str, int], Network]
 
-    def seeds(self, method: str) -> list[int]:
-        return [seed for name, seed in self.networks if name == method]
+    @property
+    def methods(self) -> list[str]:
+        return names.in_order((method for method, _ in self.networks), names.METHOD_NAMES)
 
-    def of(self, method: str, seeds: list[int] | None = None) -> list[Scored]:
-        """The method's networks of these seeds (all); by folds one, their cases joined; [] if there is no seed."""
-        seeds = self.seeds(method) if seeds is None else seeds
-        if self.folded and seeds:
-            return [self._joined(method, tuple(seeds))]
-        return [self.networks[method, seed] for seed in seeds]
+    def of(self, *methods: str) -> list[list[Network]]:
+        """Of each method its networks; by folds one, their cases joined, of the folds that all of these methods have.
+        None in common: no networks.
+        """
+        seeds = [[seed for name, seed in self.networks if name == method] for method in methods]
+        if not self.folded:
+            return [[self.networks[method, seed] for seed in own] for method, own in zip(methods, seeds, strict=True)]
+        common = [seed for seed in seeds[0] if all(seed in own for own in seeds)]
+        return [[_joined(*(self.networks[method, fold] for fold in common))] if common else [] for method in methods]
 
-    def pair(self, a: str, b: str, metric: str) -> tuple[list[Scored], list[Scored]]:
-        """The networks of two methods that have the metric; by folds, on the cases that both were tested on."""
-        folds = [fold for fold in self.seeds(a) if fold in self.seeds(b)] if self.folded else None
-        return tuple([one for one in self.of(method, folds) if metric in one.estimates] for method in (a, b))
 
-    def _join(self, method: str, folds: tuple[int, ...]) -> Scored:
-        parts = [self.networks[method, fold].cases for fold in folds]
-        ids, groups, y, p = (np.concatenate(part) for part in zip(*(one[:4] for one in parts), strict=True))
-        known = [name for name in parts[0].values if all(name in one.values for one in parts)]
-        values = {name: np.concatenate([one.values[name] for one in parts]) for name in known}
-        thresholds = None if y.ndim == 1 else np.concatenate([one.thresholds for one in parts])
-        return Scored(self.experiment, Cases(ids, groups, y, p, values, parts[0].classes, thresholds), folds)
+@functools.lru_cache(maxsize=64)  # more than a test set asks for
+def _joined(*networks: Network) -> Network:
+    frame = pd.concat([one.frame for one in networks], join="inner", ignore_index=True)
+    if (twice := frame["id"].duplicated()).any():
+        told = f"the case '{frame['id'][twice].iloc[0]}' is in two folds; run them again on data cut in one way"
+        raise ValueError(f"{networks[0].experiment}: {told}")
+    return Network(frame, networks[0].experiment, len(networks))
 
 
 def tested(study: Path) -> Iterator[TestSet]:
@@ -114,84 +115,24 @@ def tested(study: Path) -> Iterator[TestSet]:
     for experiment in sorted({run.experiment for run in found}):
         own = [run for run in found if run.experiment == experiment]
         folded = all(run.fold == run.seed for run in own)
-        held = {run[:3]: store.test_sets(run) for run in own}
-        for name in names.in_order((name for of_run in held.values() for name in of_run), names.TEST_SET_NAMES):
-            cases = {(run.method, run.seed): store.predicted(run, name) for run in own if name in held[run[:3]]}
-            cases = _ordered(cases, folded, f"{experiment}, test set {name}")
-            yield TestSet(experiment, name, cases, folded, _primary(own[0], next(iter(cases.values()))))
+        own.sort(key=lambda run: run.fold if folded else 0)  # fold after fold
+        for name in names.in_order((name for run in own for name in store.test_sets(run)), names.TEST_SET_NAMES):
+            networks = {(run.method, run.seed): _network(run, name) for run in own if name in store.test_sets(run)}
+            primary = _primary(own[0], next(iter(networks.values())))
+            yield TestSet(experiment, name, primary, folded, networks)
 
 
-def _ordered(cases: dict[Key, Cases], folded: bool, where: str) -> dict[Key, Cases]:
-    """Fold after fold; what is packed has the same cases in the same order in all runs of a fold."""
-    found, homes = {}, {}
-    for fold in sorted({seed for _, seed in cases}) if folded else [None]:
-        own = {key: one for key, one in cases.items() if fold in (None, key[1])}
-        for name in next(iter(own.values())).ids:
-            if homes.setdefault(name, fold) != fold:
-                told = f"the case '{name}' is in the folds {homes[name]} and {fold}"
-                raise ValueError(f"{where}: {told}; run them again on data cut in one way")
-        found |= own
-    return found
+def _network(run: store.Run, test_set: str) -> Network:
+    frame = store.read_frame(run, test_set)
+    labels = [name[2:] for name in frame if name.startswith("y_")]
+    cuts = run.facts.get("thresholds") or [0.5] * len(labels)
+    frame = frame.assign(**{f"cut_{name}": cut for name, cut in zip(labels, cuts, strict=False)})
+    return Network(frame, run.experiment)
 
 
-def _primary(run: store.Run, cases: Cases) -> str:
+def _primary(run: store.Run, one: Network) -> str:
     """`names.primary_metric`; of anybody's own data what `data.folder` chooses epochs by."""
     if run.experiment != names.OWN_DATA:
         return names.primary_metric(run.experiment)
-    usual = "auc" if cases.y.ndim == 2 or len(cases.classes) == 2 else "macro_f1"
+    usual = "auc" if one.y.ndim == 2 or one.p.shape[1] == 2 else "macro_f1"
     return run.parameters.get("data_options", {}).get("metric") or usual
-
-
-def mean(networks: list[Scored], metric: str) -> stats.Estimate:
-    return stats.average([one.estimates[metric] for one in networks])
-
-
-def mean_draws(networks: list[Scored], metric: str) -> np.ndarray:
-    return np.mean([one.draws(metric) for one in networks], 0)
-
-
-def interval(networks: list[Scored], metric: str) -> stats.Interval:
-    """Over cases, of the mean over networks: Wilson's (macro F1 and AUC: with the jackknife's or DeLong's variance), t
-    for a mean, the bootstrap where some patients have several cases.
-    """
-    one = networks[0]
-    if one.clustered:
-        return stats.bootstrap_interval(mean_draws(networks, metric), f"bootstrap over {one.unit}")
-    estimate = mean(networks, metric)
-    if metric == "accuracy" and one.cases.y.ndim == 1:
-        return stats.wilson(estimate.value, len(estimate.parts))
-    if metric in INTERVALS:
-        df = np.inf if metric == "macro_f1" else stats.degrees(estimate.parts)
-        return stats.score_interval(estimate, INTERVALS[metric], df)
-    return stats.mean_interval(estimate, names.bounds(metric))
-
-
-def case_variance(metric: str, a: list[Scored], b: list[Scored] = ()) -> float:
-    """Variance over cases (or patients) of the mean over networks of a, or of its difference to that of b, paired."""
-    if a[0].clustered:
-        draws = mean_draws(a, metric) - (mean_draws(b, metric) if b else 0)
-        return stats.variance_over_cases(draws, a[0].groups)
-    return float(((mean(a, metric).parts - (mean(b, metric).parts if b else 0)) ** 2).sum())
-
-
-def compare(metric: str, a: list[Scored], b: list[Scored]) -> stats.Difference:
-    """The networks of one method minus those of another on one metric, over seeds and cases (`stats.two_level`)."""
-    values = [[one.estimates[metric].value for one in networks] for networks in (a, b)]
-    variance, groups = case_variance(metric, a, b), a[0].groups
-    if metric == "accuracy":  # always right against never right: no spread in the sample, yet not none
-        variance = stats.paired_share_variance(np.mean(values[0]) - np.mean(values[1]), variance, groups)
-    return stats.two_level(*values, variance, groups, limit=1)
-
-
-def second_look(metric: str, a: list[Scored], b: list[Scored]) -> stats.Difference | None:
-    """The same pair by one vote a method, its mean score: McNemar's test of right answers (one label) or DeLong's of
-    AUCs, where cases are independent.
-    """
-    y, votes = a[0].cases.y, [np.mean([one.cases.p for one in networks], 0) for networks in (a, b)]
-    if metric == "accuracy" and y.ndim == 1 and not a[0].clustered:
-        found = stats.mcnemar(*(stats.correct(y, vote) for vote in votes))
-    elif metric == "auc" and not a[0].clustered:
-        found = stats.delong(*(stats.auc_estimate(y, vote) for vote in votes))
-    else:
-        return None
-    return found._replace(test=f"{found.test}, on seed-averaged scores")

@@ -26,8 +26,6 @@ JSON = ("settings", "data", "versions")
 LISTS = ("thresholds", "foreground_range")  # numbers with a space between them
 TRIAL = "experiment method option value epochs metric swapped internal epoch swapped_loss chosen note".split()
 FROZEN = ["experiment", "commit", "date", "sha256", "reason"]
-SMALLEST = 1e-300  # stands for a probability of 0 under a logarithm
-POWERS = np.array([float(f"1e{k}") for k in range(23)])
 
 
 class Damaged(ValueError):
@@ -52,51 +50,17 @@ class Run(NamedTuple):
         return self.parameters.get("data_options", {}).get("fold")
 
 
-class Cases(NamedTuple):
-    """The predictions of one run on one test set. `groups` names what is independent: the patient, or the case where
-    none is given.
-
-    y (n,) int 0..K-1, or (n, K) of 0/1; p (n, K); values: further numbers of a case, by name (background_share,
-    chance_share, ...); thresholds (n, K): of several labels, the score from which on each is called present.
-    """
-
-    ids: np.ndarray
-    groups: np.ndarray
-    y: np.ndarray
-    p: np.ndarray
-    values: dict[str, np.ndarray]
-    classes: list[str]
-    thresholds: np.ndarray | None = None
-
-    @property
-    def answers(self) -> np.ndarray:
-        """(n, K): what accuracy and F1 judge. Several labels: 1.0 where it is called present, else 0.0; one: p."""
-        return self.p if self.thresholds is None else (self.p >= self.thresholds).astype(float)
-
-    @property
-    def ranks(self) -> np.ndarray:
-        """(n, K): what AUC and average precision order cases by. One label: the log-odds of each class, log p_k - log
-        of the sum of the others, which still differ where p_k is written as 1; several: p.
-        """
-        if self.y.ndim == 2:
-            return self.p
-        others = [np.delete(self.p, k, 1).sum(1) for k in range(self.p.shape[1])]
-        return np.log(self.p.clip(SMALLEST, None)) - np.log(np.stack(others, 1).clip(SMALLEST, None))
-
-    @property
-    def clustered(self) -> bool:
-        """Whether some patient has several cases."""
-        return len(set(self.groups.tolist())) < len(self.groups)  # asked often, and faster than np.unique
+def experiments(study: Path) -> list[Path]:
+    """The packed folders of results/<study>."""
+    return sorted(path.parent for path in Path(study).glob(f"*/{PACKED}"))
 
 
 def find_runs(study: Path) -> list[Run]:
-    """The packed runs of results/<study>, in the order of experiments, methods and seeds. None yet: an empty list.
-    Raises Damaged for a file that is.
-    """
-    homes = [path.parent for path in Path(study).glob(f"*/{PACKED}")]
-    rows = [(home, row) for home in homes for row in read_rows(home / "runs.csv")]
-    found = [Run(at.name, row.pop("method"), row.pop("seed"), at, row, row.pop("settings", {})) for at, row in rows]
-    return in_order(found)
+    """The packed runs of results/<study>, in the order of experiments, methods and seeds. None yet: an empty list."""
+    rows = [(home, row) for home in experiments(study) for row in read_rows(home / "runs.csv")]
+    return in_order(
+        [Run(at.name, row.pop("method"), row.pop("seed"), at, row, row.pop("settings", {})) for at, row in rows]
+    )
 
 
 def in_order(runs: list[Run]) -> list[Run]:
@@ -106,13 +70,12 @@ def in_order(runs: list[Run]) -> list[Run]:
 
 
 def read_rows(path: Path) -> list[dict]:
-    """runs.csv or trials.csv. What is empty is left out of a row."""
+    """runs.csv or trials.csv. What is empty is left out of a row, but for `LISTS`."""
     frame, rows = read_csv(path, dtype=TEXT), []
     for row in frame.to_dict("records"):
         row = {key: value for key, value in row.items() if value == value}
         row |= {key: json.loads(row[key]) for key in JSON if key in row}
-        lists = {key: str(row.get(key, "")).split() for key in LISTS if key in frame}
-        rows.append(row | {key: [float(number) for number in numbers] for key, numbers in lists.items()})
+        rows.append(row | {key: [*map(float, str(row.get(key, "")).split())] for key in LISTS if key in frame})
     return rows
 
 
@@ -124,21 +87,9 @@ def test_sets(run: Run) -> list[str]:
 
 def class_names(study: Path, experiment: str) -> list[str]:
     """The classes of an experiment by number, as its predictions name them."""
-    first = next(run for run in find_runs(study) if run.experiment == experiment and test_sets(run))
-    return predicted(first, test_sets(first)[0]).classes
-
-
-def predicted(run: Run, test_set: str) -> Cases:
-    """The predictions of a run on a test set."""
-    frame, thresholds = read_frame(run, test_set), run.facts.get("thresholds", [])
-    scores, labels = ([c for c in frame if c.startswith(start)] for start in ("p_", "y_"))
-    y, p = frame[labels or "y"].to_numpy(), frame[scores].to_numpy(float)
-    patient = frame.get("patient", pd.Series("", frame.index))
-    groups = ("patient " + patient).where(patient != "", "case " + frame["id"]).to_numpy(str)
-    further = frame.drop(columns=["id", "y", *scores, *labels], errors="ignore").select_dtypes("number")
-    values = {name: column.to_numpy(float) for name, column in further.items()}
-    cut = np.tile(thresholds or [0.5] * len(labels), (len(p), 1)) if labels else None
-    return Cases(frame["id"].to_numpy(str), groups, y.astype(int), p, values, [c[2:] for c in scores], cut)
+    arrays = _arrays(Path(study) / experiment / PACKED)
+    columns = next(array.dtype.names for key, array in arrays.items() if not key.endswith("/cases"))
+    return [name[2:] for name in columns if name.startswith("p_")]
 
 
 def read_frame(run: Run, test_set: str) -> pd.DataFrame:
@@ -152,30 +103,17 @@ def read_frame(run: Run, test_set: str) -> pd.DataFrame:
     return pd.DataFrame(columns | {name: decimals(scores[name]) for name in scores.dtype.names})
 
 
+def decimals(numbers: np.ndarray) -> np.ndarray:
+    """The decimal numbers of six digits that float32 numbers were made from. (n,) -> (n,) float64"""
+    return np.array([float(f"{number:.6g}") for number in numbers.tolist()])
+
+
 def read_csv(path: Path, **how) -> pd.DataFrame:
     """Raises Damaged."""
     try:
         return pd.read_csv(path, **how)
     except ValueError as error:
         raise Damaged(f"{path} is damaged ({' '.join(str(error).split())})") from None
-
-
-def decimals(numbers: np.ndarray) -> np.ndarray:
-    """The decimal numbers of six digits that float32 numbers were made from. (n,) -> (n,) float64"""
-    exact = numbers.astype(float)
-    with np.errstate(divide="ignore"):
-        places = 5 - np.floor(np.log10(np.abs(exact)))  # of the sixth digit, after the point
-    easy = np.abs(places) < len(POWERS)  # whole numbers and these powers are exact
-    power = POWERS[np.where(easy, np.abs(places), 0).astype(int)]
-    found = np.where(places > 0, np.rint(exact * power) / power, np.rint(exact / power) * power)
-    text = ~easy & (exact != 0) & np.isfinite(exact)
-    if text.any():
-        found[text] = np.char.mod("%.6g", exact[text]).astype(float)
-    return np.where(easy | text, found, exact)
-
-
-def _arrays(path: Path) -> dict[str, np.ndarray]:
-    return read_npz(path, path.stat().st_mtime_ns)
 
 
 @functools.lru_cache(maxsize=8)  # asked for test set by test set
@@ -188,13 +126,13 @@ def read_npz(path: Path, _written: int = 0) -> dict[str, np.ndarray]:
         raise Damaged(f"{path} is damaged ({error})") from None
 
 
+def _arrays(path: Path) -> dict[str, np.ndarray]:
+    return read_npz(path, path.stat().st_mtime_ns)
+
+
 def logs(study: Path) -> pd.DataFrame:
-    """An epoch a row: experiment, method, seed, what log.csv says, and `chosen`, the epoch that was tested."""
-    frames, read = [], functools.cache(read_csv)
-    for run in find_runs(study):
-        log = read(run.folder / "logs.csv")
-        own = log[(log["method"] == run.method) & (log["seed"] == run.seed)]
-        frames.append(own.assign(experiment=run.experiment, chosen=run.facts.get("epoch", np.nan)))
+    """An epoch a row: experiment, method, seed, and what the run's log.csv said."""
+    frames = [read_csv(home / "logs.csv").assign(experiment=home.name) for home in experiments(study)]
     return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
 
 
@@ -214,12 +152,29 @@ def trials(study: Path) -> pd.DataFrame:
     lower of `swapped` and `internal`; of equals the lowest swapped_loss, then the lower value. A trial whose loss
     exploded has no scores and a note. No trial: no rows.
     """
-    frame = pd.DataFrame(trial_rows(study)).reindex(columns=TRIAL).sort_values(TRIAL[:4], ignore_index=True)
+    frame = pd.DataFrame(trial_rows(study)).reindex(columns=TRIAL)
+    frame["place"] = frame["value"].map(place)
+    frame = frame.sort_values([*TRIAL[:3], "place"], ignore_index=True)
     frame["chosen"], frame["score"] = False, frame[["swapped", "internal"]].min(axis=1)
-    order = ["score", "swapped_loss", "value"]
+    order = ["score", "swapped_loss", "place"]
     ranked = frame.dropna(subset="swapped").sort_values(order, ascending=[False, True, True])
     frame.loc[ranked.groupby(["experiment", "method"]).head(1).index, "chosen"] = True
-    return frame[TRIAL]
+    return frame
+
+
+def tried(value: float | list | str) -> str:
+    """The name of a value of a search: 0.5, 0.85-0.5 (falling) or auto (steered)."""
+    if isinstance(value, list):
+        return "-".join(f"{end:g}" for end in value)
+    return value if isinstance(value, str) else f"{value:g}"
+
+
+def place(value: float | str) -> float:
+    """Where it stands among the values of a search: what falls or is steered comes last."""
+    try:
+        return float(value)
+    except ValueError:
+        return float("inf")
 
 
 def trial_rows(study: Path) -> list[dict]:

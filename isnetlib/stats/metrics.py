@@ -1,7 +1,8 @@
-"""Metrics: (labels, scores, weights of the cases) -> one value, or one a bootstrap draw; and what each case adds.
+"""Accuracy, macro F1 and AUC of labels y (n,) 0..K-1 or (n, K) of 0/1 and scores p (n, K).
 
-The spread over cases is written down case by case, see `Estimate`. Parts of methods and seeds on the same cases are
-averaged and subtracted like the values, so that whatever is compared stays paired.
+`accuracy`, `macro_f1` and `auc` also take weights of the cases (draws, n), such as `case_weights`, and then give the
+value of each draw (draws,). Whole weights make their sums exact, whatever the order and the threads. `ESTIMATES` has
+the same values with how they vary with the cases.
 """
 
 from collections.abc import Sequence
@@ -12,19 +13,31 @@ import numpy as np
 
 
 class Estimate(NamedTuple):
-    """A value and what each case adds to its error: the variance over cases is the sum of squares of `parts` (n,)."""
+    """A value and how it varies with the cases. parts: what each case adds to the error (n,), whose squares sum to the
+    variance; or, where `patients` says how many were drawn, the value in each bootstrap draw (draws,).
+    """
 
     value: float
     parts: np.ndarray
+    patients: int = 0
 
     @property
     def variance(self) -> float:
-        return float((self.parts**2).sum())
+        if not self.patients:
+            return float((self.parts**2).sum())
+        draws = self.parts[np.isfinite(self.parts)]  # a draw without a class has no AUC
+        enough = len(draws) and self.patients > 1
+        return float(draws.var() * self.patients / (self.patients - 1)) if enough else np.nan
+
+    def __sub__(self, other: "Estimate") -> "Estimate":
+        """Difference on the same cases, which stay paired."""
+        return Estimate(self.value - other.value, self.parts - other.parts, self.patients)
 
 
 def average(estimates: Sequence[Estimate]) -> Estimate:
     """Mean of estimates on the same cases, as of several seeds; the parts stay paired case by case."""
-    return Estimate(float(np.mean([e.value for e in estimates])), np.mean([e.parts for e in estimates], 0))
+    values, parts, patients = zip(*estimates, strict=True)
+    return Estimate(float(np.mean(values)), np.mean(parts, 0), patients[0])
 
 
 def check_scores(y: np.ndarray, p: np.ndarray) -> None:
@@ -40,51 +53,62 @@ def check_scores(y: np.ndarray, p: np.ndarray) -> None:
         raise ValueError(f"labels must be whole numbers from 0 to {highest}, found {np.unique(y)[:20].tolist()}")
 
 
-def _case_counts(weights: np.ndarray | None, n: int) -> np.ndarray:
-    """Weights (draws, n), or one draw that has every case once. ValueError where they do not fit n cases."""
-    weights = np.ones((1, n)) if weights is None else weights
-    if weights.ndim != 2 or weights.shape[1] != n:
-        raise ValueError(f"weights must be (draws, {n}) for {n} cases, not of shape {weights.shape}")
+def _truth_and_answer(y: np.ndarray, p: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(n, K) bool: is the case of the class, is it called so (highest score; several labels: score of at least 0.5)."""
+    check_scores(y, p)
+    if y.ndim == 2:
+        return y == 1, p >= 0.5
+    classes = np.arange(p.shape[1])
+    return y[:, None] == classes, p.argmax(1)[:, None] == classes
+
+
+def _weighed(weights: np.ndarray | None, p: np.ndarray) -> np.ndarray:
+    """Weights (draws, n), or one draw that has every case once. ValueError where they do not fit the cases."""
+    weights = np.ones((1, len(p))) if weights is None else weights
+    if weights.ndim != 2 or weights.shape[1] != len(p):
+        raise ValueError(f"weights must be (draws, {len(p)}) for {len(p)} cases, not of shape {weights.shape}")
     return weights
 
 
-def correct(y: np.ndarray, p: np.ndarray) -> np.ndarray:
-    """Per case whether the answer is the label, 1.0 or 0.0; several labels: the share that is right. -> (n,)"""
+def _as_given(values: np.ndarray, weights: np.ndarray | None) -> np.ndarray | float:
+    """One float where no weights were given, else the values of all draws."""
+    return float(values[0]) if weights is None else values
+
+
+def _ratio(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
+    """Quotient, NaN where the denominator is 0."""
+    return np.divide(numerator, denominator, out=np.full(np.shape(numerator), np.nan), where=denominator > 0)
+
+
+def _mean_of_defined(values: np.ndarray) -> np.ndarray:
+    """Mean along axis 1 over what is not NaN; NaN where nothing is left."""
+    return _ratio(np.nansum(values, 1), np.isfinite(values).sum(1))
+
+
+def _right(y: np.ndarray, p: np.ndarray) -> np.ndarray:
+    """How many answers of a case are right: 1 or 0, of several labels up to K. (n,)"""
     truth, said = _truth_and_answer(y, p)
-    return (truth == said).mean(1) if y.ndim == 2 else (truth & said).any(1).astype(float)
-
-
-def mean(values: np.ndarray, weights: np.ndarray | None = None) -> np.ndarray | float:
-    """Weighted mean over the finite values, NaN where there is none. weights (draws, n) -> (draws,); None: float.
-
-    Values are taken to 2^-30 (1e-9), so with whole weights all sums are exact, whatever their order and the threads.
-    """
-    finite, w = np.isfinite(values), _case_counts(weights, len(values))
-    rounded = np.round(np.where(finite, values, 0.0) * 2**30) / 2**30
-    total, count = (w @ np.stack([rounded, finite], 1)).T  # w is read once
-    return _as_given(_ratio(total, count), weights)
-
-
-def mean_estimate(values: np.ndarray) -> Estimate:
-    """Mean of the finite values (n,) with the parts (value - mean) / sqrt(n (n - 1)); 0 where a value is not known."""
-    values = np.asarray(values, float)
-    finite, centre = np.isfinite(values), mean(values)
-    n = finite.sum()
-    return Estimate(centre, np.where(finite, values - centre, 0.0) / max(n * (n - 1), 1) ** 0.5)
+    return (truth == said if y.ndim == 2 else truth & said).sum(1)
 
 
 def accuracy(y: np.ndarray, p: np.ndarray, weights: np.ndarray | None = None) -> np.ndarray | float:
     """Share of cases that are right; several labels: of cases and labels."""
-    return mean(correct(y, p), weights)
+    w = _weighed(weights, p)
+    return _as_given(w @ _right(y, p) / (w.sum(1) * y[0].size), weights)
+
+
+def accuracy_estimate(y: np.ndarray, p: np.ndarray) -> Estimate:
+    """Accuracy with the parts (right - accuracy) / sqrt(n (n - 1)); one case: the part is 0."""
+    value, n = accuracy(y, p), len(p)
+    return Estimate(value, (_right(y, p) / y[0].size - value) / max(n * (n - 1), 1) ** 0.5)
 
 
 def macro_f1(y: np.ndarray, p: np.ndarray, weights: np.ndarray | None = None) -> np.ndarray | float:
     """Mean over the classes (labels) that occur of F1 = 2 TP / (2 TP + FP + FN)."""
-    truth, said = _truth_and_answer(y, p)
+    (truth, said), w = _truth_and_answer(y, p), _weighed(weights, p)
     present = truth.any(0)
     hits, claims = (truth & said)[:, present].astype(float), (truth.astype(float) + said)[:, present]
-    hit, claimed = np.hsplit(_case_counts(weights, len(p)) @ np.hstack([hits, claims]), 2)
-    return _as_given(_mean_of_defined(_ratio(2 * hit, claimed)), weights)
+    return _as_given(_mean_of_defined(_ratio(2 * (w @ hits), w @ claims)), weights)
 
 
 def f1_estimate(y: np.ndarray, p: np.ndarray) -> Estimate:
@@ -100,24 +124,28 @@ def f1_estimate(y: np.ndarray, p: np.ndarray) -> Estimate:
     return Estimate(macro_f1(y, p), np.nan_to_num(parts))
 
 
-def _truth_and_answer(y: np.ndarray, p: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(n, K) bool: is the case of the class, is it called so (highest score; several labels: score of at least 0.5)."""
+def _compared(y: np.ndarray, p: np.ndarray) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """What an AUC is the mean of: (cases, their scores, which of them should score higher), twice a pair of classes."""
     check_scores(y, p)
     if y.ndim == 2:
-        return y == 1, p >= 0.5
-    classes = np.arange(p.shape[1])
-    return y[:, None] == classes, p.argmax(1)[:, None] == classes
+        return [(np.arange(len(p)), s, of == 1) for of, s in zip(y.T, p.T, strict=True) if 0 < of.sum() < len(of)]
+    pairs = [(i, j, np.flatnonzero((y == i) | (y == j))) for i, j in combinations(np.unique(y), 2)]
+    return [(cases, s[cases], y[cases] == i) for i, j, cases in pairs for s in (p[:, i], -p[:, j])]
 
 
 def auc(y: np.ndarray, p: np.ndarray, weights: np.ndarray | None = None) -> np.ndarray | float:
     """Area under the ROC curve, ties counting half. Two classes: the usual one; more: the mean over pairs of classes
     (Hand & Till 2001, Mach. Learn. 45, eq. 7), which class frequencies do not touch; several labels: the mean over
-    labels. NaN where nothing can be compared. Whole weights make all sums exact, whatever their order.
+    labels. NaN where nothing can be compared.
     """
-    w, areas = _case_counts(weights, len(p)), []
-    for scores, ones, others in _compared(y, p):
-        own, below = w.T[ones], _below(scores, ones, others, w)
-        areas.append(_ratio(np.einsum("kd,kd->d", own, below), own.sum(0) * (w @ others)))
+    w, areas = _weighed(weights, p), []
+    for cases, scores, ones in _compared(y, p):
+        order = np.argsort(scores)
+        levels = np.flatnonzero(np.diff(scores[order], prepend=-np.inf))  # where another score begins
+        drawn = w[:, cases[order]]
+        one, other = (np.add.reduceat(drawn * group[order], levels, axis=1) for group in (ones, ~ones))
+        below = (one * (other.cumsum(1) - other / 2)).sum(1)
+        areas.append(_ratio(below, one.sum(1) * other.sum(1)))
     return _as_given(_mean_of_defined(np.stack(areas, 1)) if areas else np.full(len(w), np.nan), weights)
 
 
@@ -130,39 +158,17 @@ def auc_estimate(y: np.ndarray, p: np.ndarray) -> Estimate:
     V_i: the share of the other group that case i is on the right side of, ties counting half. NaN, with parts of 0,
     where nothing can be compared.
     """
-    areas, parts, pairs, once = [], np.zeros(len(p)), _compared(y, p), np.ones((1, len(p)))
-    for scores, ones, others in pairs:
-        left = _below(scores, ones, others, once)[:, 0] / others.sum()
-        right = _below([-s for s in scores], others, ones, once)[:, 0] / ones.sum()
-        areas.append(left.mean())
-        parts[ones] += _spread(left, right) / len(pairs)
-        parts[others] += _spread(right, left) / len(pairs)
-    return Estimate(float(np.mean(areas)) if pairs else np.nan, parts)
-
-
-def _compared(y: np.ndarray, p: np.ndarray) -> list[tuple[list[np.ndarray], np.ndarray, np.ndarray]]:
-    """What an AUC compares: (scores that should be higher in the first group than in the other, group, other group)."""
-    check_scores(y, p)
-    if y.ndim == 2:
-        pairs = [([p[:, k]], y[:, k] == 1, y[:, k] == 0) for k in range(p.shape[1])]
-        return [pair for pair in pairs if pair[1].any() and pair[2].any()]
-    return [([p[:, i], -p[:, j]], y == i, y == j) for i, j in combinations(np.unique(y), 2)]
-
-
-def _below(scores: list[np.ndarray], ones: np.ndarray, others: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """Weight of the others below each one, ties counting half, mean over the scores. (ones, draws)"""
-    below = 0.0
-    for s in scores:
-        order = np.flatnonzero(others)[np.argsort(s[others])]
-        sums = np.zeros((len(order) + 1, len(weights)))  # of the weights of the lowest 0, 1, ... others
-        if len(weights) == 1:
-            np.cumsum(weights[0, order], out=sums[1:, 0])
-        else:
-            for k, case in enumerate(order):  # of many draws faster than np.cumsum, and exact
-                np.add(sums[k], weights[:, case], out=sums[k + 1])
-        places = (np.searchsorted(s[order], s[ones], side) for side in ("left", "right"))
-        below += sum(sums[place] for place in places)
-    return below / (2 * len(scores))
+    areas, parts, compared = [], np.zeros(len(p)), _compared(y, p)
+    for cases, scores, ones in compared:
+        placed = np.empty(len(cases))
+        level = np.unique(scores, return_inverse=True)[1]
+        for group, sign in ((ones, 1), (~ones, -1)):
+            other = np.bincount(level[~group], minlength=level.max() + 1)
+            placed[group] = sign * (other.cumsum() - other / 2)[level[group]] / other.sum()
+        for group in (ones, ~ones):
+            parts[cases[group]] += _spread(placed[group], placed[~group]) / len(compared)
+        areas.append(placed[ones].mean())
+    return Estimate(float(np.mean(areas)) if areas else np.nan, parts)
 
 
 def _spread(placed: np.ndarray, other: np.ndarray) -> np.ndarray:
@@ -173,19 +179,4 @@ def _spread(placed: np.ndarray, other: np.ndarray) -> np.ndarray:
     return (placed - placed.mean()) / (m * (m - 1)) ** 0.5
 
 
-def _ratio(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
-    """Quotient, NaN where the denominator is 0."""
-    return np.divide(numerator, denominator, out=np.full(np.shape(numerator), np.nan), where=denominator > 0)
-
-
-def _mean_of_defined(values: np.ndarray) -> np.ndarray:
-    """Mean along axis 1 over what is not NaN; NaN where nothing is left."""
-    return _ratio(np.nansum(values, 1), np.isfinite(values).sum(1))
-
-
-def _as_given(values: np.ndarray, weights: np.ndarray | None) -> np.ndarray | float:
-    """One float where no weights were given, else the values of all draws."""
-    return float(values[0]) if weights is None else values
-
-
-ESTIMATES = {"accuracy": lambda y, p: mean_estimate(correct(y, p)), "macro_f1": f1_estimate, "auc": auc_estimate}
+ESTIMATES = {"accuracy": accuracy_estimate, "macro_f1": f1_estimate, "auc": auc_estimate}

@@ -13,6 +13,8 @@ from pathlib import Path
 
 import yaml
 
+from isnetlib.study.config import StudyError
+
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
 # The papermill command, ended when we are (then its input is closed), and without a grammar of addresses that
 # jsonschema builds at import, for longer than all the rest takes.
@@ -24,19 +26,13 @@ from papermill.cli import papermill; papermill()
 """
 
 
-def code_cells(notebook: Path) -> list[tuple[str, list[str]]]:
-    """(source, tags) of every code cell, in order."""
-    cells = json.loads(Path(notebook).read_text(encoding="utf-8"))["cells"]
-    code = [cell for cell in cells if cell["cell_type"] == "code"]
-    return [("".join(cell["source"]), cell["metadata"].get("tags", [])) for cell in code]
-
-
 def declared(notebook: Path) -> dict:
     """Names and default values of the notebook's parameters: the literals of its cell tagged "parameters".
 
     Raises ValueError where there is no such cell, or where one of its lines is not `name = literal`.
     """
-    sources = [source for source, tags in code_cells(notebook) if "parameters" in tags]
+    cells = json.loads(Path(notebook).read_text(encoding="utf-8"))["cells"]
+    sources = ["".join(cell["source"]) for cell in cells if "parameters" in cell["metadata"].get("tags", [])]
     if not sources:
         raise ValueError(f"{notebook}: no code cell is tagged 'parameters'")
     found = {}
@@ -51,7 +47,7 @@ def declared(notebook: Path) -> dict:
 
 
 def check_parameters(name: str, known: dict, given: dict) -> None:
-    """ValueError if `given` has a parameter that the notebook called `name` does not declare, or of another type.
+    """StudyError if `given` has a parameter that the notebook called `name` does not declare, or of another type.
 
     papermill itself ignores an unknown name, and the run would silently use the default. known: as `declared`.
     """
@@ -59,12 +55,12 @@ def check_parameters(name: str, known: dict, given: dict) -> None:
         if key not in known:
             close = difflib.get_close_matches(key, known, 1)
             hint = f" Did you mean '{close[0]}'?" if close else ""
-            raise ValueError(f"{name} has no parameter '{key}'.{hint} It declares: {', '.join(sorted(known))}.")
+            raise StudyError(f"{name} has no parameter '{key}'.{hint} It declares: {', '.join(sorted(known))}.")
         default = known[key]
         fits = type(value) is type(default) or (type(default) is float and type(value) is int)
         if default is not None and value is not None and not fits:
             kinds = f"{value!r} ({type(value).__name__}), but its default is {default!r} ({type(default).__name__})"
-            raise ValueError(f"{name}: parameter '{key}' is {kinds}")
+            raise StudyError(f"{name}: parameter '{key}' is {kinds}")
 
 
 def execute(
@@ -97,14 +93,11 @@ def execute(
             stderr=errors, start_new_session=True, pass_fds=kept_open,
         )  # fmt: skip
         with process.stdin:
-            interrupted = _wait(process, stop or threading.Event())
+            if _stopped(process, stop or threading.Event()):
+                return "interrupted"
         errors.seek(0)
-        text = errors.read().decode(errors="replace").strip()
-    if interrupted:
-        return "interrupted"
-    if process.returncode == 0:
-        return None
-    return _recorded_error(output) or (text.splitlines() or [f"exit code {process.returncode}"])[-1]
+        text = errors.read().decode(errors="replace").strip() or f"exit code {process.returncode}"
+    return (_recorded_error(output) or text.splitlines()[-1]) if process.returncode else None
 
 
 def relative(path: Path, start: Path) -> str:
@@ -115,13 +108,13 @@ def relative(path: Path, start: Path) -> str:
         return Path(path).absolute().as_posix()
 
 
-def _wait(process: subprocess.Popen, stop: threading.Event) -> bool:
+def _stopped(process: subprocess.Popen, stop: threading.Event) -> bool:
     """Wait for the process to end, or end it when `stop` is set; tells whether it was stopped."""
     while process.poll() is None:
         if stop.wait(0.1):
             process.terminate()  # papermill then shuts its kernel down
             try:
-                process.wait(15)
+                process.wait(2)
             except subprocess.TimeoutExpired:
                 process.kill()  # a kernel without its parent ends by itself
                 process.wait()

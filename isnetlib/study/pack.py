@@ -8,7 +8,7 @@ the folders.
 import io
 import json
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,7 +17,7 @@ import pandas as pd
 
 from isnetlib.report import store
 from isnetlib.stats.metrics import check_scores
-from isnetlib.study.runs import finished, read_json
+from isnetlib.study.runs import check_sums, finished, recorded
 from isnetlib.training.files import write_atomically
 
 ROW = [
@@ -43,60 +43,63 @@ def pack(study: Path) -> list[str]:
     Returns, in one line each, what could not be packed: a folder with a damaged file, which is named, or an experiment
     whose runs were tested on different cases.
     """
-    study = Path(study)
-    runs, failures = _read(finished(study / "runs"), _left)
+    runs, failures = _read(Path(study) / "runs", _left)
     if runs:
         logs = store.logs(study)
         every = [*(_packed(run, logs) for run in store.find_runs(study)), *runs]
-        every.sort(key=lambda left: left.run.facts.get("time", ""))
-        latest = {left.run[:3]: left for left in every}
-        ordered = store.in_order([left.run for left in latest.values()])
-        for experiment in dict.fromkeys(run.experiment for run in ordered):
+        latest = {left.run[:3]: left for left in sorted(every, key=lambda left: left.run.facts.get("time", ""))}
+        ordered = [latest[run[:3]] for run in store.in_order([left.run for left in latest.values()])]
+        for experiment in dict.fromkeys(left.run.experiment for left in ordered):
             try:
-                _write(study / experiment, [latest[run[:3]] for run in ordered if run.experiment == experiment])
-            except ValueError as error:
+                _write(Path(study) / experiment, [left for left in ordered if left.run.experiment == experiment])
+            except (ValueError, OSError) as error:
                 failures.append(f"packing: {error}")
     return failures + pack_trials(study)
 
 
 def pack_trials(study: Path) -> list[str]:
     """Write trials.csv alone; otherwise as `pack`."""
-    trials, failures = _read(finished(Path(study) / "search"), _trial)
+    trials, failures = _read(Path(study) / "search", _trial)
     if trials:
         rows = sorted([*store.trial_rows(study), *trials], key=lambda row: row.get("time", ""))
-        rows = list({(row["experiment"], row["method"], row["value"]): row for row in rows}.values())
-        rows.sort(key=lambda row: [row[name] for name in store.TRIAL[:4]])
-        write_atomically(Path(study) / "trials.csv", _csv(rows, list(dict.fromkeys(store.TRIAL + ROW[2:]))))
+        rows = {tuple(row[name] for name in ("experiment", "method", "value")): row for row in rows}.values()
+        rows = sorted(rows, key=lambda row: [*(row[name] for name in store.TRIAL[:3]), store.place(row["value"])])
+        try:
+            write_atomically(Path(study) / "trials.csv", _csv(rows, list(dict.fromkeys(store.TRIAL + ROW[2:]))))
+        except OSError as error:
+            failures.append(f"packing: {error}")
     return failures
 
 
-def _read(folders: Iterable[Path], read: Callable) -> tuple[list, list[str]]:
-    """What can be read of the folders, and what is wrong with the others."""
+def _read(place: Path, read: Callable) -> tuple[list, list[str]]:
+    """What can be read of the finished folders at a place, and what is wrong with the others."""
     found, failures = [], []
-    for folder in folders:
+    for folder in finished(place):
         try:
+            check_sums(folder)
             found.append(read(folder))
         except (ValueError, OSError) as error:
             failures.append(f"packing: {' '.join(str(error).split())}")
+        except Exception as error:  # whatever is wrong with one run, the others are packed
+            failures.append(f"packing: {folder} is damaged ({type(error).__name__}: {' '.join(str(error).split())})")
     return found, failures
 
 
-def _facts(folder: Path) -> dict:
-    return read_json(folder / "manifest.json") | read_json(folder / "metrics.json")
-
-
 def _trial(folder: Path) -> dict:
-    facts = _facts(folder)
+    facts = recorded(folder)
     if missing := [name for name in store.TRIAL[:5] if name not in facts.get("settings", {})]:
         raise ValueError(f"{folder / 'manifest.json'}: the settings lack {missing[0]}; remove {folder}")
-    return {name: facts["settings"][name] for name in store.TRIAL[:5]} | facts
+    found = {name: facts["settings"][name] for name in store.TRIAL[:5]}
+    if not isinstance(found["value"], (int, float)):
+        found["value"] = store.tried(found["value"])
+    return found | facts
 
 
 def _left(folder: Path) -> Left:
     """Of a run's folder. Raises ValueError naming a file that is damaged, and what is wrong with it."""
     if not re.fullmatch(r"seed\d+", folder.name):
         raise ValueError(f"{folder}: a run folder is called seed<number>; rename or remove it")
-    facts = _facts(folder)
+    facts = recorded(folder)
     run = store.Run(*folder.parts[-3:-1], int(folder.name[4:]), folder, facts, facts.pop("settings", {}))
     frames = {path.stem: _checked(path, facts) for path in sorted((folder / "predictions").glob("*.csv"))}
     log, maps = folder / "log.csv", folder / "heatmaps.npz"
@@ -109,7 +112,7 @@ def _packed(run: store.Run, logs: pd.DataFrame) -> Left:
     frames = {name: store.read_frame(run, name) for name in store.test_sets(run)}
     own = (logs["experiment"] == run.experiment) & (logs["method"] == run.method) & (logs["seed"] == run.seed)
     maps = store.heatmaps(run.folder.parent, run.experiment).get(run.method, {})
-    return Left(run, frames, logs[own].drop(columns=["experiment", "chosen"]), maps)
+    return Left(run, frames, logs[own].drop(columns="experiment"), maps)
 
 
 def _checked(path: Path, facts: dict) -> pd.DataFrame:
@@ -118,13 +121,13 @@ def _checked(path: Path, facts: dict) -> pd.DataFrame:
     frame = store.read_csv(path, dtype=text, keep_default_na=False, na_values=["", "nan", "NaN"])
     frame = frame.fillna({name: "" for name in text if name in frame})
     scores, labels = ([c for c in frame if c.startswith(start)] for start in ("p_", "y_"))
-    if "id" not in frame or ("y" in frame) == bool(labels) or len(scores) < (1 if labels else 2):
-        needs = "id, y (or one y_<label> a label) and one p_<class> a class"
-        raise ValueError(f"{path}: needs the columns {needs}, found {list(frame)}")
-    if (wrong := (frame["id"] == "") | frame["id"].duplicated()).any():
-        bad = frame["id"][wrong].iloc[0]
-        raise ValueError(f"{path}: every case needs an id of its own, {bad!r} is missing or not the first")
     try:
+        if "id" not in frame or ("y" in frame) == bool(labels) or len(scores) < (1 if labels else 2):
+            needs = "id, y (or one y_<label> a label) and one p_<class> a class"
+            raise ValueError(f"needs the columns {needs}, found {list(frame)}")
+        if (wrong := (frame["id"] == "") | frame["id"].duplicated()).any():
+            bad = frame["id"][wrong].iloc[0]
+            raise ValueError(f"every case needs an id of its own, {bad!r} is missing or not the first")
         p = frame[scores].to_numpy(float)
         check_scores(frame[labels or "y"].to_numpy(), p)
         if p.min() < 0 or p.max() > 1:
@@ -132,28 +135,28 @@ def _checked(path: Path, facts: dict) -> pd.DataFrame:
         for name, column in frame.drop(columns=["id", "patient", "y", *labels], errors="ignore").items():
             if not np.array_equal(store.decimals(column.to_numpy(np.float32)), column, equal_nan=True):
                 raise ValueError(f"column {name}: numbers of more than six digits")
+        if len(given := facts.get("thresholds", [])) not in (0, len(labels)):
+            told = f"{len(given)} thresholds for {len(labels) or 'no'} labels"
+            raise ValueError(f"the run chose {told}; test it again (notebook 20_external_test)")
     except (ValueError, TypeError) as error:
         raise ValueError(f"{path}: {error}") from error
-    if len(given := facts.get("thresholds", [])) not in (0, len(labels)):
-        told = f"{len(given)} thresholds for {len(labels) or 'no'} labels"
-        raise ValueError(f"{path}: the run chose {told}; test it again (notebook 20_external_test)")
-    return frame
+    return frame.astype(dict.fromkeys(labels or ["y"], int))
 
 
 def _write(home: Path, own: list[Left]) -> None:
     """The packed files of one experiment, whose runs are in order."""
     predictions, maps = _predictions(own), {}
     for left in own:
-        if left.run.method not in maps and left.maps:
-            maps[left.run.method] = {f"{left.run.method}/{name}": array for name, array in left.maps.items()}
+        if left.maps:
+            maps.setdefault(left.run.method, {f"{left.run.method}/{key}": array for key, array in left.maps.items()})
     logs = [one.log.assign(method=one.run.method, seed=one.run.seed) for one in own if len(one.log)]
     log = pd.concat(logs).dropna(axis=1, how="all") if logs else pd.DataFrame(columns=["method", "seed"])
-    log = log[["method", "seed", *(column for column in log if column not in ("method", "seed"))]]
+    log = log[["method", "seed", *log.columns.drop(["method", "seed"])]]
     rows = [{"method": run.method, "seed": run.seed, **run.facts, "settings": run.parameters} for run, *_ in own]
     write_atomically(home / "heatmaps.npz", _npz({key: a for arrays in maps.values() for key, a in arrays.items()}))
     write_atomically(home / "logs.csv", log.to_csv(index=False, lineterminator="\n"))
-    write_atomically(home / store.PACKED, _npz(predictions))
     write_atomically(home / "runs.csv", _csv(rows, ROW))
+    write_atomically(home / store.PACKED, _npz(predictions))  # the last: what it stands beside is complete
 
 
 def _predictions(own: list[Left]) -> dict[str, np.ndarray]:
@@ -164,25 +167,20 @@ def _predictions(own: list[Left]) -> dict[str, np.ndarray]:
     for run, frames, *_ in own:
         for test_set, frame in frames.items():
             labels = [name for name in frame if name in ("id", "patient", "y") or name.startswith("y_")]
-            first = cases.setdefault(test_set, {}).setdefault(run.fold, frame[labels])
-            if not first.equals(frame[labels]):
+            parts = cases.setdefault(test_set, {})
+            first = parts.setdefault(run.fold, frame[labels])
+            if not first.equals(frame[labels]) or (None in parts and len(parts) > 1):  # by folds, or not
                 two = f"{run.method}/seed{run.seed}", f"{own[0].run.method}/seed{own[0].run.seed}"
                 raise ValueError(f"{run.experiment}: {test_set} of {two[0]} holds other cases than that of {two[1]}")
-            arrays[f"{test_set}/{run.method}/seed{run.seed}"] = _records(frame.drop(columns=labels), np.float32)
+            scores = frame.drop(columns=labels).to_records(index=False, column_dtypes=np.float32)
+            arrays[f"{test_set}/{run.method}/seed{run.seed}"] = scores
     for test_set, parts in cases.items():
-        folds = {} if None in parts else {"fold": np.repeat(list(parts), [len(part) for part in parts.values()])}
-        arrays[f"{test_set}/cases"] = _records({**pd.concat(parts.values()), **folds})
-    return dict(sorted(arrays.items()))
-
-
-def _records(columns: dict, kind: type | None = None) -> np.ndarray:
-    """A structured array of named columns: text, whole numbers of 16 bits, or `kind`."""
-    columns = {name: np.asarray(column) for name, column in columns.items()}
-    columns = {n: c.astype(kind or (np.int16 if c.dtype.kind == "i" else str)) for n, c in columns.items()}
-    records = np.empty(len(next(iter(columns.values()))), [(name, column.dtype) for name, column in columns.items()])
-    for name, column in columns.items():
-        records[name] = column
-    return records
+        of_folds = pd.concat(part if fold is None else part.assign(fold=fold) for fold, part in parts.items())
+        kinds = {
+            name: np.int16 if c.dtype.kind == "i" else f"<U{c.str.len().max() or 1}" for name, c in of_folds.items()
+        }
+        arrays[f"{test_set}/cases"] = of_folds.to_records(index=False, column_dtypes=kinds)
+    return {key: np.asarray(array) for key, array in sorted(arrays.items())}
 
 
 def _npz(arrays: dict[str, np.ndarray]) -> bytes:

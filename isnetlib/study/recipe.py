@@ -8,53 +8,30 @@ change under the same version. A method's version covers its module and its netw
 masks (notebook 08), which are data to a run.
 """
 
+from isnetlib.study.config import StudyError
+
 RECIPE = {
-    "relevance": 1,
-    "training": 1,
-    "segmenter": 1,
+    "relevance": 1, "training": 1, "segmenter": 1,
     "methods": {
-        "standard": 1,
-        "gain": 1,
-        "gain_ext": 1,
-        "rrr": 1,
-        "grad_input": 1,
-        "background_random": 1,
-        "pipeline": 1,
-        "multitask": 1,
-        "attention_gate": 1,
-        "vit": 1,
-        "oracle": 1,
-        "isnet_original": 1,
-        "isnet_selective": 1,
-        "isnet_stochastic": 1,
+        "standard": 1, "gain": 1, "gain_ext": 1, "rrr": 1, "grad_input": 1, "background_random": 1, "pipeline": 1,
+        "multitask": 1, "attention_gate": 1, "vit": 1, "oracle": 1,
+        "isnet_original": 1, "isnet_selective": 1, "isnet_stochastic": 1, "isnet_background": 1,
     },
     "data": {
-        "digits": 1,
-        "folder": 1,
-        "tuberculosis": 1,
-        "tuberculosis_planted": 1,
-        "covid": 1,
-        "faces": 1,
-        "faces_planted": 1,
-        "faces_outside": 1,
-        "tuberculosis_sim": 1,
-        "tuberculosis_augmented_sim": 1,
-        "covid_sim": 1,
-        "faces_sim": 1,
+        "digits": 1, "folder": 1,
+        "tuberculosis": 1, "tuberculosis_planted": 1, "covid": 1, "faces": 1, "faces_planted": 1, "faces_outside": 1,
+        "tuberculosis_sim": 1, "tuberculosis_augmented_sim": 1, "tuberculosis_look_sim": 1,
+        "covid_sim": 1, "faces_sim": 1,
     },
-}
+}  # fmt: skip
 
 
 def versions(experiment: str, method: str) -> dict[str, int]:
     """The four versions of a run: relevance, training, method, data. method: the one that is built, a key of
-    `isnetlib.baselines.METHODS`. ValueError for a name without a version.
+    `isnetlib.baselines.METHODS`. StudyError for a name without a version.
     """
     for name, part in ((method, "methods"), (experiment, "data")):
         if name not in RECIPE[part]:
-            raise ValueError(f"{name!r} has no version in isnetlib/study/recipe.py: add it to {part}")
-    return {
-        "relevance": RECIPE["relevance"],
-        "training": RECIPE["training"],
-        "method": RECIPE["methods"][method],
-        "data": RECIPE["data"][experiment],
-    }
+            raise StudyError(f"{name!r} has no version in isnetlib/study/recipe.py: add it to {part}")
+    own = {"method": RECIPE["methods"][method], "data": RECIPE["data"][experiment]}
+    return {part: RECIPE[part] for part in ("relevance", "training")} | own

@@ -1,7 +1,8 @@
 """Runs: study.yaml -> a grid of runs; what a run records of itself, and its state.
 
-While it is made, a run is the folder results/<study>/runs/<experiment>/<method>/seed<k>; packed, it is a row of
-results/<study>/<experiment>/runs.csv (`isnetlib.study.pack`). It is
+While it is made, a run is the folder results/<study>/runs/<experiment>/<method>/seed<k>, a trial of the search
+results/<study>/search/<experiment>/<method>/<value>; packed, they are rows of results/<study>/<experiment>/runs.csv and
+results/<study>/trials.csv (`isnetlib.study.pack`). A run is
 
 - missing: there is neither;
 - unfinished: there is no metrics.json, which is written last; running it again goes on from its checkpoint;
@@ -11,57 +12,55 @@ results/<study>/<experiment>/runs.csv (`isnetlib.study.pack`). It is
 
 import contextlib
 import datetime
-import functools
+import hashlib
 import json
 import os
 import platform
 import subprocess
-import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import ClassVar
 
 from isnetlib.report import store
 from isnetlib.study import recipe
-from isnetlib.study.config import StudyError, method_parameters, read_studies
+from isnetlib.study.config import OBJECT, StudyError, method_parameters, misfit, read_studies
 from isnetlib.study.notebooks import check_parameters, declared, relative
 from isnetlib.training.files import write_atomically
 
-try:
-    import fcntl
-except ImportError:  # Windows: there nothing is locked
-    fcntl = None
-
 PACKAGE = Path(__file__).parents[1]
 STATES = ("done", "unfinished", "missing", "stale")
+NOTEBOOKS = {"runs": ("10_train", "20_external_test"), "search": ("05_search",)}  # the first declares every parameter
+SUMS = "SHA256SUMS"  # of the files of a run that are packed
+TEXT, NUMBER = {"type": "string"}, {"type": "number"}
+FOLD = OBJECT | {"properties": {"fold": {"type": "integer"}}}
+SETTINGS = {"data_options": FOLD, "experiment": TEXT, "method": TEXT, "option": TEXT, "value": {}, "epochs": NUMBER}
+RECORD = dict.fromkeys(store.JSON, OBJECT) | {name: {"type": "array", "items": NUMBER} for name in store.LISTS}
+RECORD |= {"time": TEXT, "epoch": NUMBER, "seconds": NUMBER, "settings": OBJECT | {"properties": SETTINGS}}
 
 
 @dataclass(frozen=True)
 class Run:
-    """One training of one method and its tests. `parameters`: everything that the run's notebooks are given."""
+    """One training of one method and its tests, or, of kind "search", one trial: one value of one option of it.
+    parameters: everything that its notebooks are given; home: results/<study>.
+    """
 
-    NOTEBOOKS: ClassVar = ("10_train", "20_external_test")  # the first declares every parameter of a run
-    KIND: ClassVar = "runs"
-    study: str
+    home: Path
+    notebooks: Path
     experiment: str
     method: str
     seed: int
     parameters: dict
+    kind: str = "runs"
 
     @property
     def name(self) -> str:
-        return f"{self.experiment}/{self.method}/seed{self.seed}"
+        last = f"seed{self.seed}" if self.kind == "runs" else store.tried(self.parameters["value"])
+        return f"{self.experiment}/{self.method}/{last}"
 
-    def folder(self, results: Path) -> Path:
-        return Path(results) / self.study / self.KIND / self.name
-
-    @staticmethod
-    def packed(study: Path) -> dict[str, dict]:
-        """What is recorded of the packed runs of results/<study>, by name."""
-        known = [(run, run.facts | {"settings": run.parameters}) for run in store.find_runs(study)]
-        return {f"{run.experiment}/{run.method}/seed{run.seed}": row for run, row in known}
+    @property
+    def folder(self) -> Path:
+        return self.home / self.kind / self.name
 
 
 # --- study.yaml -> runs
@@ -75,7 +74,7 @@ def resolve(study: str, notebooks: Path, results: Path) -> list[Run]:
     content = read_studies(notebooks)
     if study not in content["studies"]:
         raise StudyError(f"there is no study '{study}'; study.yaml has: {', '.join(content['studies'])}")
-    chosen, runs = content["studies"][study], []
+    chosen, runs, place = content["studies"][study], [], (Path(results) / study, Path(notebooks))
     for experiment, grid in chosen["runs"].items():
         here = content["experiments"][experiment]
         data, train = (here[part] | chosen[part].get(experiment, {}) for part in ("data", "train"))
@@ -84,25 +83,24 @@ def resolve(study: str, notebooks: Path, results: Path) -> list[Run]:
             own["data_options"] = data | ({"fold": seed, "folds": here["folds"]} if "folds" in here else {})
             for method in (method for method in grid["methods"] if seed in grid["seeds"][method]):
                 options = method_parameters(method, content, study, experiment)
-                runs.append(Run(study, experiment, method, seed, train | own | options))
-    return checked(runs, notebooks)
+                runs.append(Run(*place, experiment, method, seed, train | own | options))
+    return checked(runs)
 
 
-def checked(runs: list[Run], notebooks: Path) -> list[Run]:
-    """The runs, all of a kind. StudyError where their notebook does not declare what they are given."""
-    known = own_parameters(type(runs[0]), notebooks) if runs else {}
-    for run in runs:
-        try:
-            check_parameters(f"{run.NOTEBOOKS[0]}.ipynb", known[run.NOTEBOOKS[0]], run.parameters)
-        except ValueError as error:
-            raise StudyError(str(error)) from None
+def checked(runs: list[Run]) -> list[Run]:
+    """The runs, all of a kind. StudyError where their first notebook does not declare what they are given."""
+    for name, known in list(own_parameters(runs[0]).items())[:1] if runs else ():
+        for run in runs:
+            check_parameters(f"{name}.ipynb", known, run.parameters)
+    if twice := [name for name, number in Counter(run.name for run in runs).items() if number > 1]:
+        raise StudyError(f"study.yaml: more than one run would be called {twice[0]}")
     return runs
 
 
-def own_parameters(kind: type[Run], notebooks: Path) -> dict[str, dict]:
-    """The parameters, with their defaults, that each notebook of a kind of run declares."""
+def own_parameters(run: Run) -> dict[str, dict]:
+    """The parameters, with their defaults, that each notebook of a run declares."""
     try:
-        return {name: declared(Path(notebooks) / f"{name}.ipynb") for name in kind.NOTEBOOKS}
+        return {name: declared(run.notebooks / f"{name}.ipynb") for name in NOTEBOOKS[run.kind]}
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise StudyError(f"a notebook is absent or damaged: {error}") from None
 
@@ -151,10 +149,7 @@ def record(parameters: dict, data_hashes: dict) -> dict:
 
 def versions(parameters: dict) -> dict[str, int]:
     """The recipe's versions that concern a run, by column of runs.csv."""
-    try:
-        found = recipe.versions(parameters["experiment"], parameters.get("base") or parameters["method"])
-    except ValueError as error:
-        raise StudyError(str(error)) from None
+    found = recipe.versions(parameters["experiment"], parameters.get("base") or parameters["method"])
     return {f"{part}_version": number for part, number in found.items()}
 
 
@@ -185,36 +180,25 @@ def difference(then: dict, now: dict) -> str:
 
 def git(folder: Path, *arguments: str) -> str | None:
     """What git says inside `folder`; None where it fails or is not installed."""
-    try:
+    with contextlib.suppress(FileNotFoundError):
         done = subprocess.run(["git", "-C", str(folder), *arguments], capture_output=True, text=True)
-    except FileNotFoundError:
-        return None
-    return done.stdout.strip() if done.returncode == 0 else None
+        return done.stdout.strip() if done.returncode == 0 else None
 
 
-@contextlib.contextmanager
-def alone(run: Run, results: Path, stop: threading.Event) -> Iterator[int]:
-    """Nobody else makes the run inside: wait for another process that does; InterruptedError if `stop` is set before.
-    Gives the number of the open file that holds the lock, which whoever works on must keep open.
-    """
-    folder = run.folder(results)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with open(folder.with_name(f".{folder.name}.lock"), "a+", encoding="utf-8") as file:
-        told = False
-        while fcntl:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                file.seek(0)
-                if not told:
-                    print(f"{run.name}  waits: process {file.read()} is making it", flush=True)
-                told = True
-                if stop.wait(1):
-                    raise InterruptedError("interrupted") from None
-        file.truncate(0)
-        print(os.getpid(), end="", file=file, flush=True)
-        yield file.fileno()
+def sums(folder: Path) -> str:
+    """SHA256SUMS of a finished run, as `sha256sum -c` reads them: of all that is packed of its folder."""
+    names = ("manifest.json", "metrics.json", "log.csv", "heatmaps.npz", "predictions/*.csv")
+    files = [path.relative_to(folder) for name in names for path in sorted(folder.glob(name))]
+    return "".join(f"{hashlib.sha256((folder / f).read_bytes()).hexdigest()}  {f.as_posix()}\n" for f in files)
+
+
+def check_sums(folder: Path) -> None:
+    """ValueError naming a file that is no longer as the run left it. Runs of old, and by hand, left no sums."""
+    if (path := folder / SUMS).exists():
+        then = path.read_text(encoding="utf-8", errors="replace")
+        if changed := set(then.splitlines()) ^ set(sums(folder).splitlines()):
+            name = min(line[66:] for line in changed)
+            raise ValueError(f"{folder / name} is not as the run left it, says {SUMS}: make the run again")
 
 
 # --- states
@@ -229,62 +213,74 @@ def read_json(path: Path) -> dict:
     """A file of a run or trial. Raises Damaged."""
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
-        if all(isinstance(part, dict) for part in (found, *(found.get(name, {}) for name in store.JSON))):
-            return found
-        raise TypeError("not what a run records")
-    except (ValueError, TypeError, AttributeError) as error:
-        raise store.Damaged(f"{path} is damaged ({error}): remove it, and make the run or trial again") from None
+        if fault := misfit(found, {"properties": RECORD, **OBJECT}):
+            raise ValueError(fault)
+    except (ValueError, OSError, RecursionError) as error:
+        told = " ".join(str(error).split())
+        raise store.Damaged(f"{path} is damaged ({told}): remove it, and make the run or trial again") from None
+    return found
 
 
-def states(
-    runs: Sequence[Run], notebooks: Path, results: Path, hashes: Callable | None = None
-) -> list[tuple[Run, str, str]]:
-    """Each run, its state, and the reason of being stale; they are of one study and kind. hashes: as `data_hashes`."""
+def recorded(folder: Path) -> dict:
+    """What a finished run or trial recorded of itself. Raises Damaged."""
+    if not (folder / "manifest.json").exists():
+        raise store.Damaged(f"{folder / 'manifest.json'} is missing: remove {folder}, and make the run or trial again")
+    return read_json(folder / "manifest.json") | read_json(folder / "metrics.json")
 
-    @functools.cache  # data are read once for all the runs that share them
-    def hashes_now(experiment: str, options: str) -> dict:
-        with contextlib.chdir(notebooks):  # paths in options are the notebooks' own
-            return (hashes or data_hashes)(experiment, json.loads(options))
 
-    found, packed = [], runs[0].packed(Path(results) / runs[0].study) if runs else {}
-    usual = own_parameters(type(runs[0]), notebooks)[runs[0].NOTEBOOKS[0]] if runs else {}
+def packed(home: Path, kind: str) -> dict[str, dict]:
+    """What is recorded of the packed runs or trials of results/<study>, by name."""
+    if kind == "search":
+        return {
+            f"{row['experiment']}/{row['method']}/{store.tried(row['value'])}": row for row in store.trial_rows(home)
+        }
+    known = [(run, run.facts | {"settings": run.parameters}) for run in store.find_runs(home)]
+    return {f"{run.experiment}/{run.method}/seed{run.seed}": row for run, row in known}
+
+
+def states(runs: list[Run]) -> list[tuple[Run, str, str]]:
+    """Each run, its state, and the reason of being stale; they are of one study and kind."""
+    if not runs:
+        return []
+    rows, usual = packed(runs[0].home, runs[0].kind), own_parameters(runs[0])[NOTEBOOKS[runs[0].kind][0]]
+    found, hashes = [], {}  # data are read once for all runs of an experiment
     for run in runs:
-        state, then = _recorded(run, packed.get(run.name, {}), results)
+        state, then = _state(run.folder, rows.get(run.name, {}))
         now = {"settings": json.loads(json.dumps(portable(usual | run.parameters)))} | versions(run.parameters)
         reason = (then.get("damaged") or difference(then, now)) if then else ""
         if not reason and then.get("data"):
-            options = run.parameters["data_options"]
-            options = options | {"fold": 0} if "fold" in options else options  # all folds are cut from the same files
-            reason = difference(then, {"data": hashes_now(run.experiment, json.dumps(options))})
+            if run.experiment not in hashes:
+                hashes[run.experiment] = data_hashes(run)
+            reason = difference(then, {"data": hashes[run.experiment]})
         found.append((run, "stale" if reason else state, reason))
     return found
 
 
-def _recorded(run: Run, packed: dict, results: Path) -> tuple[str, dict]:
+def _state(folder: Path, row: dict) -> tuple[str, dict]:
     """The state of a run, and what is recorded of it (nothing: {}); of its folder and its packed row the later."""
-    folder, own = run.folder(results), {}
-    finished = (folder / "metrics.json").exists()
+    own, done = {}, (folder / "metrics.json").exists()
     try:
-        if (folder / "manifest.json").exists():  # written first: without it there is nothing to go on from
+        if done:
+            own = recorded(folder)
+        elif (folder / "manifest.json").exists():  # written first: without it there is nothing to go on from
             own = read_json(folder / "manifest.json")
-        if finished:
-            own = (own or {"damaged": "manifest.json is missing"}) | read_json(folder / "metrics.json")
     except store.Damaged as error:
-        own = {"damaged": str(error)}
-    if packed and "damaged" not in own and own.get("time", "") < packed.get("time", ""):
-        return "done", packed
-    return "done" if finished else "unfinished" if folder.exists() else "missing", own
+        return "stale", {"damaged": str(error)}
+    if row and own.get("time", "") < row.get("time", ""):
+        return "done", row
+    return "done" if done else "unfinished" if folder.exists() else "missing", own
 
 
-def data_hashes(experiment: str, options: dict, needed: bool = False) -> dict[str, str]:
-    """Hashes of the experiment's data as they are here and now. Where they are absent: empty, or, if they are `needed`,
-    StudyError, as for data that are wrong.
+def data_hashes(run: Run, needed: bool = False) -> dict[str, str]:
+    """Hashes of the data of a run's experiment as they are here and now. Where they are absent: empty, or, if they are
+    `needed`, StudyError, as for data that are wrong.
     """
     from isnetlib.data import load  # imports torch, which a look at states seldom needs
 
     try:
-        return load(experiment, **options).hashes
-    except (FileNotFoundError, ValueError) as error:
+        with contextlib.chdir(run.notebooks):  # paths in options are the notebooks' own
+            return load(run.experiment, **run.parameters["data_options"]).hashes
+    except (FileNotFoundError, ValueError, TypeError) as error:
         if isinstance(error, FileNotFoundError) and not needed:
             return {}
-        raise StudyError(f"data of {experiment}: {' '.join(str(error).split())}") from None
+        raise StudyError(f"data of {run.experiment}: {error}") from None

@@ -14,7 +14,8 @@ from sklearn.metrics import f1_score, precision_recall_curve, roc_auc_score
 from torch import Tensor, nn
 from torch.nn.functional import adaptive_avg_pool2d
 
-from isnetlib.data import swap_backgrounds
+from isnetlib.data.backgrounds import draw_donors, paint_backgrounds
+from isnetlib.data.images import Images
 from isnetlib.method.lrp import explain
 from isnetlib.networks import dice, known
 from isnetlib.training.files import write_atomically
@@ -99,12 +100,26 @@ def _best_threshold(y, p):
     return float(at[(precision * recall / (precision + recall).clip(1e-12))[:-1].argmax()])
 
 
-def swapped_set(images, seed: int = 0):
+def swapped_set(images: Images, seed: int = 0) -> Images:
     """The data set with its backgrounds swapped across classes by its masks, the same for every method."""
-    x, y, mask, _ = images[list(range(len(images)))]
-    swapped = images.subset(range(len(images)))
-    swapped.x = swap_backgrounds(x, y, mask, torch.Generator().manual_seed(seed))
-    return swapped
+    return _Swapped(images, seed)
+
+
+class _Swapped(Images):
+    """Swapped as they are read, so that never all of them are held."""
+
+    def __init__(self, images, seed):
+        super().__init__(images.x, images.y, images.mask, images.frame, images.classes)
+        self.donors = draw_donors(images.y, self.area(), torch.Generator().manual_seed(seed))
+
+    def _batch(self, rows):
+        x, y, mask, _ = super()._batch(rows)
+        read = super()._batch
+        return paint_backgrounds(x, mask, self.donors[rows], rows, lambda donors: read(donors)[::2]), y, mask, rows
+
+    def subset(self, rows):
+        x, y, mask, _ = self[rows]
+        return Images(x, y, mask, self.frame.iloc[rows], self.classes)
 
 
 def logit_change(method: nn.Module, images, p: np.ndarray, batch_size: int = 128, device: str = "cpu") -> np.ndarray:
@@ -119,7 +134,7 @@ def logit_change(method: nn.Module, images, p: np.ndarray, batch_size: int = 128
 
     before, after = logits(p), logits(scores(method, swapped_set(images), batch_size, device)[1])
     change = np.abs(after - before).mean(1) / max(before.std(), 1e-12)
-    return np.where(known(images.mask.float()).numpy(), change, np.nan)
+    return np.where(images.area().numpy() > 0, change, np.nan)
 
 
 # --- relevance
@@ -204,7 +219,7 @@ def test_all(method: nn.Module, experiment, device: str = "cpu") -> dict[str, Te
     return {
         name: test(method, images, device=device, publishable=experiment.publishable)
         for name, images in experiment.tests.items()
-        if not getattr(method, "needs_mask", False) or known(images.mask.float()).all()
+        if not getattr(method, "needs_mask", False) or (images.area() > 0).all()
     }
 
 

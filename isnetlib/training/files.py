@@ -5,15 +5,19 @@ from pathlib import Path
 
 
 def write_atomically(path: str | Path, data: str | bytes) -> None:
-    """Write text (as UTF-8) or bytes to `path`, making its folder, in one step that cannot be seen half done."""
+    """Write text (as UTF-8) or bytes to `path`, making its folder, in one step that cannot be seen half done. An
+    OSError, of a full disk for example, names the file.
+    """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.{os.getpid()}")  # in the same folder: there alone a rename is atomic
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         with part.open("wb") as file:
             file.write(data.encode() if isinstance(data, str) else data)
             file.flush()
             os.fsync(file.fileno())
         part.replace(path)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from error
     finally:
         part.unlink(missing_ok=True)

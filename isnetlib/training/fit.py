@@ -10,14 +10,12 @@ mode, say, while its running statistics lag) is at chance, above one that is mis
 
 import contextlib
 import ctypes
-import io
 import math
 import re
 import resource
 import statistics
 import sys
 import time
-import zipfile
 from functools import partial
 from pathlib import Path
 
@@ -26,6 +24,8 @@ import pandas as pd
 import torch
 from torch import nn
 
+from isnetlib.method.course import Weight
+from isnetlib.training.checkpoints import checkpoint, configuration, differences, write_tensors
 from isnetlib.training.evaluate import log_loss, measure, scores, swapped_set
 from isnetlib.training.files import write_atomically
 
@@ -72,28 +72,36 @@ def fit(
     seed: int = 0,
     device: str = "cpu",
     report=print,
+    after: float = 0.0,
 ) -> pd.DataFrame:
     """Train `method` on the data set `train` by AdamW, one-cycle learning rate; the log, a row an epoch.
 
     folder: gets log.csv and checkpoints/{last,swapped}.pt after every epoch; with a checkpoint there, training goes on
     from it and ends with the same numbers. clip: largest gradient norm. warm_up: share of the steps before the peak
     learning rate. A method with `prepare(train, validation, learn)` is given that call first; learn(other, epochs)
-    trains another module with a `loss` on the same images by the same recipe. Raises TrainingStopped, and, before
-    anything is trained, ValueError for options and data sets that cannot be (`refuse`).
+    trains another module with a `loss` on the same images by the same recipe. report: is given a line an epoch; after:
+    epochs' worth of time that what follows takes, for its estimate of what is left. Raises TrainingStopped, and, before
+    anything is trained, ValueError for options and data sets that cannot be (`refuse`), and for a folder that holds
+    another training, naming what differs.
     """
     optimizing = {"learning_rate": learning_rate, "weight_decay": weight_decay, "warm_up": warm_up}
     recipe = {"batch_size": batch_size, "clip": clip}
     positive = {"epochs": epochs, "learning_rate": learning_rate, "warm_up": warm_up, "1 - warm_up": 1 - warm_up}
     refuse(method, train, validation, metric, positive | recipe)
+    asked = configuration(method, train, epochs=epochs, metric=metric, seed=seed, **optimizing, **recipe)
     folder, method = Path(folder), method.to(device)
     rows, sets = [], {"val": validation, "swapped": swapped_set(validation)}
     order = torch.Generator().manual_seed(seed)
     with seeded(seed):
         recipe |= {"order": order, "device": device}
-        optimizer, schedule = _optimizer(method, epochs * steps_an_epoch(len(train), batch_size), **optimizing)
+        steps = epochs * steps_an_epoch(len(train), batch_size)
+        optimizer, schedule = _optimizer(method, steps, **optimizing)
+        for module in method.modules():
+            if isinstance(module, Weight):
+                module.plan(steps)
         learning = {"method": method, "optimizer": optimizer, "schedule": schedule}
         if (folder / "checkpoints" / "last.pt").exists():
-            rows = _resume(folder, learning, order, epochs)
+            rows = _resume(folder, learning, order, asked)
         elif hasattr(method, "prepare"):
             method.prepare(train, validation, partial(learn, train=train, **optimizing, **recipe))
         for epoch in range(len(rows), epochs):
@@ -106,8 +114,8 @@ def fit(
             row["warm_up"] = epoch + 1 <= warm_up * epochs
             row |= {"seconds": time.perf_counter() - start, "peak_mib": peak_mib()}
             rows.append(row)
-            _save(folder, learning, order, rows, metric)
-            report(_progress(rows, epochs, metric))
+            _save(folder, learning, order, rows, metric, asked)
+            report(_progress(rows, epochs, metric, after))
     method.eval()
     return pd.DataFrame(rows)
 
@@ -127,7 +135,7 @@ def refuse(method: nn.Module, train, validation, metric: str, positive: dict[str
     y = validation.y if train.multilabel else torch.nn.functional.one_hot(validation.y, len(validation.classes))
     if metric == "auc" and (lacking := [c for c, n in zip(train.classes, y.sum(0), strict=True) if not 0 < n < len(y)]):
         raise ValueError(f"validation holds no image, or only images, of {', '.join(lacking)}: its AUC is not defined")
-    area = train.mask.float().mean((1, 2, 3))
+    area = train.area()
     if getattr(method, "reads_masks", True) and not ((area > 0) & (area < 1)).any():
         raise ValueError(f"{type(method).__name__} learns from masks: those of training are all empty or full")
 
@@ -146,10 +154,10 @@ def load_chosen(method: nn.Module, folder: str | Path) -> int:
     """Load the weights of the chosen epoch into `method`; returns that epoch. Raises FileNotFoundError, and ValueError
     for a file that is damaged or of another network.
     """
-    with _checkpoint(Path(folder) / "checkpoints" / "swapped.pt") as checkpoint:
-        method.load_state_dict(checkpoint["method"])
+    with checkpoint(Path(folder) / "checkpoints" / "swapped.pt") as state:
+        method.load_state_dict(state["method"])
         method.eval()
-        return int(checkpoint["epoch"])
+        return int(state["epoch"])
 
 
 def steps_an_epoch(images: int, batch_size: int) -> int:
@@ -183,6 +191,7 @@ def _epoch(method, train, optimizer, schedule, place, batch_size, clip, order, d
     terms, steps = {}, steps_an_epoch(len(train), batch_size)
     for batch, rows in enumerate(torch.randperm(len(train), generator=order).split(batch_size)[:steps]):
         x, y, mask, _ = train[rows]
+        method.watch = batch == 0  # some tell more about a step, at a price: once an epoch
         loss, parts = method.loss(x.to(device), y.to(device), mask.to(device))
         parts = {"loss": loss.item(), **parts}
         check_finite(parts, f"{place}, batch {batch}")
@@ -207,68 +216,40 @@ def check_finite(parts: dict[str, float], place: str, limit: float = EXPLODED) -
             raise TrainingStopped(f"{place}: the term '{name}' is {parts[name]:g}; {remedy}")
 
 
-def _progress(rows, epochs, metric) -> str:
+def _progress(rows, epochs, metric, after) -> str:
     shown = "  ".join(f"{name} {rows[-1][name]:.4f}" for name in ("loss", f"val_{metric}", f"swapped_{metric}"))
-    left = (epochs - len(rows)) * statistics.fmean(row["seconds"] for row in rows)
+    left = (epochs - len(rows) + after) * statistics.fmean(row["seconds"] for row in rows)
     return f"epoch {len(rows)}/{epochs}  {shown}  {left / 60:.1f} min left"
 
 
 # --- checkpoint and resume
-def _save(folder, learning, order, rows, metric):
+def _save(folder, learning, order, rows, metric, asked):
     """The chosen weights first, the resume point next, the log last: a kill between them costs one epoch, which is then
     repeated exactly.
     """
     state = {name: part.state_dict() for name, part in learning.items()} | {"epoch": len(rows) - 1, "rows": rows}
     if chosen_epoch(pd.DataFrame(rows), metric) == len(rows) - 1:
-        _write(folder / "checkpoints" / "swapped.pt", {name: state[name] for name in ("method", "epoch")})
-    state |= {"order": order.get_state(), "torch": torch.get_rng_state()}
-    _write(folder / "checkpoints" / "last.pt", state)
+        write_tensors(folder / "checkpoints" / "swapped.pt", {name: state[name] for name in ("method", "epoch")})
+    state |= {"order": order.get_state(), "torch": torch.get_rng_state(), "asked": asked}
+    write_tensors(folder / "checkpoints" / "last.pt", state)
     _write_log(folder, rows)
 
 
-def _resume(folder, learning, order, epochs) -> list[dict]:
-    with _checkpoint(folder / "checkpoints" / "last.pt") as checkpoint:
-        rows = checkpoint["rows"]
-        steps, begun = learning["schedule"].total_steps, checkpoint["schedule"]["total_steps"]
-        if begun != steps or len(rows) > epochs:
-            raise ValueError(f"{len(rows)} epochs of a training of {begun} steps, not {steps}")
-        for name, part in learning.items():
-            part.load_state_dict(checkpoint[name])
-        order.set_state(checkpoint["order"])
-        torch.set_rng_state(checkpoint["torch"])
-        _write_log(folder, rows)  # a log that was lost, or that a kill left behind
-    return rows
+def _resume(folder, learning, order, asked) -> list[dict]:
+    with checkpoint(folder / "checkpoints" / "last.pt") as state:
+        if not (others := differences(state["asked"], asked)):
+            for name, part in learning.items():
+                part.load_state_dict(state[name])
+            order.set_state(state["order"])
+            torch.set_rng_state(state["torch"])
+            _write_log(folder, state["rows"])  # a log that was lost, or that a kill left behind
+    if others:
+        raise ValueError(f"{folder} holds another training: {others}. Take another folder, or remove this one")
+    return state["rows"]
 
 
 def _write_log(folder, rows):
     write_atomically(folder / "log.csv", pd.DataFrame(rows).to_csv(index=False, float_format="%.6g"))
-
-
-def _write(path, state):
-    buffer = io.BytesIO()
-    torch.save(state, buffer)
-    write_atomically(path, buffer.getvalue())
-
-
-@contextlib.contextmanager
-def _checkpoint(path):
-    """What a checkpoint holds, to be used inside; its checksums and weights are looked at, and no code of it is run.
-    FileNotFoundError where it is missing; whatever else goes wrong is a ValueError of one line that names the file.
-    """
-    try:
-        with zipfile.ZipFile(path) as archive:  # torch writes a checksum of each tensor, and does not read it
-            if damaged := archive.testzip():
-                raise ValueError(f"wrong checksum of {damaged}")
-        state = torch.load(path, weights_only=True)
-        if wrong := [name for name, value in state["method"].items() if not value.isfinite().all()]:
-            raise ValueError(f"{wrong[0]} holds values that are no numbers")
-        yield state
-    except FileNotFoundError:
-        raise FileNotFoundError(f"{path} is missing: train the run first (notebook 10_train)") from None
-    except Exception as error:  # foreign bytes raise almost anything
-        reason = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
-        told = f"{path} is no checkpoint of this run ({reason}): remove the run's folder and train it again"
-        raise ValueError(told) from error
 
 
 # --- memory of the process

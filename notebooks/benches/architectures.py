@@ -107,14 +107,14 @@ def identity_error(model: nn.Module, x: Tensor, target: int = 0) -> float:
 
 
 @torch.no_grad()
-def conservation_error(model: nn.Module, x: Tensor, target: int = 0, **switches) -> float:
-    """Largest |sum of R - logit| / |logit| over the images, at eps 0 without z^B, on a copy without constants."""
+def conservation_error(model: nn.Module, x: Tensor, target: int = 0, box: tuple | None = None, **switches) -> float:
+    """Largest |sum of R - logit| / |logit| over the images, at eps 0, on a copy without constants."""
     model = copy.deepcopy(model).eval()
     for name, value in model.state_dict().items():
         if name.endswith(CONSTANTS):
             value.zero_()
     logit = logits_of(model(x))[:, target]
-    total = explain(model, x, target, eps=0.0, box=None, **switches).sum((1, 2, 3, 4))
+    total = explain(model, x, target, eps=0.0, box=box, **switches).sum((1, 2, 3, 4))
     return ((total - logit) / logit).abs().max().item()
 
 

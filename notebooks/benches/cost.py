@@ -42,7 +42,9 @@ def maps(variant: str, classes: int) -> int:
 # --- what is timed
 
 
-def training_step(variant: str, network: str, size: int, batch: int, classes: int, seed: int = 0) -> Callable:
+def training_step(
+    variant: str, network: str, size: int, batch: int, classes: int, device: str = "cpu", seed: int = 0
+) -> Callable:
     """A function that makes one training step of the method `variant` on random images (batch, 3, size, size); SGD with
     momentum, train mode.
     """
@@ -50,7 +52,8 @@ def training_step(variant: str, network: str, size: int, batch: int, classes: in
     x, y = torch.rand(batch, 3, size, size, generator=generator), torch.randint(classes, (batch,), generator=generator)
     mask = torch.zeros(batch, 1, size, size)
     mask[..., size // 4 : -size // 4, size // 4 : -size // 4] = 1
-    method = build_variant(variant, network, classes, size).train()
+    x, y, mask = (part.to(device) for part in (x, y, mask))
+    method = build_variant(variant, network, classes, size).train().to(device)
     optimizer = torch.optim.SGD(method.parameters(), 1e-3, momentum=0.9)
 
     def step():
@@ -61,14 +64,14 @@ def training_step(variant: str, network: str, size: int, batch: int, classes: in
     return step
 
 
-def inference(variant: str, network: str, size: int, batch: int, classes: int) -> Callable:
+def inference(variant: str, network: str, size: int, batch: int, classes: int, device: str = "cpu") -> Callable:
     """A function that predicts one batch with the method `variant`, in eval mode, after one training step of it."""
-    method = build_variant(variant, network, classes, size)
-    x = torch.rand(batch, 3, size, size)
+    method = build_variant(variant, network, classes, size).to(device)
+    x, y = torch.rand(batch, 3, size, size, device=device), torch.zeros(batch, dtype=torch.long, device=device)
     mask = (x[:, :1] > 0.5).float()
-    method.loss(x, torch.zeros(batch, dtype=torch.long), mask)[0].backward()
+    method.loss(x, y, mask)[0].backward()
     method.eval()
-    return torch.no_grad()(lambda: method.predict(*inputs(method, x, mask)))
+    return torch.no_grad()(lambda: method.predict(*inputs(method, x, mask, device)))
 
 
 def medians(functions: dict, rounds: int, warm_up: int = 1) -> dict:
@@ -78,13 +81,17 @@ def medians(functions: dict, rounds: int, warm_up: int = 1) -> dict:
         for name, function in functions.items():
             start = time.perf_counter()
             function()
+            if torch.cuda.is_available():
+                torch.cuda.synchronize()  # or only the asking would be timed
             if k >= warm_up:
                 seconds[name].append(time.perf_counter() - start)
     return {name: statistics.median(own) for name, own in seconds.items()}
 
 
 def peak_of_steps(*setting) -> float:
-    """Peak memory in MiB of a fresh process that makes two training steps (library and network included)."""
+    """Peak memory in MiB of a fresh process that makes two training steps: library and network included, or, of a
+    CUDA device, what is allocated there.
+    """
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
         return pool.submit(_peak, *setting).result()
 
@@ -94,7 +101,7 @@ def _peak(*setting):
     step = training_step(*setting)
     step()
     step()
-    return peak_mib()
+    return torch.cuda.max_memory_allocated() / 2**20 if torch.cuda.is_initialized() else peak_mib()
 
 
 def cosine_to_fp32(network: str, size: int, batch: int, classes: int, seed: int = 0) -> float:
@@ -113,7 +120,7 @@ def cosine_to_fp32(network: str, size: int, batch: int, classes: int, seed: int 
 
 def measure(
     network: str, size: int, batch: int, classes: int, variants: Sequence[str], rounds: int, memory: bool = True,
-    predicting: Sequence[str] = (),
+    predicting: Sequence[str] = (), device: str = "cpu",
 ) -> pd.DataFrame:  # fmt: skip
     """Rows of cost.csv for one network: training steps of the variants, and predictions of those without options and
     of the methods `predicting`; the first variant is the plain one.
@@ -125,13 +132,13 @@ def measure(
         ("training", training_step, variants, "ratio_to_plain_step"),
         ("inference", inference, bare, "ratio_to_plain_inference"),
     ):
-        seconds = medians({v: make(v, network, size, batch, classes) for v in names}, rounds)
+        seconds = medians({v: make(v, network, size, batch, classes, device) for v in names}, rounds)
         for v in names:
             row = setting | {"variant": v, "phase": phase, "maps": maps(v, classes), "seconds": seconds[v]}
             row |= {ratio: seconds[v] / seconds[names[0]]}
             row |= {"parameters": parameters(build_variant(v, network, classes, size), phase)}
             if memory and phase == "training":
-                row |= {"peak_mib": peak_of_steps(v, network, size, batch, classes)}
+                row |= {"peak_mib": peak_of_steps(v, network, size, batch, classes, device)}
             if v.endswith("+bf16"):
                 row |= {"cosine_to_fp32": cosine_to_fp32(network, size, batch, classes)}
             rows.append(row)

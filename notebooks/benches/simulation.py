@@ -4,7 +4,7 @@ A simulated classifier gives every class a normal score, that of the true class 
 and AUC are known exactly, and the library's own functions are judged against them.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import cache
 from itertools import product
 
@@ -51,22 +51,27 @@ def networks(n: int, classes: int, accuracy: float, count: int, rng: np.random.G
 # ---- intervals
 
 
-def f1_intervals(y: np.ndarray, z: np.ndarray, weights: np.ndarray) -> dict[str, stats.Interval]:
+def over_cases(estimate: stats.Estimate) -> tuple[float, float]:
+    """Student's interval over cases."""
+    return stats.t_interval(estimate.value, [(estimate.variance, len(estimate.parts) - 1)])[1:3]
+
+
+def f1_intervals(y: np.ndarray, z: np.ndarray, weights: np.ndarray) -> dict[str, tuple[float, float]]:
     """The intervals of macro F1 that are judged, by name; weights: of the bootstrap."""
     estimate = stats.f1_estimate(y, z)
     return {
-        "score, jackknife": stats.score_interval(estimate, "score, jackknife"),
+        "score, jackknife": stats.score_interval(estimate),
         "bootstrap over cases": stats.bootstrap_interval(stats.macro_f1(y, z, weights)),
-        "t over cases": stats.mean_interval(estimate),
+        "t over cases": over_cases(estimate),
     }
 
 
-def auc_intervals(y: np.ndarray, z: np.ndarray, weights: np.ndarray) -> dict[str, stats.Interval]:
+def auc_intervals(y: np.ndarray, z: np.ndarray, weights: np.ndarray) -> dict[str, tuple[float, float]]:
     """The intervals of AUC that are judged, by name. The bootstrap takes long and is left to small samples."""
     estimate = stats.auc_estimate(y, z)
     found = {
-        "score, DeLong": stats.score_interval(estimate, "score, DeLong", stats.degrees(estimate.parts)),
-        "DeLong": stats.mean_interval(estimate),
+        "score, DeLong": stats.score_interval(estimate, stats.degrees(estimate.parts)),
+        "DeLong": over_cases(estimate),
     }
     if len(y) <= 200:
         found["bootstrap over cases"] = stats.bootstrap_interval(stats.auc(y, z, weights))
@@ -85,7 +90,7 @@ def coverage(measure, n, classes, accuracy, studies, draws, rng: np.random.Gener
     weights = stats.case_weights(np.arange(n), rng, draws)
     for _ in range(studies):
         y, z = networks(n, classes, accuracy, 1, rng)
-        for name, (low, high, _) in INTERVALS[measure](y, z[0], weights).items():
+        for name, (low, high) in INTERVALS[measure](y, z[0], weights).items():
             held[name] = held.get(name, 0) + bool(low <= truth <= high)
     rows = [_row("coverage", measure, name, n, classes, accuracy, 1, studies, k) for name, k in held.items()]
     return pd.DataFrame(rows, columns=COLUMNS)
@@ -94,28 +99,21 @@ def coverage(measure, n, classes, accuracy, studies, draws, rng: np.random.Gener
 # ---- tests
 
 
-def case_tests(y: np.ndarray, z: np.ndarray) -> Iterator[tuple[str, str, float]]:
-    """(measure, test, p) of the tests over cases: z (2, n, K) of two networks that are equally good."""
-    right = [stats.correct(y, one) for one in z]
-    areas, f1 = ([f(y, one) for one in z] for f in (stats.auc_estimate, stats.f1_estimate))
-    yield "accuracy", "McNemar, exact", stats.mcnemar(*right).p
-    yield "auc", "DeLong", stats.delong(*areas).p
-    for measure, (a, b) in {"macro_f1": f1, "auc": areas}.items():
-        variance = float(((a.parts - b.parts) ** 2).sum())
-        yield measure, "paired t over cases", stats.two_level([a.value], [b.value], variance, len(y)).p
+def p_of(a: Sequence[stats.Estimate], b: Sequence[stats.Estimate], share: bool = False) -> float:
+    """p of the difference between the networks of two methods, as the tables have it; share: of accuracy."""
+    paired = stats.average(a) - stats.average(b)
+    variance, n = paired.variance, len(paired.parts)
+    if share:
+        variance = stats.paired_share_variance(paired.value, variance, n)
+    return stats.two_level(variance, n, *([one.value for one in own] for own in (a, b))).p
 
 
-def seed_tests(y: np.ndarray, z: np.ndarray) -> Iterator[tuple[str, str, float]]:
-    """(measure, test, p) of the tests over seeds: z (2 S, n, K), the first half one method and the rest the other."""
+def tests(y: np.ndarray, z: np.ndarray) -> Iterator[tuple[str, str, float]]:
+    """(measure, test, p): z (2 S, n, K), the first half networks of one method and the rest of the other."""
+    name = "two-level t" if len(z) > 2 else "paired t over cases"
     for measure, estimate in stats.ESTIMATES.items():
         found = [estimate(y, one) for one in z]
-        a, b = found[: len(z) // 2], found[len(z) // 2 :]
-        values = [e.value for e in a], [e.value for e in b]
-        mean_a, mean_b = stats.average(a), stats.average(b)
-        variance = float(((mean_a.parts - mean_b.parts) ** 2).sum())
-        if measure == "accuracy":
-            variance = stats.paired_share_variance(mean_a.value - mean_b.value, variance, len(y))
-        yield measure, "two-level t", stats.two_level(*values, variance, len(y)).p
+        yield measure, name, p_of(found[: len(z) // 2], found[len(z) // 2 :], measure == "accuracy")
 
 
 def false_positives(n, classes, accuracy, seeds, studies, rng: np.random.Generator) -> pd.DataFrame:
@@ -124,10 +122,9 @@ def false_positives(n, classes, accuracy, seeds, studies, rng: np.random.Generat
     seeds 1: tests over cases of networks that are equally good; more: tests over seeds of methods whose networks vary
     (standard deviation of `shift` 0.1) about the same mean.
     """
-    count, tests = (2, case_tests) if seeds == 1 else (2 * seeds, seed_tests)
     below = {}
     for _ in range(studies):
-        for measure, test, p in tests(*networks(n, classes, accuracy, count, rng, 0.0 if seeds == 1 else 0.1)):
+        for measure, test, p in tests(*networks(n, classes, accuracy, 2 * seeds, rng, 0.0 if seeds == 1 else 0.1)):
             below[measure, test] = below.get((measure, test), 0) + bool(p < 0.05)
     rows = [_row("false positives", *key, n, classes, accuracy, seeds, studies, k) for key, k in below.items()]
     return pd.DataFrame(rows, columns=COLUMNS)
@@ -142,9 +139,9 @@ def clustered_false_positives(patients: int, each: int, studies: int, draws: int
     for _ in range(studies):
         hard = rng.normal(-0.8, 0.7, (1, patients)) + rng.normal(0, 0.7, (2, patients))
         right = np.repeat(hard, each, 1) < 0.7 * rng.standard_normal((2, patients * each))
-        drawn = stats.mean(right[0] - right[1].astype(float), weights)
-        variance = stats.variance_over_cases(drawn, patients)
-        below += stats.two_level(*right.mean(1, keepdims=True), variance, patients).p < 0.05
+        difference = right[0] - right[1].astype(float)
+        drawn = stats.Estimate(difference.mean(), weights @ difference / weights.sum(1), patients)
+        below += stats.two_level(drawn.variance, patients, *right.mean(1, keepdims=True)).p < 0.05
     row = _row("false positives", "accuracy", "bootstrap over patients, t", patients, 2, np.nan, 1, studies, below)
     return pd.DataFrame([row], columns=COLUMNS)
 
@@ -166,7 +163,7 @@ def _row(what, measure, name, n, classes, accuracy, seeds, studies, hits):
     """One row; low and high are the simulation's own error. It holds where the share is 0.93 to 0.97 or, of a test,
     where that error allows for 0.05 or less.
     """
-    low, high, _ = stats.wilson(hits / studies, studies)
+    low, high = stats.wilson(hits / studies, studies)
     holds = COVERS[0] <= hits / studies <= COVERS[1] if what == "coverage" else low <= 0.05
     values = (what, measure, name, n, classes, accuracy, seeds, studies, hits / studies, low, high, holds)
     return dict(zip(COLUMNS, values, strict=True))

@@ -1,20 +1,13 @@
-"""What the simulated pictures are drawn with: coordinates, soft shapes, smooth noise, letters. All work on a batch."""
+"""What the simulated pictures are drawn with: values, coordinates, soft shapes, smooth noise. All work on a batch."""
+
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import yaml
 from scipy.ndimage import gaussian_filter
 
-LETTERS = {  # 5 x 4 pixels each
-    "A": ".##. #..# #### #..# #..#",
-    "E": "#### #... ###. #... ####",
-    "L": "#... #... #... #... ####",
-    "P": "###. #..# ###. #... #...",
-    "R": "###. #..# ###. #.#. #..#",
-    "T": "#### .##. .##. .##. .##.",
-    "O": ".##. #..# #..# #..# .##.",
-    "1": ".#.. ##.. .#.. .#.. ###.",
-    "7": "#### ...# ..#. ..#. ..#.",
-}
+VALUES = yaml.safe_load(Path(__file__).with_name("values.yaml").read_text(encoding="utf-8"))
 
 
 def grid(size: int) -> tuple[np.ndarray, np.ndarray]:
@@ -24,19 +17,17 @@ def grid(size: int) -> tuple[np.ndarray, np.ndarray]:
     return x[None], y[None]
 
 
-def uniform(rng: np.random.Generator, n: int, ranges: dict[str, tuple[float, float]]) -> dict[str, np.ndarray]:
-    """One value an image for each named range: name -> (n, 1, 1) float32. The first m of n are those of n = m."""
-    values = rng.random((n, len(ranges))).astype(np.float32)
-    columns = values.T[..., None, None]
-    return {name: low + (high - low) * u for (name, (low, high)), u in zip(ranges.items(), columns, strict=True)}
-
-
-def own_coordinates(size: int, a: dict[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-    """x and y (N, size, size) as a body sees them that is shifted, turned (radians) and scaled by the values `a`."""
+def drawn_body(rng: np.random.Generator, n: int, size: int, kind: str) -> tuple[np.ndarray, np.ndarray, dict]:
+    """Of `n` bodies ("anatomy" or "face" of values.yaml) the coordinates x and y (n, size, size), shifted, turned and
+    scaled, and values, name -> (n, 1, 1) float32, one for each range. The first m of n are those of n = m.
+    """
+    columns = rng.random((n, len(VALUES[kind]))).astype(np.float32).T[..., None, None]
+    ranges = zip(VALUES[kind].items(), columns, strict=True)
+    a = {name: low + (high - low) * u for (name, (low, high)), u in ranges}
     x, y = grid(size)
     x, y = x - a["shift_x"], y - a["shift_y"]
     c, s = np.cos(a["turn"]), np.sin(a["turn"])
-    return (c * x + s * y) / a["scale"], (c * y - s * x) / a["scale"]
+    return (c * x + s * y) / a["scale"], (c * y - s * x) / a["scale"], a
 
 
 def step(distance: np.ndarray, width: float) -> np.ndarray:
@@ -61,10 +52,8 @@ def smooth_noise(rng: np.random.Generator, n: int, size: int, sigma: float) -> n
 
 def text(word: str, scale: int = 1) -> np.ndarray:
     """A word as (5 scale, (5 letters - 1) scale) bool, one pixel between its letters."""
-    letters = [np.array([[c == "#" for c in row] for row in LETTERS[letter].split()]) for letter in word]
-    gap = np.zeros((5, 1), dtype=bool)
-    row = np.hstack([part for letter in letters for part in (letter, gap)][:-1])
-    return np.kron(row, np.ones((scale, scale), dtype=bool))
+    rows = (".".join(row) for row in zip(*(VALUES["letters"][letter].split() for letter in word), strict=True))
+    return np.kron([[pixel == "#" for pixel in row] for row in rows], np.ones((scale, scale), dtype=bool))
 
 
 def to_bytes(values: np.ndarray) -> np.ndarray:

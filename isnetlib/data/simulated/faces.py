@@ -1,12 +1,29 @@
-"""`faces_sim`: simulated faces with several attributes, one of them told by the background in training."""
+"""`faces_sim`: simulated faces with several attributes, one of them told by the background in training.
+
+Two painted layers, the face and everything else, and a mask that says which one shows.
+
+So attributes of the face (glasses, open mouth, smile, beard) change pixels of the mask alone, and those worn beside it
+(hat, earrings), hair and background change pixels outside it alone. Nobody is portrayed. Lengths are shares of half
+the image's side; x runs to the right, y down; colours are RGB in [0, 1].
+"""
 
 import numpy as np
 import torch
 
 from isnetlib.data.backgrounds import swap_backgrounds
 from isnetlib.data.images import Experiment, Images
-from isnetlib.data.simulated.drawing import check_options, in_chunks, named_rows, to_bytes
-from isnetlib.data.simulated.portraits import INSIDE, PATTERNS, PREVALENCE, draw_faces
+from isnetlib.data.simulated.drawing import (
+    VALUES,
+    check_options,
+    drawn_body,
+    ellipse,
+    grid,
+    in_chunks,
+    named_rows,
+    smooth_noise,
+    step,
+    to_bytes,
+)
 
 TIED = "Smiling"  # the attribute that the pattern of the background tells
 SMALLEST = 32  # pixels: below it a mouth is a dot
@@ -35,12 +52,22 @@ def load(
     check_options(size, SMALLEST, data_seed, **sizes)
 
     def build(part, kind):
-        seed = [data_seed, PARTS.index(part)]
-        drawn = draw_attributes(sizes[f"{part}_size"], seed)
-        present = drawn[:, list(PREVALENCE).index(TIED)] == 1
-        pattern = np.where(present == (kind == "biased"), PATTERNS.index("stripes"), PATTERNS.index("dots"))
-        pattern = np.zeros_like(pattern) if kind == "unbiased" else pattern
-        return as_images(*draw_all(drawn, pattern, size, seed), drawn, pattern, part)
+        n, seed = sizes[f"{part}_size"], [data_seed, PARTS.index(part)]
+        drawn = draw_attributes(n, seed)
+        present = drawn[:, INSIDE.index(TIED)] == 1
+        names = {"biased": ("stripes", "dots"), "unbiased": ("none", "none"), "deceiving": ("dots", "stripes")}[kind]
+        pattern = np.where(present, *map(PATTERNS.index, names))
+
+        def draw(start):
+            rows = np.arange(start, start + CHUNK) % n  # the last is filled up, so that a prefix stays one
+            x, mask = draw_faces(drawn[rows], pattern[rows], size, np.random.default_rng([*seed, 1, start]))
+            return to_bytes(x), mask[:, None].astype(np.uint8)
+
+        x, mask = map(torch.from_numpy, in_chunks(draw, n, CHUNK))
+        y = drawn[:, : len(INSIDE)]
+        frame = named_rows(part, n).assign(source="simulated", y=[" ".join(map(str, row)) for row in y])
+        frame = frame.assign(pattern=np.array(PATTERNS)[pattern], **dict(zip(PREVALENCE, drawn.T, strict=True)))
+        return Images(x, torch.from_numpy(y.astype(np.float32)), mask, frame, INSIDE)
 
     tests = {kind: build("test", kind) for kind in ("biased", "unbiased", "deceiving")}
     tests["swapped"] = swapped(tests["biased"], data_seed)
@@ -54,28 +81,193 @@ def draw_attributes(n: int, seed) -> np.ndarray:
     return (u[:, :-1] < np.array(list(PREVALENCE.values()))).astype(np.int64)
 
 
-def draw_all(attributes, pattern, size: int, seed) -> tuple[np.ndarray, np.ndarray]:
-    """x (N, 3, size, size) uint8 and mask (N, size, size) bool, drawn chunk by chunk."""
-
-    def draw(start):
-        rows = np.arange(start, start + CHUNK) % len(pattern)  # the last is filled up, so that a prefix stays one
-        x, mask = draw_faces(attributes[rows], pattern[rows], size, np.random.default_rng([*seed, 1, start]))
-        return to_bytes(x), mask
-
-    return in_chunks(draw, len(pattern), CHUNK)
-
-
-def as_images(x, mask, drawn, pattern, part) -> Images:
-    y = drawn[:, [list(PREVALENCE).index(name) for name in INSIDE]]
-    frame = named_rows(part, len(y)).assign(source="simulated", y=[" ".join(map(str, row)) for row in y])
-    frame = frame.assign(pattern=np.array(PATTERNS)[pattern], **dict(zip(PREVALENCE, drawn.T, strict=True)))
-    look_here = torch.from_numpy(mask.astype(np.uint8))[:, None]
-    return Images(torch.from_numpy(x), torch.from_numpy(y.astype(np.float32)), look_here, frame, list(INSIDE))
-
-
 def swapped(images: Images, seed: int) -> Images:
     """The data set with each face on the background of another one; labels and attribute columns are the face's."""
     x, y, mask, _ = images[list(range(len(images)))]
     x = swap_backgrounds(x, y, mask, torch.Generator().manual_seed(seed))
     x, frame = (255 * x.clamp(0, 1)).round().to(torch.uint8), images.frame.assign(pattern="another's")
     return Images(x, y, images.mask, frame, images.classes)
+
+
+# --- drawing
+INSIDE = ("Eyeglasses", "Mouth_Open", "Smiling", "Beard")
+OUTSIDE = ("Wearing_Hat", "Wearing_Earrings")
+PREVALENCE = dict(zip(INSIDE + OUTSIDE, (0.3, 0.5, 0.5, 0.3, 0.3, 0.3), strict=True))
+PATTERNS = ("none", "stripes", "dots")
+SHAPES = 7  # in the clutter behind a head
+
+
+def draw_faces(attributes: np.ndarray, pattern: np.ndarray, size: int, rng: np.random.Generator):
+    """Faces with the given attributes, each in front of clutter with the given pattern.
+
+    attributes : (N, 6) of 0/1, columns as INSIDE + OUTSIDE
+    pattern : (N,) index into PATTERNS
+
+    Returns (N, 3, size, size) float32, not yet cut to [0, 1], and the mask (N, size, size) bool: skin, features and
+    ears, without hair, neck and what is worn. What is drawn of `rng` does not depend on attributes and patterns.
+    """
+    n = len(attributes)
+    x, y, a = drawn_body(rng, n, size, "face")
+    colours = 0.15 + 0.7 * rng.random((n, 5, 3), dtype=np.float32)
+    shapes = rng.random((n, SHAPES, 8), dtype=np.float32)
+    fine, coarse = smooth_noise(rng, n, size, 1.5 / size), smooth_noise(rng, n, size, 0.15)
+    a |= {name: attributes[:, k, None, None].astype(np.float32) for k, name in enumerate(PREVALENCE)}
+    hair = palette("hair", a["hair"]) + 0.12 * a["hair_red"][:, 0] * np.array([1.0, 0.2, -0.3], dtype=np.float32)
+    hair = np.clip(hair, 0, 1)
+    behind = paint_pattern(clutter(size, colours, shapes, coarse), pattern, colours[:, 2], shapes[:, 0])
+    behind = paint(behind, surroundings(x, y, a, colours, hair, fine))
+    skin = palette("skin", a["skin"])
+    front = np.broadcast_to(skin[:, :, None, None], behind.shape).astype(np.float32)  # everywhere: the mask cuts it out
+    front = paint(front, features(x, y, a, skin, hair, fine))
+    ears = ellipse(np.abs(x), y, a["width"] + 0.01, 0.02, 0.06, 0.11)
+    mask = np.maximum(outline(x, y, a), ears) > 0
+    light = a["gain"] * (1 + a["light"] * x) + 0.05 * coarse + 0.04 * fine
+    return np.where(mask[:, None], front * light[:, None], behind), mask
+
+
+def paint(canvas: np.ndarray, layers: list[tuple]) -> np.ndarray:
+    """`canvas` (N, 3, H, W) covered by layers one after the other: opacity (N, H, W), and a colour, (3,) or (N, 3) or
+    (N, 3, H, W).
+    """
+    for alpha, colour in layers:
+        colour = np.asarray(colour, dtype=np.float32)
+        colour = colour.reshape(*colour.shape, 1, 1) if colour.ndim < 3 else colour
+        canvas = canvas + alpha[:, None].astype(np.float32, copy=False) * (colour - canvas)
+    return canvas
+
+
+def palette(name: str, share: np.ndarray) -> np.ndarray:
+    """Colours (N, 3) along a palette; share (N, 1, 1) in [0, 1]."""
+    colours = VALUES["palettes"][name]
+    at = np.linspace(0, 1, len(colours))
+    channels = [np.interp(share[:, 0, 0], at, channel) for channel in zip(*colours, strict=True)]
+    return np.stack(channels, axis=1).astype(np.float32)
+
+
+# --- the face, as layers. Here and below, x and y (N, H, W) are the head's own coordinates (u: x from the middle of the
+# turned features), `a` the values of a face and the attributes, name -> (N, 1, 1), edge the breadth of a soft edge.
+
+
+def outline(x, y, a) -> np.ndarray:
+    """About the distance inside the face's outline: cheeks and chin, cut off by the hairline."""
+    u, v = np.abs(x) / a["width"], np.abs(y) / a["height"]
+    power = a["square"]
+    oval = 1 - (u**power + (v * (1 + 0.15 * u * (y > 0))) ** power + 1e-9) ** (1 / power)
+    return np.minimum(a["width"] * oval, y - a["hairline"] - 0.25 * x * x)
+
+
+def features(x, y, a, skin, hair, fine) -> list[tuple]:
+    """Shade of the cheeks, beard, mouth, eyes, nose, glasses. The beard begins below a line that rises to the ears."""
+    u, edge = x - a["yaw"], 3.0 / fine.shape[1]
+    start = a["nose"] + a["beard"] - 0.25 * (np.abs(u) - 0.1).clip(0)
+    beard = step(y - start, 0.05) * np.clip(a["stubble"] * (1 + 0.15 * fine), 0, 1)
+    nose = np.exp(-(((u - 0.03) / 0.025) ** 2)) * step(a["nose"] - y, edge) * step(y - a["eye_y"], 0.1)
+    foot = step(ellipse(u, y, 0, a["nose"], 0.06, 0.02), edge)
+    return [
+        (0.5 * step(0.02 - outline(x, y, a), 0.08), 0.6 * skin),  # the cheeks turn away
+        (0.35 * step(-ellipse(x, y, 0, 0, a["width"] - 0.01, 1.5), 0.04), 0.5 * skin),
+        (beard * a["Beard"], 0.85 * hair),
+        *mouth(u, y, a, skin, edge),
+        *eyes(np.abs(u), y, a, hair, edge),
+        (0.25 * nose + 0.45 * foot, 0.55 * skin),
+        *glasses(np.abs(u), y, a, edge),
+    ]
+
+
+def mouth(u, y, a, skin, edge) -> list[tuple]:
+    """Lips along a curve that a smile bends up and widens; between them, if open, the dark of the mouth and teeth."""
+    half = a["mouth"] * (1 + 0.3 * a["Smiling"])
+    bend = (a["smile"] * a["Smiling"] + a["curl"]) * (u / half) ** 2
+    v = y - a["mouth_y"] + bend
+    within = np.clip(1 - (u / half) ** 2, 0, 1)
+    gap = a["gap"] * a["Mouth_Open"] * within
+    lips = step(gap + 0.035 * np.sqrt(within) - np.abs(v), edge) * step(within - 0.05, 0.1)
+    line = np.exp(-((v / 0.012) ** 2)) * step(within - 0.05, 0.1)
+    dark = step(gap - np.abs(v), edge) * step(within - 0.05, 0.1) * a["Mouth_Open"]
+    crease = np.exp(-(((np.abs(u) - half - 0.05) / 0.015) ** 2)) * step(0.07 - np.abs(v + 0.04), 0.04)
+    return [
+        (0.9 * lips, np.clip(0.75 * skin + np.array([0.10, -0.08, -0.05]), 0, 1)),
+        (0.6 * line * (1 - a["Mouth_Open"]), 0.4 * skin),
+        (dark, (0.22, 0.05, 0.06)),
+        (dark * step(-v - 0.2 * gap, edge), (0.92, 0.90, 0.85)),
+        (0.35 * crease * a["Smiling"], 0.55 * skin),
+    ]
+
+
+def eyes(s, y, a, hair, edge) -> list[tuple]:
+    """Brow, white, iris and lid of both eyes; s = |u|, as below."""
+    at, r = (s, y, a["eyes"], a["eye_y"]), a["eye_size"]
+    brow = np.exp(-(((y - a["eye_y"] + a["brow"] - 0.3 * (s - a["eyes"]) ** 2) / 0.022) ** 2))
+    lid = step(ellipse(*at, 1.4 * r, 0.8 * r), edge) * step(a["eye_y"] - 0.3 * r - y, edge)
+    return [
+        (0.8 * brow * step(0.09 - np.abs(s - a["eyes"]), 0.03), 0.7 * hair),
+        (step(ellipse(*at, 1.35 * r, 0.75 * r), edge), (0.93, 0.92, 0.90)),
+        (step(ellipse(*at, 0.6 * r, 0.65 * r), edge), palette("iris", a["iris"])),
+        (0.6 * lid, (0.15, 0.1, 0.08)),
+    ]
+
+
+def glasses(s, y, a, edge) -> list[tuple]:
+    """Tint of the lenses, then rims, bridge and temples."""
+    r, has = a["glasses"], a["Eyeglasses"]
+    lens = ellipse(s, y, a["eyes"] + 0.01, a["eye_y"] + 0.01, 1.15 * r, r)
+    bridge = step(0.018 - np.abs(y - a["eye_y"]), edge) * step(a["eyes"] - r - s, edge)
+    temple = step(0.018 - np.abs(y - a["eye_y"] + 0.02), edge) * step(s - a["eyes"] - r, edge)
+    frame = np.maximum.reduce([step(0.022 - np.abs(lens), edge), bridge, temple])
+    tint = 0.18 * step(lens, edge)
+    return [(tint * has, (0.75, 0.82, 0.88)), (a["frame"] * frame * has, palette("frame", a["iris"]))]
+
+
+# --- what surrounds it
+
+
+def clutter(size, colours, shapes, coarse) -> np.ndarray:
+    """A wall of two colours with boxes and discs of others."""
+    x, y = grid(size)
+    angle = 6.28 * shapes[:, 0, 0, None, None]
+    share = step(x * np.cos(angle) + y * np.sin(angle), 1.5)
+    layers = [(np.ones_like(coarse), colours[:, 0]), (share, colours[:, 1])]
+    for k in range(1, SHAPES):
+        cx, cy, rx, ry, kind, opacity, tone, angle = (shapes[:, k, j, None, None] for j in range(8))
+        u, v = x - 2 * cx + 1, y - 2 * cy + 1
+        u, v = u * np.cos(angle) + v * np.sin(angle), v * np.cos(angle) - u * np.sin(angle)
+        rx, ry = 0.1 + 0.4 * rx, 0.1 + 0.4 * ry
+        box = np.minimum(rx - np.abs(u), ry - np.abs(v))
+        inside = np.where(kind < 0.5, box, ellipse(u, v, 0, 0, rx, ry))
+        layers.append(((0.4 + 0.6 * opacity) * step(inside, 3 / size), colours[:, k % 5] * (0.4 + 0.6 * tone[:, 0])))
+    return paint(np.zeros((len(colours), 3, size, size), dtype=np.float32), layers) + 0.04 * coarse[:, None]
+
+
+def paint_pattern(canvas, pattern, colours, u) -> np.ndarray:
+    """The wallpaper that can be tied to an attribute: slanting stripes, or dots, at a period and phase of its own."""
+    x, y = grid(canvas.shape[-1])
+    period, phase, slant = 0.22 + 0.08 * u[:, 1, None, None], u[:, 2, None, None], 0.6 + 0.8 * u[:, 3, None, None]
+    stripes = step(np.sin(2 * np.pi * ((x + slant * y) / period / np.sqrt(1 + slant**2) + phase)), 0.8)
+    column, row = ((t / period + phase) % 1 - 0.5 for t in (x, y))
+    dots = step(0.28 - np.hypot(column, row), 0.2)
+    alpha = np.select([pattern[:, None, None] == 1, pattern[:, None, None] == 2], [stripes, dots], 0.0)
+    light = canvas.mean((1, 2, 3))[:, None] > 0.5  # the wallpaper stands out from its wall
+    return paint(canvas, [(0.6 * alpha, np.where(light, 0.3 * colours, 0.7 + 0.3 * colours))])
+
+
+def surroundings(x, y, a, colours, hair, fine) -> list[tuple]:
+    """Hair behind, neck, shirt, hair above, then hat and earrings, over the clutter."""
+    s, edge = np.abs(x), 3.0 / fine.shape[1]
+    strands = hair[:, :, None, None] * (1 + 0.10 * fine[:, None])
+    volume, width, line = a["volume"], a["width"], a["hairline"]
+    long = step(np.minimum(width + volume - s, 0.75 - y), 0.06) * step(y + 0.1, 0.05) * (a["long"] > 0.5)
+    cap = ellipse(x, y, 0, -0.08, width + volume, a["height"] - 0.06 + volume)
+    top = np.minimum(width + 0.04 + 0.1 * (y - line) - s, y - line + a["hat"] + 0.02)
+    crown = step(np.minimum(top, line + 0.04 + 0.25 * x * x - y), edge)
+    brim = step(np.minimum(width + a["brim"] + 0.04 - s, 0.05 - np.abs(y - line - 0.2 * x * x)), edge)
+    distance = np.hypot(s - width - 0.02, y - 0.13 - a["ring"]) - 0.6 * a["ring"]
+    drop = step(np.where(a["long"] % 0.5 < 0.25, 0.025 - np.abs(distance), 0.3 * a["ring"] - distance), edge)
+    return [
+        (long, strands),
+        (step(0.22 - s, edge) * step(y - 0.2, edge), 0.85 * palette("neck", a["skin"])),
+        (step(y - a["height"] - 0.12 - 0.5 * np.clip(s - 0.2, 0, None) ** 1.5, 0.04), colours[:, 3]),
+        (step(cap, edge) * step(0.05 - y, 0.1), strands),
+        (crown * a["Wearing_Hat"], colours[:, 4]),
+        (brim * a["Wearing_Hat"], 0.6 * colours[:, 4]),
+        (drop * a["Wearing_Earrings"], palette("ring", a["hair_red"])),
+    ]

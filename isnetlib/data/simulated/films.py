@@ -2,34 +2,41 @@
 
 What a hospital leaves outside the lungs (contrast, collimation, marker) tells the class in training. Hospitals differ
 outside the lungs only, which is kinder than reality: real ones differ inside, too.
+
+A film is a torso with lungs of known outline, findings inside the lungs, a hospital's look outside.
+
+Three steps, so that what tells what is known: `draw_patients` draws the healthy anatomy, `add_findings` changes pixels
+of the lung mask alone, `apply_look` changes pixels outside it alone. Nothing here is a patient or imitates one film.
+Lengths are shares of half the image's side; x runs to the right, y down; brightness 0 (air) to 1 (bone).
 """
 
 import functools
+from typing import NamedTuple
 
 import numpy as np
-import torch
+from scipy.ndimage import gaussian_filter
 
 from isnetlib.data.backgrounds import augment as move
-from isnetlib.data.images import Experiment, Images
-from isnetlib.data.simulated.chest import Look, add_findings, apply_look, draw_patients
-from isnetlib.data.simulated.drawing import check_options, in_chunks, named_rows, to_bytes
+from isnetlib.data.images import Experiment, grey_images
+from isnetlib.data.simulated.drawing import (
+    VALUES,
+    check_options,
+    drawn_body,
+    ellipse,
+    grid,
+    in_chunks,
+    named_rows,
+    smooth_noise,
+    step,
+    text,
+    to_bytes,
+)
 
-HOSPITALS = {
-    "hospital_a": Look((0.82, 0.94), (0.06, 0.12), "lr", 0.02, (0.03, 0.08), "R", "tl", 0.97),
-    "hospital_b": Look((1.02, 1.14), (-0.10, -0.02), "", 0.02, (0.0, 0.0), "L", "tr", 0.90),
-    "hospital_c": Look((0.90, 1.06), (-0.04, 0.06), "tb", 0.03, (0.03, 0.08), "AP", "br", 0.97),
-    "hospital_d": Look((0.90, 1.06), (-0.04, 0.06), "lrtb", 0.90, (0.02, 0.06), "PA", "bl", 0.05),
-    "hospital_e": Look((0.90, 1.06), (-0.04, 0.06), "r", 0.50, (0.03, 0.10), "E17", "bl", 0.97),
-}
-EXCHANGED = {"hospital_a": "hospital_b", "hospital_b": "hospital_a"}
+HOSPITALS = VALUES["hospitals"]
+EXCHANGED = {"hospital_a": "hospital_b", "hospital_b": "hospital_a", "marker_r": "marker_l", "marker_l": "marker_r"}
+MARKS = {"hospital_a": "marker_r", "hospital_b": "marker_l"}  # in their places where `bias` is "marks"
 SMALLEST = 64  # pixels: below it markers would reach the lungs and nodules would be no more than noise
 CHUNK = 30  # films drawn at once, each chunk from its own seed; a multiple of every number of classes
-# classes with their hospitals in training; test sets with theirs; brightness of the findings and metric
-HOME = {"tuberculosis": {"normal": "hospital_b", "tuberculosis": "hospital_a"}}
-HOME["covid"] = {"normal": "hospital_b", "pneumonia": "hospital_b", "covid": "hospital_a"}
-AWAY = {"tuberculosis": {name: dict.fromkeys(HOME["tuberculosis"], name) for name in ("hospital_c", "hospital_d")}}
-AWAY["covid"] = {"external": {"normal": "hospital_d", "pneumonia": "hospital_e", "covid": "hospital_c"}}
-KINDS = {"tuberculosis": (0.13, "auc"), "covid": (0.20, "macro_f1")}
 
 
 def load(
@@ -40,6 +47,7 @@ def load(
     validation_size: int = 300,
     test_size: int = 400,
     augment: bool = False,
+    bias: str = "look",
 ) -> Experiment:
     """Simulated films, in training each class from its own hospital.
 
@@ -58,23 +66,30 @@ def load(
     """
     sizes = {"train_size": train_size, "validation_size": validation_size, "test_size": test_size}
     check_options(size, SMALLEST, data_seed, **sizes)
-    homes, away, (strength, metric) = HOME[kind], AWAY[kind], KINDS[kind]
-    classes, parts = list(homes), ["train", "validation", "internal", *away]
+    of = VALUES["experiments"][kind]
+    homes, away, classes = of["home"], of["away"], list(of["home"])
+    parts = ["train", "validation", "internal", *away]
+    homes = {name: MARKS[hospital] for name, hospital in homes.items()} if bias == "marks" else homes
 
     @functools.cache
     def drawn(part):
-        n = sizes.get(f"{part}_size", test_size)
-        return draw_films(classes, n, size, strength, [data_seed, parts.index(part)])
+        n, seed = sizes.get(f"{part}_size", test_size), [data_seed, parts.index(part)]
+        return draw_films(classes, n, size, of["strength"], seed)
 
     def build(part, hospital):
-        y = np.arange(len(drawn(part)[0])) % len(classes)
-        return as_images(*drawn(part), np.array([hospital[classes[k]] for k in y]), y, classes, part)
+        film, mask, u = drawn(part)
+        y, x = np.arange(len(film)) % len(classes), np.empty(film.shape, dtype=np.uint8)
+        source = np.array([hospital[classes[k]] for k in y])
+        for name in np.unique(source):
+            rows = source == name
+            x[rows] = to_bytes(apply_look(film[rows], mask[rows], HOSPITALS[name], u[rows]))
+        return grey_images(x, y, mask, named_rows(part, len(y)).assign(source=source, y=y), classes)
 
     train, validation, internal = (build(part, homes) for part in parts[:3])
     train.augment = move if augment else None
     deceiving = build("internal", {name: EXCHANGED[hospital] for name, hospital in homes.items()})
     tests = {"internal": internal, "deceiving": deceiving} | {part: build(part, away[part]) for part in away}
-    return Experiment(train, validation, tests, metric, hashes={}, publishable=True)
+    return Experiment(train, validation, tests, of["metric"], hashes={}, publishable=True)
 
 
 def draw_films(classes, n: int, size: int, strength: float, seed) -> tuple[np.ndarray, ...]:
@@ -91,12 +106,187 @@ def draw_films(classes, n: int, size: int, strength: float, seed) -> tuple[np.nd
     return in_chunks(draw, n, CHUNK)
 
 
-def as_images(film, mask, u, source, y, classes, part) -> Images:
-    """The films as the hospitals `source` (N,) show them; arguments as `draw_films` returns them."""
-    x = np.empty(film.shape, dtype=np.uint8)
-    for name in np.unique(source):
-        rows = np.flatnonzero(source == name)
-        x[rows] = to_bytes(apply_look(film[rows], mask[rows], HOSPITALS[name], u[rows]))
-    frame = named_rows(part, len(y)).assign(source=source, y=y)
-    grey = torch.from_numpy(x)[:, None].expand(-1, 3, -1, -1)  # a view: three channels at the price of one
-    return Images(grey, torch.from_numpy(y), torch.from_numpy(mask.astype(np.uint8))[:, None], frame, classes)
+# --- drawing
+EDGE = 0.03  # from the lungs' border to where a finding has its full strength
+LESIONS = 8
+
+
+class Patients(NamedTuple):
+    """Films before a hospital's look."""
+
+    film: np.ndarray  # brightness, (N, H, W) float32
+    mask: np.ndarray  # (N, H, W) bool
+    inside: np.ndarray  # depth inside the lungs, (N, H, W)
+    x: np.ndarray  # the torso's own coordinates, as y: (N, H, W)
+    y: np.ndarray
+    anatomy: dict[str, np.ndarray]  # name -> (N, 1, 1)
+
+
+def draw_patients(n: int, size: int, rng: np.random.Generator) -> Patients:
+    """`n` healthy films of size x size pixels. The mask is the lungs without what lies behind heart and diaphragm."""
+    x, y, a = drawn_body(rng, n, size, "anatomy")
+    inside = lungs(x, y, a)
+    film = body(x, y, a) - a["dark"] * step(inside, 5 / size) + bones(x, y, a)
+    film += vessels(x, y, a, smooth_noise(rng, n, size, 0.08)) * step(inside, EDGE)
+    film += 0.012 * smooth_noise(rng, n, size, 0.15) * step(0.98 - np.abs(x), 0.1)
+    film = gaussian_filter(film, (0, 0.5, 0.5)) + a["exposure"] + a["grain"] * smooth_noise(rng, n, size, 1 / size)
+    return Patients(film, inside > 0, inside, x, y, a)
+
+
+def borders(t: np.ndarray, a: dict) -> tuple[np.ndarray, np.ndarray]:
+    """Medial and lateral border of a lung, as distances from the spine, at the height t: 0 apex, 1 base."""
+    t = np.clip(t, 0, 1)
+    return a["medial"] * (1 + 0.5 * np.sin(np.pi * t) ** 2), a["width"] * (1 - (1 - t) ** 2.2) ** 0.5
+
+
+def lungs(x: np.ndarray, y: np.ndarray, a: dict) -> np.ndarray:
+    """About the distance inside the lungs: positive within, negative outside."""
+    s, right = np.abs(x), x < 0  # the patient's right is the picture's left
+    medial, lateral = borders((y - a["apex"]) / (a["dome"] + a["depth"] - a["apex"]), a)
+    aside = np.maximum(s / a["width"] - 0.55, -0.15) / 0.45  # the dome is flat towards the heart
+    floor = a["dome"] - a["liver"] * right + a["depth"] * aside**2
+    inside = np.minimum.reduce([lateral - s, s - medial, 0.8 * (floor - y), y - a["apex"]])
+    return np.minimum(inside, -heart(x, y, a))
+
+
+def heart(x: np.ndarray, y: np.ndarray, a: dict) -> np.ndarray:
+    """About the distance inside the heart and the aortic knob."""
+    u = x - 0.35 * (y - a["dome"])  # leaning down to the patient's left
+    main = ellipse(u, y, a["heart_x"] + 0.06, a["dome"] - 0.20, 0.75 * a["heart"], 1.2 * a["heart"])
+    return np.maximum(main, ellipse(x, y, 0.09, -0.26, a["knob"] + 0.03, a["knob"]))
+
+
+def body(x: np.ndarray, y: np.ndarray, a: dict) -> np.ndarray:
+    """Brightness of the soft parts: neck, shoulders, flanks, mediastinum, heart, belly; air beside them."""
+    s = np.abs(x)
+    shoulder = np.clip((y + 1.02) / 0.42, 0, 1)
+    inside = 0.26 + 0.75 * shoulder**1.6 - s
+    soft = 0.52 + 0.20 * np.exp(-((s / 0.17) ** 2)) + 0.08 * step(y - a["dome"] - 0.05, 0.3)
+    soft = soft + 0.10 * step(heart(x, y, a), 0.08) - 0.10 * np.exp(-((x / 0.035) ** 2)) * step(-0.35 - y, 0.2)
+    return 0.04 + soft * step(inside, 0.08)
+
+
+def bones(x: np.ndarray, y: np.ndarray, a: dict) -> np.ndarray:
+    """Brightness that ribs, clavicles and spine add: posterior ribs fall to the side, anterior ones rise."""
+    s = np.abs(x)
+    cage = step(a["width"] + 0.06 - s, 0.06) * step(y - a["apex"] + 0.05, 0.1)
+    cage = cage * step(a["dome"] + 0.15 + a["depth"] * s - y, 0.25)
+    posterior = np.cos(2 * np.pi * ((y - 0.35 * np.sqrt(s + 0.01) + 0.5 * s * s) / a["ribs"] + a["rib_phase"]))
+    anterior = np.cos(2 * np.pi * ((y + 0.45 * (a["width"] - s) ** 2 - 0.55 * s) / (1.15 * a["ribs"]) + a["rib_phase"]))
+    ribs = np.clip(posterior - 0.2, 0, None) + 0.6 * np.clip(anterior - 0.35, 0, None) * step(s - 0.3, 0.1)
+    along = a["clavicle"] + a["slope"] * (s - 0.1) + 0.05 * np.sin(6 * s) - y
+    clavicle = np.exp(-((along / 0.035) ** 2)) * step(s - 0.08, 0.04) * step(0.72 - s, 0.1)
+    spine = 0.03 * np.cos(2 * np.pi * y / 0.13) * np.exp(-((s / 0.08) ** 2))
+    return a["rib_contrast"] * ribs * cage + 0.12 * clavicle + spine
+
+
+def vessels(x: np.ndarray, y: np.ndarray, a: dict, noise: np.ndarray) -> np.ndarray:
+    """Brightness of hila and vessels: streaks that leave the hila and fade; `noise` (N, H, W) bends them."""
+    dx, dy = np.abs(x) - a["medial"] - 0.03, y - 0.02
+    r = np.sqrt(dx * dx + dy * dy) + 1e-6
+    streak = np.cos(9 * np.arctan2(dy, dx) + a["vessel_phase"] + 1.5 * noise + 3 * np.sign(x))
+    texture = (np.clip(streak, 0, None) ** 2 + 0.35 * noise) * np.exp(-r / 0.35)
+    return a["vessels"] * texture + a["hilum"] * np.exp(-((dx / 0.07) ** 2) - (dy / 0.16) ** 2)
+
+
+# --- findings: each takes uniform numbers u (LESIONS, 8, N, 1, 1) and returns an opacity (N, H, W) >= 0
+
+
+def add_findings(patients: Patients, kinds, strength: float, rng: np.random.Generator) -> np.ndarray:
+    """The films (N, H, W) with the finding that `kinds` (N,) names, "normal" being none, and in a third of all films a
+    small calcified spot. Pixels outside the mask stay as they are, bit for bit. strength: the highest opacity.
+    """
+    kinds, (n, size, _) = np.asarray(kinds), patients.film.shape
+    u = np.moveaxis(rng.random((n, LESIONS, 8)).astype(np.float32), 0, 2)[..., None, None]
+    noise = smooth_noise(rng, n, size, 0.06)
+    opacity = np.zeros_like(patients.film)
+    for kind in set(kinds) - {"normal"}:
+        rows = kinds == kind
+        opacity[rows] = FINDINGS[kind](patients, u, noise)[rows]
+    opacity *= strength * (0.4 + 0.6 * u[0, 7])
+    spot = 0.2 * _blob(patients, *_place(patients, u[7], (0.1, 0.9)), 0.025)
+    opacity += (u[1, 7] < 1 / 3) * spot
+    return patients.film + patients.mask * opacity * np.clip(patients.inside / EDGE, 0, 1)
+
+
+def tuberculosis(patients: Patients, u: np.ndarray, noise: np.ndarray) -> np.ndarray:
+    """An infiltrate in one upper zone, small nodules around it, in half of the films a cavity."""
+    cx, cy = _place(patients, u[0], (0.14, 0.42))
+    opacity = 0.7 * _blob(patients, cx, cy, 0.10 + 0.07 * u[0, 3]) * np.clip(1 + 0.6 * noise, 0, 2)
+    for k in range(1, 6):
+        dx, dy = 0.34 * (u[k, 0] - 0.5), 0.40 * (u[k, 1] - 0.5)
+        opacity += (u[k, 2] < 0.7) * _blob(patients, cx + dx, cy + dy, 0.028 + 0.02 * u[k, 3])
+    radius = 0.045 + 0.035 * u[6, 0]
+    distance = np.hypot(patients.x - cx, patients.y - cy - 0.05)
+    ring = np.exp(-(((distance - radius) / 0.03) ** 2)) - 0.4 * step(radius - distance, 0.03)
+    return np.maximum(opacity + (u[6, 1] < 0.5) * ring, 0)
+
+
+def covid(patients: Patients, u: np.ndarray, noise: np.ndarray) -> np.ndarray:
+    """Hazy patches at the periphery of both lungs, most in the middle and lower zones."""
+    opacity = np.zeros_like(patients.film)
+    for k in range(6):
+        one = u[k].copy()
+        one[0] = (one[0] + k % 2) / 2  # the lungs take turns
+        cx, cy = _place(patients, one, (0.35, 0.92), (0.72, 1.0))
+        opacity += (u[k, 3] < 0.75) * _blob(patients, cx, cy, 0.07 + 0.06 * u[k, 4], 1.5)
+    return 0.75 * np.minimum(opacity, 1.2) * np.clip(1 + 0.5 * noise, 0, 2)
+
+
+def pneumonia(patients: Patients, u: np.ndarray, noise: np.ndarray) -> np.ndarray:
+    """One dense consolidation, anywhere in one lung but its apex."""
+    cx, cy = _place(patients, u[0], (0.35, 0.85), (0.3, 0.8))
+    radius = 0.15 + 0.09 * u[0, 3]
+    distance = np.hypot(patients.x - cx, (patients.y - cy) / 0.8) / radius + 0.15 * noise
+    return 0.85 / (1 + np.clip(distance, 0, None) ** 5)
+
+
+FINDINGS = {"tuberculosis": tuberculosis, "covid": covid, "pneumonia": pneumonia}
+
+
+def _place(patients, u, heights, across=(0.3, 0.85)):
+    """A point in a lung: side, height and place between the borders from u (8, n, 1, 1)[:3]; (n, 1, 1) each."""
+    a, (side, t, q) = patients.anatomy, u[:3]
+    t = heights[0] + (heights[1] - heights[0]) * t
+    medial, lateral = borders(t, a)
+    s = medial + (across[0] + (across[1] - across[0]) * q) * (lateral - medial)
+    return np.where(side < 0.5, -s, s), a["apex"] + t * (a["dome"] + a["depth"] - a["apex"])
+
+
+def _blob(patients, cx, cy, radius, tall=1.0):
+    return np.exp(-0.5 * (((patients.x - cx) / radius) ** 2 + ((patients.y - cy) / (tall * radius)) ** 2))
+
+
+# --- looks
+
+
+def apply_look(film: np.ndarray, mask: np.ndarray, look: dict, u: np.ndarray) -> np.ndarray:
+    """Films (N, H, W) as the hospital shows them; lung pixels stay as they are, bit for bit. u (N, 8) uniform numbers:
+    the film's own contrast, level, collimation and place of the marker.
+    """
+    size = film.shape[1]
+
+    def within(name, k):
+        low, high = look[name]
+        return (low + (high - low) * u[:, k])[:, None, None]
+
+    near = gaussian_filter(mask.astype(np.float32), (0, 0.02 * size, 0.02 * size))
+    changed = film + np.clip(1 - 2 * near, 0, 1) * (within("level", 1) + (within("contrast", 0) - 1) * film)
+    x, y = grid(size)
+    for k, (edge, distance) in enumerate({"l": x + 1, "r": 1 - x, "t": y + 1, "b": 1 - y}.items()):
+        if edge in look["edges"]:
+            changed = np.where(distance < within("breadth", 2 + k), look["border"], changed)
+    write_marker(changed, look, u[:, 6:])
+    return np.where(mask, film, changed)
+
+
+def write_marker(films, look, u) -> None:
+    """Write the marker into `films`, each at its own place in the corner; u (N, 2) uniform numbers."""
+    size = films.shape[1]
+    letters = text(look["word"], max(1, size // 64))
+    height, width = letters.shape
+    places = size // 48 + (size // 24 * u).astype(int)
+    for film, (top, left) in zip(films, places, strict=True):
+        top = top if look["corner"][0] == "t" else size - height - top
+        left = left if look["corner"][1] == "l" else size - width - left
+        film[top : top + height, left : left + width][letters] = look["ink"]

@@ -16,13 +16,11 @@ import yaml
 from PIL import Image
 from tqdm import tqdm
 
-from isnetlib.data.files import FORMATS, Refused, decode, read_file
-from isnetlib.data.sources.publishers import SOURCES, Item, SourceError
+from isnetlib.data.files import FORMATS, SMALLEST, Refused, decode, read_file
+from isnetlib.data.sources.publishers import CARDS, Item, SourceError, items_of
 from isnetlib.training.files import write_atomically
 
-CARDS = yaml.safe_load(Path(__file__).with_name("cards.yaml").read_text(encoding="utf-8"))
 SIZE = 512  # pixels of an image's longer side: more than the 224 of the largest network
-SMALLEST = 32  # pixels that a dataset folder allows
 JSRT_SIDE = 2048
 MANY = 10  # errors after which the rest is not tried
 WHITE = 127  # of 255; a mask is above it. V7's masks also hold 127, "ignore"
@@ -31,7 +29,7 @@ SHAPES = 0.03  # relative difference of the aspect ratios of an image and its ma
 
 def card(name: str) -> str:
     """What a source is, as it is written beside its images."""
-    own = {key: value for key, value in CARDS[name].items() if key not in ("remedy", "colour")}
+    own = {key: value for key, value in CARDS[name].items() if key not in ("remedy", "colour", "read")}
     return yaml.safe_dump(own, sort_keys=False, allow_unicode=True, width=120)
 
 
@@ -45,20 +43,20 @@ def prepare(name: str, folder: Path, out: Path, size: int = SIZE, partial: bool 
     that is a byte copy of an earlier one, since two patients' copies are a leak. SourceError: no such source, a missing
     or unreadable file, a wrong count, a path that leaves the folder; nothing is indexed then.
     """
-    if name not in SOURCES:
-        raise SourceError(f"there is no source {name!r}; known: {', '.join(SOURCES)}")
+    if name not in CARDS:
+        raise SourceError(f"there is no source {name!r}; known: {', '.join(CARDS)}")
     folder, out, remedy = Path(folder), Path(out), CARDS[name]["remedy"]
     _check_places(folder, out, size)
     try:
-        items = list(SOURCES[name](folder))
+        items = items_of(name, folder)
         _check_items(items, {} if partial else CARDS[name])
-        rows, left_out, errors = _write_all(name, items, folder, out, size, None if partial else MANY)
+        rows, copies, errors = _write_all(name, items, folder, out, size, None if partial else MANY)
         if errors and (not partial or not rows):
             told = "".join(f"\n  {key}: {text}" for key, text in errors.items())
             raise SourceError(f"files that cannot be used:{told}")
     except SourceError as error:
         raise SourceError(f"{folder}: {error}; {remedy}; if you have a part of it on purpose, use --partial") from error
-    left_out = pd.DataFrame((left_out | errors).items(), columns=["image", "reason"])
+    left_out = pd.DataFrame((copies | errors).items(), columns=["image", "reason"])
     write_atomically(out / "left_out.csv", left_out.to_csv(index=False))
     write_atomically(out / "card.txt", card(name))
     write_atomically(out / "index.csv", pd.DataFrame(rows).fillna("").to_csv(index=False))  # last: the folder is whole
@@ -66,28 +64,28 @@ def prepare(name: str, folder: Path, out: Path, size: int = SIZE, partial: bool 
 
 
 def _check_places(folder, out, size):
-    if size < 0 or 0 < size < SMALLEST:
-        raise SourceError(f"size must be 0 or at least {SMALLEST} pixels, not {size}")
-    if not folder.is_dir():
-        raise SourceError(f"{folder} is not a folder; unpack the publisher's archive and name its folder")
-    if out.resolve().is_relative_to(folder.resolve()):
-        raise SourceError(f"{out} lies inside {folder}; name a place outside, the publisher's folder stays as it is")
-    if (out / "index.csv").exists() or (out.exists() and not out.is_dir()):
-        raise SourceError(f"{out} already holds a data set; remove it or name another folder")
+    for wrong, told in (
+        (size < 0 or 0 < size < SMALLEST, f"size must be 0 or at least {SMALLEST} pixels, not {size}"),
+        (not folder.is_dir(), f"{folder} is not a folder; unpack the publisher's archive and name its folder"),
+        (out.resolve().is_relative_to(folder.resolve()), f"{out} lies inside {folder}, which stays as it is"),
+        ((out / "index.csv").exists() or out.is_file(), f"{out} already holds a data set; remove it or name another"),
+    ):
+        if wrong:
+            raise SourceError(told)
 
 
 def _check_items(items: list[Item], own: dict) -> None:
     """SourceError if nothing was found, two images would be written to one file, or counts are not the card's."""
     if not items:
         raise SourceError("no image found")
-    counts = Counter(safe_name(item.name).casefold() for item in items)
-    if twice := [name for name, count in counts.items() if count > 1]:
+    names = pd.Series([safe_name(item.name).casefold() for item in items])
+    if len(twice := names[names.duplicated()].unique()):
         raise SourceError(f"listed twice: {', '.join(twice[:5])}")
     found = Counter(item.label for item in items)
-    counted = [(len(items), "images", own.get("images"))]
-    counted += [(found[label], label, n) for label, n in own.get("labels", {}).items()]
-    counted += [(sum(bool(item.masks) for item in items), "with a mask", own.get("masks"))]
-    if wrong := [f"{n} {what} instead of {right}" for n, what, right in counted if right is not None and n != right]:
+    found |= {"images": len(items), "with a mask": sum(bool(item.masks) for item in items)}
+    wanted = {"images": own.get("images"), **own.get("labels", {}), "with a mask": own.get("masks")}
+    wrong = [f"{found[what]} {what} instead of {n}" for what, n in wanted.items() if n not in (None, found[what])]
+    if wrong:
         raise SourceError(", ".join(wrong))
 
 
@@ -98,10 +96,10 @@ def _write_all(source, items, folder, out, size, most):
         try:
             data = read_file(folder, item.image)
             first = seen.setdefault(hashlib.sha256(data).digest(), item.image)
-            if first != item.image:
+            if first == item.image:
+                rows.append(_write_item(source, item, data, folder, out, size))
+            else:
                 copies[item.image] = f"is a byte copy of {first}"
-                continue
-            rows.append(_write_item(source, item, data, folder, out, size))
         except Refused as error:
             errors[item.image] = error.args[0]
         if len(errors) == most:
@@ -111,28 +109,22 @@ def _write_all(source, items, folder, out, size, most):
 
 def _write_item(source, item: Item, data: bytes, folder: Path, out: Path, size: int) -> dict[str, str]:
     """Write one image and its mask; the row of index.csv. Refused if it cannot be."""
-    colour = CARDS[source].get("colour", False)
+    colour, name = CARDS[source].get("colour", False), safe_name(item.name)
     image = read_image(item.image, data, colour)
     whole = image.size
     image.thumbnail((size or max(whole),) * 2, Image.Resampling.BICUBIC)
-    name = safe_name(item.name)
-    row = {"image": f"images/{name}.{'jpg' if colour else 'png'}", "mask": "", "label": item.label}
-    row |= {"source": source, "patient": item.patient}
-    files = {row["image"]: image}
+    files = {"image": (f"images/{name}.{'jpg' if colour else 'png'}", image)}
     if item.masks:
-        row["mask"] = f"masks/{name}.png"
-        files[row["mask"]] = read_mask(item, folder, image.size)
-    if item.boxes is not None:
-        row["boxes"] = json.dumps([[kind, *_scaled(box, whole, image.size)] for kind, *box in item.boxes])
-    for file, picture in files.items():  # plainly: they count only once index.csv is there
+        files["mask"] = (f"masks/{name}.png", read_mask(item, folder, image.size))
+    row = {"image": "", "mask": "", "label": item.label, "source": source, "patient": item.patient}
+    for column, (file, picture) in files.items():  # plainly: they count only once index.csv is there
+        row[column] = file
         (out / file).parent.mkdir(parents=True, exist_ok=True)
         picture.save(out / file, quality=95)
+    if item.boxes is not None:
+        edges = ((kind, zip(box, image.size * 2, whole * 2, strict=True)) for kind, *box in item.boxes)
+        row["boxes"] = json.dumps([[k, *(round(float(edge) * new / old, 1) for edge, new, old in e)] for k, e in edges])
     return row | {key: value for key, value in item.meta.items() if key not in row}
-
-
-def _scaled(box, whole, size):
-    """(left, top, right, bottom) on an image reduced from `whole` to `size`, to a tenth of a pixel."""
-    return [round(float(edge) * size[i % 2] / whole[i % 2], 1) for i, edge in enumerate(box)]
 
 
 def safe_name(text: str) -> str:
@@ -164,13 +156,15 @@ def read_mask(item: Item, folder: Path, size: tuple[int, int]) -> Image.Image:
     painted = None
     for name in item.masks:
         try:
-            layer = decode(read_file(folder, name), (*FORMATS, "GIF"), turn=True).convert("RGB").convert("L")
+            layer = decode(read_file(folder, name), (*FORMATS, "GIF"), turn=True)
         except Refused as error:
             raise Refused(f"its mask {name} {error.args[0]}", error.args[1]) from error
-        painted = np.zeros(layer.size[::-1], np.uint8) if painted is None else painted
-        if layer.size != painted.shape[::-1]:
-            raise Refused(f"its masks differ in size: {layer.size} and {painted.shape[::-1]}", "download them again")
-        painted[np.asarray(layer) > WHITE] = 0 if name in item.hides else 255
+        layer = np.asarray(layer.convert("RGB").convert("L"))
+        painted = np.zeros(layer.shape, np.uint8) if painted is None else painted
+        if layer.shape != painted.shape:
+            sizes = f"{layer.shape[::-1]} and {painted.shape[::-1]}"
+            raise Refused(f"its masks differ in size: {sizes}", "download them again")
+        painted[layer > WHITE] = 0 if name in item.hides else 255
     mask = Image.fromarray(painted)
     if abs(mask.width * size[1] / (mask.height * size[0]) - 1) > SHAPES:
         text = f"its mask is {mask.width} x {mask.height}, another shape than {size[0]} x {size[1]}"

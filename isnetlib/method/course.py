@@ -1,0 +1,96 @@
+"""The weight of a loss term over a training: constant, falling, or steered. Ours; the papers have constants.
+
+    w                 constant
+    (start, end)      w = start, falling evenly between two shares of the training's steps, then end
+    "auto"            P of a heatmap loss: its log-odds u follow the background term b, of which m is a running mean:
+                      m <- m + (b - m) / 20,    u <- u + pace clip(log(m / target), -1, 1),    P = 1 / (1 + exp(-u))
+
+Why: at a large constant P a network learns maps that are alike in every image and no class; at a small one it learns
+the shortcut first. A large P at the start shuts the way through the background; as it falls, the object is learnt.
+"""
+
+import math
+from numbers import Integral
+
+import torch
+from torch import Tensor, nn
+
+from isnetlib.method.options import number, pair
+
+START, LOWEST, HIGHEST = 0.9, 0.05, 0.9  # of P under "auto"
+TARGET = 0.2  # of the background term: its hottest pixels have about a fifth of the mean relevance in the mask
+MEMORY = 20  # steps
+PACE, TRAVEL = 0.02, 40.0  # log-odds a step: where the training's length is unknown, and in all where it is known
+
+
+def falling(start: float, end: float, done: float, between: tuple[float, float]) -> float:
+    """The weight when the share `done` of the training is over."""
+    first, last = between
+    return start + (end - start) * min(max((done - first) / (last - first), 0.0), 1.0)
+
+
+def steered(P: float, mean: float, target: float, pace: float) -> float:
+    """The next P: up while the mean background term is above the target, down while below."""
+    move = pace * min(max(math.log(max(mean, 1e-12) / target), -1.0), 1.0)
+    odds = math.log(P / (1 - P)) + move
+    return min(max(1 / (1 + math.exp(-odds)), LOWEST), HIGHEST)
+
+
+class Weight(nn.Module):
+    """A weight that knows where in the training it is; its state is in buffers, so that a resumed run is the same run.
+
+    weight: a number, (start, end), or, where it can be `steered`, "auto"; name: of the option, for errors; high: the
+    largest value it may have. between: the shares of the training between which it falls. steps: how many the training
+    has; `fit` tells it.
+    Raises ValueError for values out of range.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        weight: float | tuple | str,
+        high: float = math.inf,
+        between: tuple = (0.15, 0.55),
+        steps: int | None = None,
+        steered: bool = False,
+    ):
+        super().__init__()
+        ends = weight if isinstance(weight, (tuple, list)) else (weight, weight)
+        self.name, self.auto, self.between = name, steered and weight == "auto", pair("fall", between, 1, rising=True)
+        self.ends = (START, START) if self.auto else tuple(ends)
+        numbers = [isinstance(w, (int, float)) and not isinstance(w, bool) and 0 <= w <= high for w in self.ends]
+        if numbers != [True, True] or not math.isfinite(sum(self.ends)):
+            what = f"a number from 0 {'on' if high == math.inf else f'to {high:g}'}, a pair (start, end) of such"
+            what += ', or "auto"' if steered else ""
+            raise ValueError(f"{name} must be {what}; got {weight!r}")
+        self.register_buffer("steps", torch.zeros((), dtype=torch.long))  # trained so far
+        self.register_buffer("planned", torch.tensor(0 if steps is None else number("steps", steps, 1, kind=Integral)))
+        self.register_buffer("value", torch.tensor(float(self.ends[0]), dtype=torch.float64))
+        self.register_buffer("mean", torch.zeros((), dtype=torch.float64))  # of the background term; 0: none yet
+
+    def plan(self, steps: int) -> None:
+        """How many steps the training has."""
+        self.planned.fill_(steps)
+
+    def now(self) -> float:
+        """The weight of this step; in train mode a step is counted."""
+        if self.training and self.ends[0] != self.ends[1]:
+            if not self.planned:
+                raise ValueError(f"{self.name} falls in the course of a training: say how many steps it has, steps=N")
+            self.value.fill_(falling(*self.ends, int(self.steps) / int(self.planned), self.between))
+        self.steps += self.training
+        return self.value.item()
+
+    def follow(self, background: float) -> None:
+        """Under "auto", after a training step with this background term: the next P."""
+        if self.auto and self.training:
+            self.mean.copy_(torch.where(self.mean == 0, background, self.mean + (background - self.mean) / MEMORY))
+            pace = TRAVEL / int(self.planned) if self.planned else PACE
+            self.value.fill_(steered(self.value.item(), self.mean.item(), TARGET, pace))
+
+
+def gradient_norm(term: Tensor, model: nn.Module) -> float:
+    """Norm of a term's gradient by the weights; the graph is kept for the backward pass."""
+    weights = [p for p in model.parameters() if p.requires_grad]
+    parts = torch.autograd.grad(term, weights, retain_graph=True, allow_unused=True)
+    return torch.stack([g.norm() for g in parts if g is not None]).norm().item()

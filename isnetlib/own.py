@@ -1,0 +1,257 @@
+"""Your own images: train on a data set folder, use what was trained, look at it.
+
+A run folder tells what it is: run.json (how the classifier was made, and what images it takes), model.pt (weights of
+the network alone, of the chosen epoch), checkpoints/ and log.csv (of the training, which goes on from them); standard/
+is the same of the standard classifier beside it.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator
+from functools import partial
+from importlib import metadata
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor, nn
+
+from isnetlib.baselines import build
+from isnetlib.baselines.pipeline import Cut, Pipeline
+from isnetlib.data import folder as data_folder
+from isnetlib.data.files import Refused, decode, read_file, resize, to_pixels
+from isnetlib.data.images import Images
+from isnetlib.data.index import read_index, read_table, refuse
+from isnetlib.method.isnet import ISNet
+from isnetlib.method.lrp import check
+from isnetlib.report.show import answer, scores, show
+from isnetlib.training import evaluate, fit
+from isnetlib.training.checkpoints import differences, write_tensors
+from isnetlib.training.files import write_atomically
+
+STEERED = {"heatmap_weight": "auto", "range": "auto"}  # of an ISNet, unless told otherwise
+SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
+LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32)  # of red, green, blue, as in files of grey images
+BATCH = 32  # images at a time in use
+
+
+# --- train
+def train(
+    data: str | Path,
+    run: str | Path,
+    method: str = "isnet_selective",
+    backbone: str = "resnet18",
+    weights: str | None = None,
+    size: int = 224,
+    epochs: int = 30,
+    batch_size: int = 16,
+    learning_rate: float = 3e-3,
+    seed: int = 0,
+    device: str = "auto",
+    equalise: bool = False,
+    options: dict | None = None,
+    standard: bool = True,
+    tests: Iterable[str | Path] = (),
+    report=print,
+    **reading,
+) -> dict[str, Images]:
+    """Train `method` on a data set folder and, beside it, unless it is not wanted, a standard classifier, into the run
+    folder. Called again, a training goes on where it stopped; of a finished one nothing is trained.
+
+    weights: None (drawn at random), "default" (torchvision's of ImageNet) or a file; options: of the method; an ISNet
+    has STEERED. tests: further data set folders. reading: label, patient, split, external, ... of
+    `isnetlib.data.folder.load`. Returns the test sets by name, those of the held-out patients first. ValueError: a
+    folder with errors, options that cannot be, a run folder of another configuration.
+    """
+    device = pick(device)
+    images, columns = data_folder.load(data, size=size, equalise=equalise, **reading), ("label", "patient")
+    columns = {name: reading[name] for name in columns if name in reading}
+    further = {str(name): masked_images(name, images.train.classes, size, equalise, **columns) for name in tests}
+    about = {"backbone": backbone, "weights": weights and str(weights), "classes": images.train.classes, "size": size}
+    about |= {"multilabel": images.train.multilabel, "grey": _grey(images.train), "equalise": equalise}
+    digest = hashlib.sha256(json.dumps(images.hashes, sort_keys=True).encode()).hexdigest()
+    about |= {"data": f"{Path(data).resolve().name} {digest[:12]}", **reading}
+    how = {"epochs": epochs, "batch_size": batch_size, "learning_rate": learning_rate, "seed": seed}
+    options = (STEERED if method.startswith("isnet") else {}) | (options or {})
+    asked = {Path(run): {"method": method, "options": options} | about | how}
+    if standard and method != "standard":
+        asked[Path(run) / "standard"] = {"method": "standard", "options": {}} | about | how
+    made = {folder: draw(one) for folder, one in asked.items()}
+    for folder, one in asked.items():  # after all mistakes that can be told before
+        begin(folder, one)
+    for k, (folder, one) in enumerate(made.items()):
+        told = partial("{}  {}".format, f"{asked[folder]['method']} ({k + 1} of {len(made)})")
+        after = 1 + epochs / 2 * (len(made) - 1 - k)  # a step of the standard classifier takes about half the time
+        telling = {"report": lambda line, told=told: report(told(line)), "after": after}
+        telling |= {"metric": images.metric, "device": device}
+        fit.fit(one, images.train, images.validation, folder, **how, **telling)
+        fit.load_chosen(one, folder)
+        write_tensors(folder / "model.pt", bare(one).state_dict())
+    return images.tests | further
+
+
+def begin(folder: Path, about: dict) -> None:
+    """Write run.json; ValueError, naming what differs, where the folder holds one of another configuration."""
+    path = folder / "run.json"
+    about = json.loads(json.dumps(about))  # tuples are lists
+    if path.exists():
+        begun = {name: value for name, value in read(folder).items() if name != "versions"}
+        if told := differences(begun, about):
+            raise ValueError(f"{folder} holds another training: {told}. Take another folder, or remove this one")
+    else:
+        versions = {name: metadata.version(name) for name in ("isnetlib", "torch", "torchvision")}
+        write_atomically(path, json.dumps(about | {"versions": versions}, indent=1) + "\n")
+
+
+def make(about: dict) -> nn.Module:
+    """The method that run.json tells of, with new weights."""
+    network = about["backbone"], len(about["classes"]), about["size"], about["weights"]
+    return build(about["method"], *network, multilabel=about["multilabel"], **about["options"])
+
+
+def draw(about: dict) -> nn.Module:
+    """`make`, weights drawn from the seed. ValueError, NotCovered: it cannot be trained on such images, or not used."""
+    with fit.seeded(about["seed"]):
+        method = make(about)
+    if getattr(method, "needs_mask", False):
+        raise ValueError(f"the method {about['method']} needs the mask of every image in use, too")
+    shape = (3, about["size"], about["size"])
+    try:
+        with evaluate.in_eval(method), torch.no_grad():
+            method.predict(torch.zeros(1, *shape))
+    except RuntimeError as error:
+        raise ValueError(f"{about['backbone']} takes no images of {about['size']} pixels: {error}") from None
+    if isinstance(method, ISNet):
+        check(method.model, shape)
+    return method
+
+
+def bare(method: nn.Module) -> nn.Module:
+    """What of a method is needed in use: images (B, C, H, W) in [0, 1] to logits (B, K)."""
+    return Cut(method) if isinstance(method, Pipeline) else method.model
+
+
+def pick(device: str) -> str:
+    """The device itself, or, of "auto", the fastest that is there. ValueError: it is not there."""
+    if device == "auto":
+        return "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    try:
+        return str(torch.empty(1, device=device).device)
+    except (RuntimeError, AssertionError) as error:
+        raise ValueError(f"device {device} is not there: {str(error).splitlines()[0]}") from None
+
+
+def _grey(images: Images) -> bool:
+    parts = (images.x[rows] for rows in torch.arange(len(images)).split(BATCH))
+    return all(bool((x == x[:, :1]).all()) for x in parts)
+
+
+def masked_images(folder, classes, size, equalise=False, label="label", patient="patient") -> Images:
+    """All images of a data set folder that have a mask. ValueError: unreadable files, foreign labels, no masks."""
+    table, problems = read_index(folder, label, classes=classes, patient=patient)
+    refuse(folder, problems)
+    y, _ = data_folder.encode(table, label, (), classes)
+    images, _, found = data_folder.read_images(Path(folder).resolve(), table, y, classes, size, equalise)
+    refuse(folder, [problem for problem in found if problem.level == "error"])
+    return with_masks(images, folder)
+
+
+def with_masks(images: Images, name) -> Images:
+    """Those whose mask is known; ValueError where there are none."""
+    rows = torch.nonzero(images.area())[:, 0]
+    if not len(rows):
+        raise ValueError(f"{name}: no image has a mask, and without masks nobody knows what the background is")
+    return images.subset(rows)
+
+
+# --- use
+def read(run: str | Path) -> dict:
+    """What run.json holds. FileNotFoundError, ValueError: it is no run folder, or is damaged."""
+    path = Path(run) / "run.json"
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise FileNotFoundError(f"{run} is no run folder: it has no run.json; `isnet train` makes one") from None
+    except ValueError:
+        raise ValueError(f"{path} is damaged: train the run again") from None
+
+
+def load_method(run: str | Path) -> nn.Module:
+    """The method of a run folder in eval mode, with `predict`. Errors as of `load`."""
+    about, path = read(run), Path(run) / "model.pt"
+    method = make(about | {"weights": about["weights"] and "random"}).eval()
+    try:
+        bare(method).load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
+    except FileNotFoundError:
+        told = "the training is not finished; the same `isnet train` goes on"
+        raise FileNotFoundError(f"{path} is missing: {told}") from None
+    except Exception as error:  # foreign bytes raise almost anything
+        reason = " ".join(str(error).split())[:200]
+        raise ValueError(f"{path} does not hold the weights that run.json tells of: {reason}") from None
+    return method
+
+
+def load(run: str | Path) -> nn.Module:
+    """The classifier of a run folder alone, in eval mode: images (B, 3, size, size) in [0, 1] to logits (B, K).
+
+    It has run.json's entries `classes`, `size`, `grey` (trained on grey images alone) and `equalise` (on images whose
+    histograms were equalised: `read_image` does so). FileNotFoundError, ValueError: no run folder, or a damaged one.
+    """
+    model, about = bare(load_method(run)), read(run)
+    for name in ("classes", "size", "grey", "equalise", "multilabel"):
+        setattr(model, name, about[name])
+    return model.eval()
+
+
+def read_image(data: bytes, model: nn.Module) -> Tensor:
+    """An image file as the `load`ed model takes it, (3, size, size) in [0, 1]. Refused: what cannot be read."""
+    pixels = to_pixels(decode(data, turn=True))
+    if model.grey and (pixels != pixels[..., :1]).any():
+        pixels = np.repeat((pixels @ LUMA)[..., None], 3, axis=2)
+    return resize(pixels, model.size, model.equalise).float() / 255
+
+
+def find_images(places: Iterable[str | Path]) -> Iterator[tuple[Path, str]]:
+    """Folder and name of every image of files, folders, and folders with an index.csv. ValueError: none is there."""
+    for place in map(Path, places):
+        place = place.parent if place.name == "index.csv" else place
+        if (place / "index.csv").is_file():
+            table, problems = read_table(place, ["image"])
+            names = [] if problems else table["image"]
+        elif place.is_dir():
+            files = (path for path in place.rglob("*") if path.suffix.lower() in SUFFIXES)
+            names = sorted(path.relative_to(place).as_posix() for path in files)
+        else:
+            place, names = place.parent, [place.name]
+        if not len(names):
+            raise ValueError(f"{place}: no image is there, nor an index.csv that lists any")
+        yield from ((place, name) for name in names)
+
+
+def predict(run, places, out="predictions.csv", heatmaps=None, device="auto", report=print) -> int:
+    """Write the answers of a run's classifier on images to the table `out`: image, answer, p_<class>, ...; into the
+    folder `heatmaps`, if one is given, a picture of each (`show`). Images that cannot be read are reported, one a line.
+
+    places: files, folders, folders with an index.csv. Returns how many could not be read. Errors as of `load` and
+    `find_images`.
+    """
+    model, found = load(run).to(pick(device)), list(find_images(places))
+    rows, unread = [], 0
+    for start in range(0, len(found), BATCH):
+        batch = {}
+        for folder, name in found[start : start + BATCH]:
+            try:
+                batch[name] = read_image(read_file(folder, name), model)
+            except Refused as error:
+                unread += 1
+                report(f"{folder / name}: {'; '.join(error.args)}")
+        for name, row in zip(batch, scores(model, torch.stack([*batch.values()])) if batch else (), strict=True):
+            rows.append((name, answer(model, row), *row.tolist()))
+        for name, x in batch.items() if heatmaps else ():
+            path = Path(heatmaps) / f"{name}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            show(model, x).savefig(path, dpi=100)
+    table = pd.DataFrame(rows, columns=["image", "answer", *(f"p_{name}" for name in model.classes)])
+    write_atomically(Path(out), table.to_csv(index=False, float_format="%.6g"))
+    return unread

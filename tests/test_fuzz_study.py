@@ -1,0 +1,224 @@
+"""Hostile input: study.yaml and the files of runs, damaged at random but the same at every call."""
+
+import copy
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from tiny_study import MORE, PARAMETERS, WHOLE, make_run, write_notebook
+
+from isnetlib.report import store
+from isnetlib.study import runner, runs, search
+from isnetlib.study.config import StudyError, read_studies
+from isnetlib.study.pack import pack
+
+HOSTILE = [
+    *(None, True, "", "x", " a\nb", "../x", "a\0b", "\ud800", "é" * 300, "[" * 200, 0, -1, 2, 1.0, 1.5, 1e300, 10**400),
+    *(float("nan"), float("inf"), [], {}, [[]], [None], {"a": {}}, {1: 2}, {"": 0}, ["standard", "standard"]),
+    *("standard", "digits", "gain", "base", {"base": "rrr"}, [0], [0, 0], [1.0], [0.5, 0.50000001], [10**400]),
+]
+TOKENS = [
+    "{",
+    "}",
+    "[",
+    "]",
+    ":",
+    ",",
+    "&a ",
+    "*a",
+    "<<: ",
+    "!!set ",
+    "!!binary ",
+    "? ",
+    "- ",
+    "\t",
+    "\x00",
+    "\n",
+    "'",
+    "1e999",
+]
+
+
+def pick(rng, values):
+    return values[rng.integers(len(values))]
+
+
+def mutated(rng) -> bytes:
+    """The text of a study.yaml with one to three faults in its content or in its characters."""
+    if rng.random() < 0.7:
+        content = copy.deepcopy(yaml.safe_load(WHOLE))
+        for _ in range(rng.integers(1, 4)):
+            change(rng, content)
+        return yaml.safe_dump(content, sort_keys=False).encode()
+    text = bytearray(WHOLE.encode())
+    for _ in range(rng.integers(1, 4)):
+        at = rng.integers(len(text)) if text else 0
+        kind = rng.integers(4)
+        if kind == 0:
+            text[at:at] = pick(rng, TOKENS).encode()
+        elif kind == 1:
+            del text[at : at + rng.integers(1, 40)]
+        elif kind == 2 and text:
+            text[at] ^= 1 << rng.integers(8)
+        else:
+            text[at:at] = text[at : at + rng.integers(1, 60)]
+    return bytes(text)
+
+
+def change(rng, content):
+    """Put something hostile at a random place of nested mappings and lists, rename a key, or take one away."""
+    while True:
+        keys = list(content) if isinstance(content, dict) else range(len(content))
+        if not keys:
+            return
+        key = pick(rng, keys)
+        if isinstance(content[key], dict | list) and content[key] and rng.random() < 0.8:
+            content = content[key]
+            continue
+        kind, value = rng.integers(4), copy.deepcopy(pick(rng, HOSTILE))
+        if kind == 0:
+            del content[key]
+        elif kind == 1 and isinstance(content, dict):
+            content[pick(rng, ["x", "", 1, None, "a/b", "..", "seed", "base", "values", "digits"])] = content.pop(key)
+        else:
+            content[key] = value
+        return
+
+
+def test_any_study_yaml_is_a_plan_or_a_line(place):
+    write_notebook(place[0] / "05_search.ipynb", PARAMETERS + MORE + "option = ''\nvalue = 0.5\n")
+    planned = 0
+    for seed in range(300):
+        rng = np.random.default_rng(seed)
+        (place[0] / "study.yaml").write_bytes(mutated(rng))
+        try:
+            plans = [
+                part(name, *place)
+                for name in read_studies(place[0])["studies"]
+                for part in (runs.resolve, search.trials)
+            ]
+        except StudyError as error:
+            assert "\n" not in str(error) and str(error), seed
+            continue
+        planned += 1
+        for plan in plans:
+            assert len({run.name for run in plan}) == len(plan), seed
+            for run in plan:
+                assert run.folder.resolve().is_relative_to(place[1].resolve()), seed
+                yaml.safe_dump(run.parameters, allow_unicode=True).encode()
+    assert 20 < planned < 280
+
+
+# --- run files
+
+
+def truncated(rng, data):
+    return data[: rng.integers(len(data))] if data else data
+
+
+def flipped(rng, data):
+    found = bytearray(data)
+    for _ in range(rng.integers(1, 4)):
+        found[rng.integers(len(found))] ^= 1 << rng.integers(8)
+    return bytes(found)
+
+
+def fewer_lines(rng, data):
+    lines = data.splitlines(keepends=True)
+    del lines[rng.integers(len(lines))]
+    return b"".join(lines)
+
+
+def more(rng, data):
+    at = rng.integers(len(data) + 1)
+    return data[:at] + pick(rng, [b"\0", b"\xff", b"abc", b'"', b",", b"\n", b"9", b"\0" * 500]) + data[at:]
+
+
+FOREIGN = [
+    *(b"", b"\0" * 64, b"letters", b"null", b"3", b"[]", b"{}", b'{"a": 1}', b'{"settings": 3}', b'{"thresholds": 3}'),
+    *(b'{"thresholds": ["a"]}', b'{"thresholds": [0.5]}', b'{"epoch": "x"}', b'{"time": 5}', b"[" * 5000, b"NaN"),
+    *(b'{"settings": {"data_options": [1]}}', b'{"settings": {"data_options": {"fold": 1}}}', b'{"versions": []}'),
+    *(
+        b"id,y,p_a,p_b\n",
+        b"id,y,p_a,p_b\na,0,1.5,-0.5\nb,1,0.2,0.8\n",
+        b"id,y,p_a\na,0,1,2\n",
+        b"id,y,p_a,p_b\na,0.5,1,0\n",
+    ),
+    *(
+        b"id,patient,y,p_a,p_b\na,0,0.9,0.1,x\n",
+        b"id,y,p_a,p_b\na,0,0.9,0.1\na,1,0.2,0.8\n",
+        b"PK\x03\x04",
+        b"\x80\x04K\x01.",
+    ),
+    *(b"epoch,loss\n0,x\n", b"method,seed\na,b\n"),
+]
+
+
+def foreign(rng, data):
+    return pick(rng, FOREIGN)
+
+
+FILES = [
+    *("manifest.json", "metrics.json", "predictions/biased.csv", "log.csv", "heatmaps.npz", "SHA256SUMS"),
+    *("notebooks/10_train.ipynb", "checkpoints/last.pt"),
+]
+
+
+@pytest.fixture
+def made(place):
+    """The tiny study, all runs done; and what it is when packed."""
+    for method, seed in (("standard", 0), ("standard", 1), ("rrr", 0), ("gain", 0)):
+        folder = make_run(place, "mixed", method, seed)
+        np.savez_compressed(folder / "heatmaps.npz", relevance_biased=np.full((2, 3, 3), seed, np.float16))
+        for name in FILES[-2:]:
+            (folder / name).parent.mkdir()
+            (folder / name).write_bytes(b'{"cells": []}')
+        (folder / runs.SUMS).write_text(runs.sums(folder))
+    return place, packed(place[1] / "mixed")[0]
+
+
+def packed(study: Path):
+    """{file: bytes} of a study packed anew, and what failed."""
+    shutil.rmtree(study / "digits", ignore_errors=True)
+    failures = pack(study)
+    return {path.name: path.read_bytes() for path in study.glob("digits/*")}, failures
+
+
+@pytest.mark.parametrize("summed", [True, False])
+def test_a_damaged_file_is_of_one_run_and_told_in_a_line(made, summed):
+    place, whole = made
+    study = place[1] / "mixed"
+    folder, others = study / "runs/digits/standard/seed1", {("standard", 0), ("rrr", 0), ("gain", 0)}
+    before = {name: (folder / name).read_bytes() for name in FILES}
+    named = 0
+    for seed in range(100):
+        rng = np.random.default_rng([seed, summed])
+        name = pick(rng, FILES)
+        damage = pick(rng, [truncated, flipped, fewer_lines, more, foreign, foreign])
+        if not summed:
+            (folder / runs.SUMS).unlink()
+        (folder / name).write_bytes(damage(rng, before[name]))
+        case = (seed, name, damage.__name__)
+
+        states = runner.status("mixed", *place).set_index(["method", "seed"])
+        assert set(states["state"].drop(("standard", 1))) == {"done"}, case
+        state, reason = states.loc[("standard", 1), ["state", "reason"]]
+        assert state in ("done", "stale") and "\n" not in reason, case
+        assert state == "done" or str(folder) in reason or " was " in reason, case
+        files, failures = packed(study)
+        found = {
+            (run.method, run.seed): store.read_frame(run, "biased").filter(like="p_").to_numpy()
+            for run in store.find_runs(study)
+        }
+        if failures:
+            named += 1
+            assert len(failures) == 1 and "\n" not in failures[0], case
+            assert str(folder) in failures[0] or "digits: " in failures[0], case
+        if summed:
+            assert failures and found.keys() == others or files == whole, case
+        assert found.keys() >= others or "digits: " in failures[0], case
+        for path, data in before.items():
+            (folder / path).write_bytes(data)
+    assert named > 25
