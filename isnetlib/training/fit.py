@@ -108,9 +108,7 @@ def fit(
             start = time.perf_counter()
             row = {"epoch": epoch, **_epoch(method, train, optimizer, schedule, f"epoch {epoch}", **recipe)}
             for name, images in sets.items():
-                y, p = scores(method, images, batch_size=4 * batch_size, device=device)
-                check_finite({f"scores ({name})": float(p.sum())}, f"epoch {epoch}")
-                row |= {f"{name}_{metric}": measure(metric, y, p), f"{name}_loss": log_loss(y, p)}
+                row |= _validated(method, images, name, metric, f"epoch {epoch}", 4 * batch_size, device)
             row["warm_up"] = epoch + 1 <= warm_up * epochs
             row |= {"seconds": time.perf_counter() - start, "peak_mib": peak_mib()}
             rows.append(row)
@@ -204,6 +202,13 @@ def _epoch(method, train, optimizer, schedule, place, batch_size, clip, order, d
         for name, value in parts.items():
             terms.setdefault(name, []).append(value)
     return {name: statistics.fmean(values) for name, values in terms.items()}  # a term may be absent from some steps
+
+
+def _validated(method, images, name, metric, place, batch_size, device) -> dict[str, float]:
+    """Metric and loss on one of the validation sets."""
+    y, p = scores(method, images, batch_size=batch_size, device=device)
+    check_finite({f"scores ({name})": float(p.sum())}, place)
+    return {f"{name}_{metric}": measure(metric, y, p), f"{name}_loss": log_loss(y, p)}
 
 
 def check_finite(parts: dict[str, float], place: str, limit: float = EXPLODED) -> None:
