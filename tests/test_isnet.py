@@ -151,7 +151,7 @@ def test_wrong_arguments_are_refused(batch):
 
 
 def test_training_turns_relevance_away_from_a_planted_mark():
-    """Two classes told apart by a mark in the corner and, less plainly, by the object; 30 steps on the same images."""
+    """Two classes told apart by a mark in the corner and, less plainly, by the object; 50 steps on the same images."""
     torch.manual_seed(0)
     y = torch.arange(16) % 2
     x, mask = torch.rand(16, 3, 16, 16) * 0.1, torch.zeros(16, 1, 16, 16)
@@ -163,7 +163,7 @@ def test_training_turns_relevance_away_from_a_planted_mark():
         torch.manual_seed(1)
         method = ISNet(build_model("small_resnet", 2, width=4, stem_stride=1), heatmap_weight=weight)
         optimizer = torch.optim.AdamW(method.parameters(), 5e-3)
-        for _ in range(30):
+        for _ in range(50):
             optimizer.zero_grad()
             loss, _ = method.loss(x, y, mask)
             loss.backward()
@@ -171,7 +171,7 @@ def test_training_turns_relevance_away_from_a_planted_mark():
         R = explain(method.eval().model, x).abs().sum((1, 2))
         shares[weight] = ((R * (1 - mask[:, 0])).sum() / R.sum()).item()
         assert (method.predict(x).argmax(1) == y).all()
-    assert shares[0.7] < 0.5 < 0.65 < shares[0.0]
+    assert shares[0.7] < 0.4 < 0.6 < shares[0.0]
 
 
 @pytest.mark.parametrize("variant", VARIANTS)

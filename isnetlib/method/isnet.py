@@ -99,8 +99,11 @@ class ISNet(nn.Module):
         if not explained:
             return (1 - P) * classification, {"classification": classification.item()}
         R = self._relevance(lrp, self.start(logits), logits)
+        return self.joined(classification, R, mask, P, self.every if self.training else 1)
+
+    def joined(self, classification: Tensor, R: Tensor, mask: Tensor, P: float, times: int = 1) -> tuple[Tensor, dict]:
+        """Both losses, the heatmap loss of relevance R `times` as heavy, and the terms; P follows them."""
         heatmap = heatmap_loss(R, mask, self.decay, self.weights, self._range(R, mask))
-        total = (1 - P) * classification + P * (self.every if self.training else 1) * heatmap.total
         if (torch.nan_to_num(mask) > 0).any():  # a batch without a mask tells nothing of the background
             self.heatmap_weight.follow(heatmap.background.item())
         parts = {"classification": classification, "background": heatmap.background, "foreground": heatmap.foreground}
@@ -109,7 +112,7 @@ class ISNet(nn.Module):
             parts |= dict(zip(("range_low", "range_high"), self.range.tolist(), strict=True))
             for name, term in {"classification": classification, "heatmap": heatmap.total}.items():
                 parts[f"gradient_{name}"] = gradient_norm(term, self.model)
-        return total, parts
+        return (1 - P) * classification + P * times * heatmap.total, parts
 
     def forward(self, x: Tensor, y: Tensor, mask: Tensor | None) -> tuple[Tensor, dict[str, float]]:
         """`loss`, for what calls a module to train it: DistributedDataParallel joins gradients only after its call."""
