@@ -19,10 +19,10 @@ from isnetlib.report import names
 # related methods share a hue, no two share a marker. Variants never stand beside the methods whose hues they borrow.
 COLOURS = "D55E00 009E73 E69F00 CC79A7 B8A500 6B6000 882255 332288 66C9AE 8C4A1F 56B4E9 0072B2 004B76 AA4499"
 COLOURS = [*COLOURS.split(), "555555"]
-SPARE = "C2661F 3B9A76 B98A1E A0528A 5C1A3B 7FB7D6".split() * 2
+SPARE = "C2661F 3B9A76 B98A1E A0528A 5C1A3B 7FB7D6".split() * 3
 LOOKS = dict(zip(names.METHOD_NAMES, zip(COLOURS, "XsD^v<>ph*oPdH8", strict=True), strict=True))
 for group in (names.ABLATIONS, names.NETWORKS):
-    LOOKS |= dict(zip(group, zip(SPARE, "sD^v<>ph*Xd8", strict=True), strict=False))
+    LOOKS |= dict(zip(group, zip(SPARE, "sD^v<>ph*Xd8HP", strict=False), strict=False))
 STYLE = {"font.size": 8.5, "axes.titlesize": 8.5, "axes.spines.top": False, "axes.spines.right": False}
 STYLE |= {"text.parse_math": False, "savefig.dpi": 160}  # names may hold any character
 WIDTH = 7.0  # inches: at 700 pixels a page's letters are 12 pixels high
