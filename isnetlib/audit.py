@@ -26,6 +26,7 @@ from isnetlib.data.backgrounds import SCALE, fill_foreground
 from isnetlib.data.images import Images
 from isnetlib.own import masked_images, with_masks
 from isnetlib.report.figures import picture, relevance_row
+from isnetlib.report.scoring import faults
 from isnetlib.study.runs import read_json
 from isnetlib.training import evaluate
 from isnetlib.training.checkpoints import network_weights, read_tensors
@@ -193,7 +194,8 @@ def choice(method: dict, standard: dict, seed: int = 0) -> str:
 
 def measure(classifier: Classifier, images: Images, seed: int = 0) -> dict:
     """verdict, table (`drops`), share and chance (`verdict`), classes, images, patients; y (N,), patient (N,) and, by
-    treatment, p (N, K); of some cases the masks (n, H, W), and by treatment x (n, H, W, 3) and maps (n, H, W).
+    treatment, p (N, K); of some cases the masks (n, H, W), and by treatment x (n, H, W, 3) and maps (n, H, W); faults
+    (`scoring.faults`) of the maps as they are.
     """
     method, sets = classifier.method, treated(images, seed)
     device = str(next(method.parameters()).device)
@@ -209,7 +211,9 @@ def measure(classifier: Classifier, images: Images, seed: int = 0) -> dict:
     with evaluate.in_eval(method):
         maps = {name: evaluate.heatmap(method, one.to(device)).sum((1, 2)).cpu().numpy() for name, one in x.items()}
     x = {name: (255 * one).round().byte().permute(0, 2, 3, 1).numpy() for name, one in x.items()}
-    return found | {"y": y, "patient": patient, "p": p, "masks": images[cases][2][:, 0] > 0.5, "x": x, "maps": maps}
+    masks = images[cases][2][:, 0] > 0.5
+    found |= {"masks": masks, "x": x, "maps": maps, "faults": faults(maps["as_it_is"], masks.numpy())}
+    return found | {"y": y, "patient": patient, "p": p}
 
 
 # --- the page

@@ -49,7 +49,7 @@ def test_a_model_that_reads_the_background_is_caught_and_one_that_reads_the_obje
     value, unmoved = (found["table"].set_index("background")["value"] for found in (caught, cleared))
     assert value["as_it_is"] > 0.99 and value["swapped"] < 0.05  # donors are of the other class
     assert value["removed"] == pytest.approx(0.5)  # every image has the same background
-    assert unmoved.nunique() == 1
+    assert unmoved.nunique() == 1 and caught["faults"] == "alike"  # of a linear model on images that are much alike
     assert caught["share"] > 0.99 and cleared["share"] < 0.01 and caught["chance"] == pytest.approx(0.75)
 
 

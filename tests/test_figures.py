@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from isnetlib.report import figures, names
+from isnetlib.report import figures, names, scoring
 
 
 def drawn(fig):
@@ -98,6 +98,16 @@ def test_curves_have_two_lines_a_seed():
     assert [line.get_ydata()[0] for line in ax.lines] == [0.9, 0.1, 0.9, 0.1] and ax.get_ylabel() == "AUC"
 
 
+def test_the_course_of_a_training_is_drawn_from_its_log():
+    log = pd.DataFrame({"epoch": [0, 1], "seed": 0, "val_auc": 0.9, "swapped_auc": 0.8, "P": [0.9, 0.4]})
+    log = log.assign(classification=0.6, background=[0.5, 0.1], net_share=0.2)
+    logs = pd.concat([log.assign(method="isnet_selective"), log.assign(method="isnet_selective_constant", seed=1)])
+    axes = np.reshape(figures.training_figure(logs, "auc").axes, (4, 2))
+    assert [ax.get_title() for ax in axes[0]] == ["P constant", "P steered"]
+    assert [list(line.get_ydata()) for line in axes[1, 1].lines] == [[0.9, 0.4]]
+    assert [list(line.get_ydata()) for line in axes[2, 0].lines] == [[0.6, 0.6], [0.5, 0.1]]
+
+
 def test_the_search_rings_the_chosen_value_at_the_lower_score():
     trials = pd.DataFrame(
         {"experiment": "digits", "method": "rrr", "value": [1.0, 10.0], "swapped": [0.2, 0.5], "internal": [0.9, 0.4]}
@@ -125,7 +135,7 @@ def maps(images=True, several=False):
 @pytest.mark.parametrize("images", [True, False])
 def test_heatmaps_show_images_only_where_they_are_kept(images):
     given = maps(images)
-    fig = figures.heatmaps_figure(given, ["no", "yes"])
+    fig = figures.heatmaps_figure(given, ["no", "yes"], {"standard": "cancels"})
     assert len(fig.axes) == 2 * (2 + images)  # unbiased cases are left out
     shown = [ax.images[0] for ax in fig.axes]
     assert sum(image.get_cmap().name == "gray" for image in shown) == 2 * images
@@ -133,10 +143,29 @@ def test_heatmaps_show_images_only_where_they_are_kept(images):
     np.testing.assert_allclose(shown[images].get_array(), relevance / np.abs(relevance).sum())
     assert shown[images].get_clim() == shown[images + 1].get_clim()  # one scale for all methods
     assert fig.axes[images].get_xlabel() == "says: yes"
+    assert fig.axes[images].get_title().endswith("\ncancels") and "cancels" not in fig.axes[images + 1].get_title()
+
+
+@pytest.mark.parametrize(
+    ("map_", "word"),
+    [
+        (lambda k, inside, sign: inside * sign, "cancels, alike"),
+        (lambda k, inside, sign: inside * sign * (np.arange(8) // 2 == k), "cancels"),
+        (lambda k, inside, sign: inside, "alike"),
+        (lambda k, inside, sign: inside * (np.arange(8) // 2 == k), ""),
+    ],
+)
+def test_maps_that_cancel_or_are_alike_are_named(map_, word):
+    inside, sign = np.zeros((8, 8)), np.tile([1.0, -1.0], (8, 4))
+    inside[2:6] = 1
+    masks, maps_ = np.stack([inside > 0] * 3), np.stack([map_(k, inside, sign) for k in range(3)])
+    assert scoring.faults(maps_, masks) == scoring.faults(1e-20 * maps_, masks) == word
+    sets = {"relevance_internal": maps_, "mask_internal": masks[:, None], "relevance_swapped": 0 * maps_}
+    assert scoring.faults_of({"standard": sets}) == {"standard": word}
 
 
 def test_heatmaps_of_several_labels_name_those_that_are_present():
-    fig = figures.heatmaps_figure(maps(several=True), ["hat", "glasses"])
+    fig = figures.heatmaps_figure(maps(several=True), ["hat", "glasses"], {})
     assert [ax.get_xlabel() for ax in fig.axes[:2]] == ["truth: hat", "says: none"]
 
 

@@ -30,6 +30,9 @@ LIMIT = 0.995  # quantile of |share| at which colours saturate: single pixels wo
 SHOWN = ["standard", "pipeline", "gain_ext", "rrr", "background_random", "isnet_selective"]  # where not all have room
 SHOWN += [f"isnet_selective_{changed}" for changed in ("decay_0_996", "decay_1", "detached_biases", "every_2")]
 
+COURSES = {"isnet_selective_constant": "P constant", "isnet_selective_falling": "P falling"}
+COURSES |= {"isnet_selective": "P steered"}
+
 
 def look(method: str) -> tuple[str, str]:
     """Colour and marker of a method, grey and round where it is not in the list."""
@@ -153,6 +156,32 @@ def curves_figure(logs: pd.DataFrame, metric: str, methods: Sequence[str] = SHOW
     return _legend(fig, handles, ["validation, backgrounds swapped", "validation, as they are"])
 
 
+@matplotlib.rc_context(STYLE)
+def training_figure(logs: pd.DataFrame, metric: str) -> Figure:
+    """The course of a training, one a column: ISNet selective with P constant, falling and steered. logs: the rows of
+    one experiment of `store.logs`.
+    """
+    rows = {f"{names.shown(metric)} on\nvalidation": {f"val_{metric}": "as it is", f"swapped_{metric}": "swapped"}}
+    rows |= {"P": {"P": ""}, "term of the loss": {"classification": "classification", "background": "background"}}
+    rows |= {"net share of relevance\ninside the mask": {"net_share": ""}}
+    found = [method for method in COURSES if method in set(logs["method"])]
+    fig = Figure(figsize=(WIDTH, 5.6), layout="constrained")
+    axes = fig.subplots(len(rows), len(found), sharex=True, sharey="row", squeeze=False)
+    for column, method in zip(axes.T, found, strict=True):
+        run = logs[logs["method"] == method]
+        run = run[run["seed"] == run["seed"].min()]
+        for ax, lines in zip(column, rows.values(), strict=True):
+            for (name, label), line in zip(lines.items(), ("-", (0, (2, 1))), strict=False):
+                ax.plot(run["epoch"] + 1, run[name], color="0.2", lw=1.2, ls=line, label=label)
+        column[0].set_title(COURSES[method])
+        column[-1].set_xlabel("epoch")
+    for ax, (label, lines) in zip(axes[:, 0], rows.items(), strict=True):
+        ax.set(ylabel=label, ylim=(0, None))
+        if len(lines) > 1:
+            ax.legend(frameon=False)
+    return fig
+
+
 def search_figure(trials: pd.DataFrame) -> Figure:
     """The `score` of `store.trials` by the place of the value tried, in their order, a panel an experiment, a line a
     method; a ring: chosen.
@@ -165,7 +194,8 @@ def search_figure(trials: pd.DataFrame) -> Figure:
             ax.plot(own.index[own["chosen"]] + 1, own["score"][own["chosen"]], "o", mfc="none", mec="0.2", ms=9)
 
     columns = {name: name.replace("_", " ") for name in dict.fromkeys(trials["experiment"])}
-    axis = {"xlim": (0.7, 4.3), "xticks": [1, 2, 3, 4], "ylim": (-0.05, 1.05), "ylabel": "lower validation score"}
+    ticks = range(1, 1 + trials.groupby(["experiment", "method"]).size().max())
+    axis = {"xlim": (0.7, ticks[-1] + 0.3), "xticks": ticks, "ylim": (-0.05, 1.05), "ylabel": "lower validation score"}
     label = "loss weight tried, from the smallest; last, where there is one: falling or steered"
     fig = panels(trials.assign(column=trials["experiment"]), search, columns, 3.2, label, **axis)
     found = {label: handle for ax in fig.axes for handle, label in zip(*ax.get_legend_handles_labels(), strict=True)}
@@ -199,10 +229,10 @@ def relevance_row(maps: Sequence[np.ndarray], mask: np.ndarray, axes: Sequence[A
 
 
 @matplotlib.rc_context(STYLE)
-def heatmaps_figure(maps: dict[str, dict], classes: Sequence[str], methods: Sequence[str] = SHOWN) -> Figure:
+def heatmaps_figure(maps: dict, classes: Sequence[str], faults: dict[str, str], methods: Sequence = SHOWN) -> Figure:
     """The first case of each test set: the image, where it may be shown, then a map a method and what it answers.
 
-    maps: `store.heatmaps`; classes: names by number.
+    maps: `store.heatmaps`; classes: names by number; faults: `scoring.faults_of`.
     """
     methods = [method for method in methods if method in maps] or list(maps)
     one = maps[methods[0]]
@@ -220,7 +250,7 @@ def heatmaps_figure(maps: dict[str, dict], classes: Sequence[str], methods: Sequ
             ax.set_xlabel(f"says: {_label(p >= 0.5 if one[f'y_{name}'].ndim == 2 else p.argmax(), classes)}")
         row[0].set_ylabel(names.TEST_SET_NAMES[name])
     for ax, method in zip(axes[0][shown:], methods, strict=True):
-        ax.set_title(textwrap.fill(names.shown(method), 13))
+        ax.set_title("\n".join(filter(None, [textwrap.fill(names.shown(method), 13), faults.get(method)])))
     return fig
 
 
@@ -237,7 +267,7 @@ def hero_figure(maps: dict[str, dict], classes: Sequence[str], scores: dict[tupl
     """
     methods = ["standard", "isnet_selective"]
     tests = {"biased": "biased: mark\nas in training", "deceiving": "deceiving: mark\nof another digit"}
-    fig = heatmaps_figure(maps, classes, methods)
+    fig = heatmaps_figure(maps, classes, {}, methods)
     fig.set_size_inches(4.6, 3.8)
     for row, (test_set, name) in zip(np.reshape(fig.axes, (2, 3)), tests.items(), strict=True):
         row[0].set_ylabel(name)

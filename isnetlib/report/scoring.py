@@ -19,6 +19,7 @@ from isnetlib.report import names, store
 
 SHARES = ("background_share", "chance_share")  # of the relevance and of the area, known where a mask is
 SMALLEST = 1e-300  # stands for a probability of 0 under a logarithm
+CANCELS, ALIKE = 0.03, 0.65  # of `faults`; between the maps of ISNets that had learnt little and those of other methods
 
 
 class Network:
@@ -76,7 +77,8 @@ def _weights(experiment: str, groups: tuple[str, ...]) -> np.ndarray:
 class TestSet(NamedTuple):
     """One test set of an experiment, by which metric it is judged, and the networks tested on it.
 
-    folded: each was tested on the cases of the fold that has its seed's number; else all on the same cases.
+    folded: each was tested on the cases of the fold that has its seed's number; else all on the same cases. rivals: the
+    planned ones.
     """
 
     experiment: str
@@ -84,6 +86,7 @@ class TestSet(NamedTuple):
     primary: str
     folded: bool
     networks: dict[tuple[str, int], Network]
+    rivals: tuple[str, ...] = names.RIVALS
 
     @property
     def methods(self) -> list[str]:
@@ -119,7 +122,7 @@ def tested(study: Path) -> Iterator[TestSet]:
         for name in names.in_order((name for run in own for name in store.test_sets(run)), names.TEST_SET_NAMES):
             networks = {(run.method, run.seed): _network(run, name) for run in own if name in store.test_sets(run)}
             primary = _primary(own[0], next(iter(networks.values())))
-            yield TestSet(experiment, name, primary, folded, networks)
+            yield TestSet(experiment, name, primary, folded, networks, names.rivals(Path(study).name))
 
 
 def _network(run: store.Run, test_set: str) -> Network:
@@ -136,3 +139,30 @@ def _primary(run: store.Run, one: Network) -> str:
         return names.primary_metric(run.experiment)
     usual = "auc" if one.y.ndim == 2 or one.p.shape[1] == 2 else "macro_f1"
     return run.parameters.get("data_options", {}).get("metric") or usual
+
+
+# --- maps
+def faults(R: np.ndarray, mask: np.ndarray) -> str:
+    """What makes maps R (n, H, W) of different images, n > 1, say little of the class, whatever lies outside the masks
+    (n, H, W): "cancels": inside, red and blue add up to nothing (median of |sum R| / sum |R|); "alike": they point the
+    same way in every image (mean |cosine| of two maps). Both joined by a comma; "": neither.
+    """
+    R = np.asarray(R, float)
+    inside = R * (mask > 0)
+    whole = np.abs(inside).sum((1, 2))
+    net = np.where(whole > 0, np.abs(inside.sum((1, 2))) / np.maximum(whole, SMALLEST), 1.0)
+    flat = R.reshape(len(R), -1)
+    flat = flat / np.maximum(np.linalg.norm(flat, axis=1, keepdims=True), SMALLEST)
+    cosines = np.abs(flat @ flat.T)[np.triu_indices(len(R), 1)]
+    found = {"cancels": np.median(net) < CANCELS, "alike": len(cosines) > 0 and cosines.mean() > ALIKE}
+    return ", ".join(word for word, there in found.items() if there)
+
+
+def faults_of(maps: dict[str, dict]) -> dict[str, str]:
+    """`faults` by method, on the first test set that `store.heatmaps` has, in the order of `names`."""
+    found = {}
+    for method, own in maps.items():
+        first = names.in_order((key[10:] for key in own if key.startswith("relevance_")), names.TEST_SET_NAMES)[0]
+        R = own[f"relevance_{first}"]
+        found[method] = faults(R, own[f"mask_{first}"].reshape(R.shape))
+    return found

@@ -117,7 +117,7 @@ def comparison_rows(test: TestSet) -> Iterator[dict]:
     for metric in stats.ESTIMATES:
         margin = names.MARGINS.get((test.experiment, metric), names.MARGIN)
         rows = [{"b": b} | compare(metric, *pair, margin) for b, pair in pairs.items() if all(pair)]
-        planned = [row for row in rows if row["b"] in names.RIVALS]
+        planned = [row for row in rows if row["b"] in test.rivals]
         for row, p in zip(planned, stats.holm([row["p"] for row in planned]), strict=True):
             row |= {"p_holm": p, "family": "/".join((test.experiment, test.name, metric))}
         for row in rows:
