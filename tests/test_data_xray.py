@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 import torch
 from PIL import Image
-from stub_films import SIDE, all_sets, write_predicted, write_sources
+from stub_films import SIDE, all_sets, write_predicted, write_source, write_sources
 
 from isnetlib import data
 from isnetlib.data import backgrounds
@@ -35,6 +35,14 @@ def test_tuberculosis_is_confounded_by_source_and_tested_elsewhere(root):
     assert sets["shenzhen"].frame.mask_source.eq("human").all() and sets["train"].frame.mask_source.eq("").all()
     boxes = json.loads(inside.set_index("id").loc["tbx11k/images/0.png", "boxes"])
     assert boxes == [["ActiveTuberculosis", 5.0, 10.0, 15.0, 20.0]]  # from 40 pixels to 20
+
+
+def test_montgomery_is_a_test_where_it_is_there(root, tmp_path):
+    assert [*data.load("tuberculosis", folder=str(root), size=20, masks="").tests] == ["internal", "shenzhen"]
+    write_source(root, "montgomery", [("normal", "p1", {}), ("tuberculosis", "p2", {})], masked=True)
+    write_predicted(root, tmp_path / "drawn")
+    images = data.load("tuberculosis", folder=str(root), size=20, masks=str(tmp_path / "drawn")).tests["montgomery"]
+    assert images.y.tolist() == [0, 1] and images.frame.mask_source.eq("human").all()
 
 
 def test_films_are_equalised_squares_of_three_equal_channels(root):

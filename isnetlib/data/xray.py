@@ -36,8 +36,8 @@ def load(
     """A mixture of sources, in which the source tells the class.
 
     name : "tuberculosis": TBX11K's tuberculosis against healthy films of NIH ChestX-ray14. Tests: `internal` (as
-        training) and `shenzhen`, both classes from one hospital that training never saw. Metric auc. Where TBX11K has
-        boxes of lesions, `frame.boxes` holds them in pixels of the loaded image.
+        training), `shenzhen` and, where it is there, `montgomery`: both classes from one hospital that training never
+        saw. Metric auc. Where TBX11K has boxes of lesions, `frame.boxes` holds them in pixels of the loaded image.
         "covid": COVID-19 of the COVID-19 image data collection against healthy and pneumonia films of NIH. Tests:
         `internal`; `external` pools hannover (covid), and the healthy of shenzhen and jsrt; `ieee8023_pneumonia` stands
         apart, since it shares the source of the covid class: who reads the background calls it covid. Metric macro_f1.
@@ -55,9 +55,10 @@ def load(
     if most is not None and most < 1:
         raise ValueError(f"most is a number of films, 1 or more, or None for all; got {most}")
     mixture = MIXTURES[name]
-    parts = [mixture["inside"], *mixture["tests"].values()]
-    sources = list(dict.fromkeys(part["source"] for part in sum(parts, [])))
+    needed = {name: parts for name, parts in mixture["tests"].items() if name not in mixture.get("optional", ())}
+    sources = list(dict.fromkeys(part["source"] for part in sum(needed.values(), mixture["inside"])))
     root = find_sources(folder, sources)
+    there = {name: parts for name, parts in mixture["tests"].items() if name in needed or (root / name).is_dir()}
     masks = None if masks == "" else find_sources(masks, sources, "ISNET_MASKS", "notebook 08_segment")
 
     def read(parts, few):
@@ -69,7 +70,7 @@ def load(
 
     within, hashes = read(mixture["inside"], (most, split_seed))
     experiment = _divide({"internal": within}, split_seed, mixture["metric"], hashes, augment)
-    for test, parts in mixture["tests"].items():
+    for test, parts in there.items():
         images, of_test = read(parts, None)
         strangers = ~images.frame.patient.isin(within.frame.patient)
         experiment.tests[test] = images.subset(np.flatnonzero(strangers))
@@ -112,7 +113,8 @@ def _read(root, masks, part, classes, size, equalise, few=None):
     draws them; then every film takes its mask from `masks`, or is left out.
     """
     source, labels, where = part["source"], part["labels"], part.get("where", {})
-    place, predicted, listed = root / source, masks / source if masks else None, {}
+    place, listed = root / source, {}
+    predicted = masks / source if masks and (masks / source).is_dir() else None  # of an optional source there may be none
     table, problems = read_index(place, others=where)
     refuse(place, problems)
     table = table[table["label"].isin(list(labels))]
