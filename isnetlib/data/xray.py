@@ -114,7 +114,7 @@ def _read(root, masks, part, classes, size, equalise, few=None):
     """
     source, labels, where = part["source"], part["labels"], part.get("where", {})
     place, listed = root / source, {}
-    predicted = masks / source if masks and (masks / source).is_dir() else None  # of an optional source there may be none
+    predicted = masks / source if masks and (masks / source).is_dir() else None  # an optional source may have none
     table, problems = read_index(place, others=where)
     refuse(place, problems)
     table = table[table["label"].isin(list(labels))]

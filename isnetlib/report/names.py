@@ -31,7 +31,8 @@ NETWORKS = _table("""standard_se: squeeze-excitation; standard_convnext: ConvNeX
     isnet_convnext: ConvNeXt; isnet_vit: vision transformer""")
 TEST_SET_NAMES = _table("""biased: biased; unbiased: unbiased; random: random mark; deceiving: deceiving;
     internal: internal; swapped: swapped backgrounds; external: external; hospital_c: hospital C;
-    hospital_d: hospital D; shenzhen: Shenzhen; montgomery: Montgomery; ieee8023_pneumonia: pneumonia of a known source; gap: gap""")
+    hospital_d: hospital D; shenzhen: Shenzhen; montgomery: Montgomery;
+    ieee8023_pneumonia: pneumonia of a known source; gap: gap""")
 # Like the training data, or where no background misleads. The claim is about all others, where the background misleads
 # (deceiving, swapped), or the images come from sources that training never saw.
 AT_HOME = ("biased", "unbiased", "random", "internal", "gap")
