@@ -95,6 +95,14 @@ def test_a_weight_that_falls_is_a_value_like_another(tiny):
     assert set(runner.status("small", *tiny)["state"][:2]) == {"done"}
     shutil.rmtree(tiny[1] / "small/search")
     assert set(runner.status("small", *tiny)["state"][:2]) == {"done"}  # packed
+    edit(tiny[0] / "study.yaml", "- 0.5\n", "- 10.0\n")
+    leave(search.trials("small", *tiny)[0], swapped=0.75, internal=0.75, swapped_loss=1.0)
+    edit(tiny[0] / "study.yaml", "penalty_weight: 0.5", "penalty_weight: 10.0")
+    for _ in range(2):  # beside text numbers are read as text, and mean the same
+        assert pack_trials(tiny[1] / "small") == []
+        found = store.trials(tiny[1] / "small")
+        assert list(map(store.tried, found["value"])) == ["0.5", "10", "5-0.5"]
+        assert not [line for line in search.not_followed("small", tiny[0], found) if " of rrr " in line]
 
 
 def test_a_row_of_a_log_is_what_a_trial_found():

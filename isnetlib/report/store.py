@@ -180,7 +180,10 @@ def place(value: float | str) -> float:
 def trial_rows(study: Path) -> list[dict]:
     """The packed trials of results/<study> with all that is known of them: rows of trials.csv."""
     path = Path(study) / "trials.csv"
-    return read_rows(path) if path.exists() else []
+    rows = read_rows(path) if path.exists() else []
+    for row in rows:  # numbers are text where a value beside them is
+        row["value"] = row["value"] if place(row["value"]) == float("inf") else place(row["value"])
+    return rows
 
 
 def frozen(study: Path) -> pd.DataFrame:
