@@ -152,7 +152,8 @@ def masked_images(folder, classes, size, equalise=False, label="label", patient=
     table, problems = read_index(folder, label, classes=classes, patient=patient)
     refuse(folder, problems)
     y, _ = data_folder.encode(table, label, (), classes)
-    images, _, found = data_folder.read_images(Path(folder).resolve(), table, y, classes, size, equalise)
+    cache = data_folder.cache_of(folder, size, len(table))
+    images, _, found = data_folder.read_images(Path(folder).resolve(), table, y, classes, size, equalise, cache=cache)
     refuse(folder, [problem for problem in found if problem.level == "error"])
     return with_masks(images, folder)
 

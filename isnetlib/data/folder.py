@@ -69,8 +69,7 @@ def _read(
             problems += check_parts(part, table["patient"], y, names)
         except Refused as error:
             problems.append(of_index(*error.args))
-    if size and not cache and 4 * np.prod(_sides(size)) * len(table) > MEMORY:
-        cache = Path(folder) / ".isnet"
+    cache = cache or cache_of(folder, size, len(table))
     images, hashes, found = read_images(Path(folder).resolve(), table, y, names, size, equalise, cache=cache)
     problems = problems + found
     if images is None or any(problem.level == "error" for problem in problems):
@@ -172,6 +171,11 @@ def check_parts(part: pd.Series, patient: pd.Series, y: torch.Tensor, names: lis
         if missing := [name for name, is_seen in zip(names, seen.tolist(), strict=True) if not is_seen]:
             text = f"training holds no images (or, of an attribute, one value) of {missing}"
             yield of_index(text, "change the split")
+
+
+def cache_of(folder, size, images: int) -> Path | None:
+    """Where so many images of `size` are kept: in a folder of their own above `MEMORY`, else (None) in memory."""
+    return Path(folder) / ".isnet" if size and 4 * np.prod(_sides(size)) * images > MEMORY else None
 
 
 def read_images(folder: Path, table, y, classes, size, equalise=False, prefix="", cache=None, **own):
