@@ -24,14 +24,21 @@ def main(arguments: list[str] | None = None) -> int:
     """Exit code: 0 all is well, 1 something failed or is not done, 2 a mistake in the request, 130 interrupted."""
     options = _parser().parse_args(arguments)
     warnings.formatwarning = lambda message, *_, **__: f"isnet: {message}\n"
+    with contextlib.suppress(AttributeError):  # a line at a time, into a file too
+        sys.stdout.reconfigure(line_buffering=True)
     try:
         with _termination_as_interrupt():
             return options.command(options)
     except (ValueError, OSError, ImportError, ArithmeticError, NotImplementedError) as error:  # OSError names its file
-        print("isnet:", " ".join(str(error).split()), file=sys.stderr)
+        print("isnet:", "\n".join(" ".join(line.split()) for line in str(error).splitlines()), file=sys.stderr)
+        return 2
+    except (MemoryError, RuntimeError) as error:
+        if not isinstance(error, MemoryError) and type(error).__name__ != "OutOfMemoryError":
+            raise
+        print("isnet: out of memory: take a smaller --batch-size, --size or --backbone", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("isnet: interrupted; the same command goes on from here", file=sys.stderr)
+        print("isnet: interrupted; the same train or run goes on from here", file=sys.stderr)
         return 130
 
 
@@ -243,8 +250,8 @@ def _audit(options: argparse.Namespace) -> int:
 
 
 def _positive(text: str) -> int:
-    if int(text) < 1:
-        raise ValueError
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number from 1 on")
     return int(text)
 
 

@@ -48,6 +48,7 @@ class Classifier(NamedTuple):
     classes: list[str]
     size: int
     equalise: bool
+    grey: bool = False  # known: that it learnt from grey images alone
 
 
 def audit(checkpoint, folder, page, label="label", patient="patient", **how) -> dict:
@@ -57,7 +58,7 @@ def audit(checkpoint, folder, page, label="label", patient="patient", **how) -> 
     Returns `measure`'s answer. ValueError: no checkpoint, unreadable images, no masks, labels foreign to the model.
     """
     model, folder = load_classifier(checkpoint, **how), Path(folder)
-    images = masked_images(folder, model.classes, model.size, model.equalise, label, patient)
+    images = masked_images(folder, model.classes, model.size, model.equalise, model.grey, label, patient)
     found = measure(model, images)
     test = {"name": folder.name, "found": {Path(checkpoint).resolve().name: found}}
     write_page(page, f"Background audit: {found['verdict']}", [test])
@@ -94,13 +95,15 @@ def load_classifier(checkpoint, backbone=None, classes=None, size=None, equalise
     """
     path, settings = Path(checkpoint), {}
     for run in (path, *path.parents[:2]):
-        if (run / "run.json").is_file() and path in (run, run / "model.pt", run / "checkpoints" / "swapped.pt"):
+        kept = (run, run / "model.pt", run / "checkpoints" / "swapped.pt")
+        if path.is_dir() or ((run / "run.json").is_file() and path in kept):
             about = own.read(run)
             if about["multilabel"]:
                 raise ValueError(f"{run}: of a classifier of several labels there is no audit")
             if any((backbone, classes, size, equalise is not None)):
                 raise ValueError(f"{run}: run.json tells the network, classes, size and equalise: leave them out")
-            return Classifier(own.load_method(run).to(device), about["classes"], about["size"], about["equalise"])
+            of_images = (about["classes"], about["size"], about["equalise"], about["grey"])
+            return Classifier(own.load_method(run).to(device), *of_images)
     state, run = read_tensors(path), path.parent.parent
     if whole := "method" in state and (run / "manifest.json").is_file():
         settings = read_json(run / "manifest.json").get("settings", {})
@@ -192,6 +195,17 @@ def choice(method: dict, standard: dict, seed: int = 0) -> str:
     return "yes" if low > 0 else "no" if high < 0 else "undecided"
 
 
+def shares(method: nn.Module, images: Images, device: str = "cpu") -> tuple[float, float]:
+    """The background's share of the relevance and of the area, means over images that all have a mask."""
+    found = []
+    with evaluate.in_eval(method):
+        for rows in torch.arange(len(images)).split(32):
+            x, _, mask, _ = images[rows]
+            R = evaluate.heatmap(method, x.to(device)).cpu()
+            found.append(torch.stack([evaluate.background_share(R, mask), 1 - mask.flatten(1).mean(1)]))
+    return tuple(torch.cat(found, 1).nanmean(1).tolist())
+
+
 def measure(classifier: Classifier, images: Images, seed: int = 0) -> dict:
     """verdict, table (`drops`), share and chance (`verdict`), classes, images, patients; y (N,), patient (N,) and, by
     treatment, p (N, K); of some cases the masks (n, H, W), and by treatment x (n, H, W, 3) and maps (n, H, W); faults
@@ -202,8 +216,7 @@ def measure(classifier: Classifier, images: Images, seed: int = 0) -> dict:
     y, patient = images.y.numpy(), images.frame["patient"].to_numpy()
     p = {name: evaluate.scores(method, one, device=device)[1] for name, one in sets.items()}
     table = drops(y, p, patient, np.random.default_rng(seed))
-    tested = evaluate.test(method, images, batch_size=32, device=device).predictions
-    share, chance = tested["background_share"].mean(), tested["chance_share"].mean()
+    share, chance = shares(method, images, device)
     found = {"verdict": verdict(table, share, chance), "table": table, "share": share, "chance": chance}
     found |= {"images": len(images), "patients": len(set(patient)), "classes": classifier.classes}
     cases = np.linspace(0, len(images) - 1, min(CASES, len(images))).round().astype(int)

@@ -62,7 +62,14 @@ def _unloaded(name, classes, width, stem_stride, size, standardised):
     extra = {}
     if name in ("googlenet", "inception_v3"):  # their weights want another range, which they make of the usual one
         extra = {"aux_logits": False, "init_weights": True, "transform_input": standardised}
-    return torchvision.models.get_model(name, weights=None, num_classes=classes, **extra)
+    model = torchvision.models.get_model(name, weights=None, num_classes=classes, **extra)
+    return _with_a_head(model) if isinstance(model, VisionTransformer) else model
+
+
+def _with_a_head(model: VisionTransformer) -> VisionTransformer:
+    """torchvision's zeros would give no pixel any relevance."""
+    nn.init.trunc_normal_(model.heads.head.weight, std=0.02)
+    return model
 
 
 def _of_imagenet(name: str) -> dict[str, Tensor]:
@@ -156,9 +163,8 @@ def small_vit(classes: int, size: int | None) -> nn.Module:
             f"small_vit: size is {size}; it must be the images' side, tiled by patches of 4 pixels or more"
         )
     patch = min(patches, key=lambda side: abs(side - size / 8))
-    model = VisionTransformer(size, patch, num_layers=4, num_heads=4, hidden_dim=96, mlp_dim=192, num_classes=classes)
-    nn.init.trunc_normal_(model.heads.head.weight, std=0.02)  # torchvision's zeros would give every class one relevance
-    return model
+    shape = {"num_layers": 4, "num_heads": 4, "hidden_dim": 96, "mlp_dim": 192}
+    return _with_a_head(VisionTransformer(size, patch, **shape, num_classes=classes))
 
 
 # --- the segmenter (Ronneberger, Fischer & Brox, arXiv 1505.04597)

@@ -67,9 +67,20 @@ def train(
     device = pick(device)
     images, columns = data_folder.load(data, size=size, equalise=equalise, **reading), ("label", "patient")
     columns = {name: reading[name] for name in columns if name in reading}
-    further = {str(name): masked_images(name, images.train.classes, size, equalise, **columns) for name in tests}
+    grey = _grey(images.train)
+    further = {str(name): masked_images(name, images.train.classes, size, equalise, grey, **columns) for name in tests}
+    if taken := images.tests.keys() & further:
+        raise ValueError(f"{taken.pop()} is the name of a test set of {data}: name the other folder by its whole path")
+    for name, test in (images.tests | further).items():
+        if seen := _patients(images.train) & _patients(test):
+            report(f"{name}: {len(seen)} of its patients are in training, too, so its scores are too good")
+        masked = set(test.y[test.area() > 0].tolist()) if test.y.ndim == 1 else range(len(test.classes))
+        if lacking := [label for k, label in enumerate(test.classes) if k not in masked]:
+            report(
+                f"{name}: no image with a mask of {', '.join(lacking)}: it cannot tell whether the background counts"
+            )
     about = {"backbone": backbone, "weights": weights and str(weights), "classes": images.train.classes, "size": size}
-    about |= {"multilabel": images.train.multilabel, "grey": _grey(images.train), "equalise": equalise}
+    about |= {"multilabel": images.train.multilabel, "grey": grey, "equalise": equalise}
     digest = hashlib.sha256(json.dumps(images.hashes, sort_keys=True).encode()).hexdigest()
     about |= {"data": f"{Path(data).resolve().name} {digest[:12]}", **reading}
     how = {"epochs": epochs, "batch_size": batch_size, "learning_rate": learning_rate, "seed": seed}
@@ -92,10 +103,10 @@ def train(
 
 
 def begin(folder: Path, about: dict) -> None:
-    """Write run.json; ValueError, naming what differs, where the folder holds one of another configuration."""
+    """Write run.json; ValueError, naming what differs, where a training of another configuration has begun there."""
     path = folder / "run.json"
     about = json.loads(json.dumps(about))  # tuples are lists
-    if path.exists():
+    if path.exists() and (folder / "checkpoints" / "last.pt").exists():
         begun = {name: value for name, value in read(folder).items() if name != "versions"}
         if told := differences(begun, about):
             raise ValueError(f"{folder} holds another training: {told}. Take another folder, or remove this one")
@@ -142,19 +153,27 @@ def pick(device: str) -> str:
         raise ValueError(f"device {device} is not there: {str(error).splitlines()[0]}") from None
 
 
+def _patients(images: Images) -> set[tuple[str, str]]:
+    return set(images.frame[["source", "patient"]].itertuples(index=False, name=None))
+
+
 def _grey(images: Images) -> bool:
     parts = (images.x[rows] for rows in torch.arange(len(images)).split(BATCH))
     return all(bool((x == x[:, :1]).all()) for x in parts)
 
 
-def masked_images(folder, classes, size, equalise=False, label="label", patient="patient") -> Images:
-    """All images of a data set folder that have a mask. ValueError: unreadable files, foreign labels, no masks."""
+def masked_images(folder, classes, size, equalise=False, grey=False, label="label", patient="patient") -> Images:
+    """All images of a data set folder that have a mask; what may be wrong with others is warned of. ValueError:
+    unreadable files, foreign labels, no masks, colour where the model learnt from grey images alone.
+    """
     table, problems = read_index(folder, label, classes=classes, patient=patient)
     refuse(folder, problems)
     y, _ = data_folder.encode(table, label, (), classes)
     cache = data_folder.cache_of(folder, size, len(table))
     images, _, found = data_folder.read_images(Path(folder).resolve(), table, y, classes, size, equalise, cache=cache)
-    refuse(folder, [problem for problem in found if problem.level == "error"])
+    refuse(folder, found)
+    if grey and not _grey(images):
+        raise ValueError(f"{folder}: some images have colour, and this model learnt from grey ones: save them as grey")
     return with_masks(images, folder)
 
 
@@ -181,7 +200,8 @@ def read(run: str | Path) -> dict:
 def load_method(run: str | Path) -> nn.Module:
     """The method of a run folder in eval mode, with `predict`. Errors as of `load`."""
     about, path = read(run), Path(run) / "model.pt"
-    method = make(about | {"weights": about["weights"] and "random"}).eval()
+    with torch.random.fork_rng():
+        method = make(about | {"weights": about["weights"] and "random"}).eval()
     try:
         bare(method).load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
     except FileNotFoundError:
@@ -213,16 +233,21 @@ def read_image(data: bytes, model: nn.Module) -> Tensor:
     return resize(pixels, model.size, model.equalise).float() / 255
 
 
-def find_images(places: Iterable[str | Path]) -> Iterator[tuple[Path, str]]:
-    """Folder and name of every image of files, folders, and folders with an index.csv. ValueError: none is there."""
+def find_images(places: Iterable[str | Path], report=print) -> Iterator[tuple[Path, str]]:
+    """Folder and name of every image of files, folders, and folders with an index.csv; what is left out is reported.
+    ValueError: none is there.
+    """
     for place in map(Path, places):
         place = place.parent if place.name == "index.csv" else place
         if (place / "index.csv").is_file():
             table, problems = read_table(place, ["image"])
-            names = [] if problems else table["image"]
+            refuse(place, problems)
+            names = table["image"]
         elif place.is_dir():
-            files = (path for path in place.rglob("*") if path.suffix.lower() in SUFFIXES)
-            names = sorted(path.relative_to(place).as_posix() for path in files)
+            files = [path for path in place.rglob("*") if path.is_file()]
+            names = sorted(path.relative_to(place).as_posix() for path in files if path.suffix.lower() in SUFFIXES)
+            if names and len(names) < len(files):
+                report(f"{place}: {len(files) - len(names)} other files left out ({', '.join(SUFFIXES)} are read)")
         else:
             place, names = place.parent, [place.name]
         if not len(names):
@@ -231,26 +256,29 @@ def find_images(places: Iterable[str | Path]) -> Iterator[tuple[Path, str]]:
 
 
 def predict(run, places, out="predictions.csv", heatmaps=None, device="auto", report=print) -> int:
-    """Write the answers of a run's classifier on images to the table `out`: image, answer, p_<class>, ...; into the
-    folder `heatmaps`, if one is given, a picture of each (`show`). Images that cannot be read are reported, one a line.
+    """Write the answers of a run's classifier on images to the table `out`: image (of several places its path), answer,
+    p_<class>, ...; into the folder `heatmaps`, if one is given, a picture of each (`show`).
 
-    places: files, folders, folders with an index.csv. Returns how many could not be read. Errors as of `load` and
-    `find_images`.
+    report: is told, one a line, of images that cannot be read or are almost black. places: files, folders, folders with
+    an index.csv. Returns how many could not be read. Errors as of `load` and `find_images`.
     """
-    model, found = load(run).to(pick(device)), list(find_images(places))
-    rows, unread = [], 0
+    model, found = load(run).to(pick(device)), list(dict.fromkeys(find_images(places, report)))
+    several, rows, unread = len({folder for folder, _ in found}) > 1, [], 0
     for start in range(0, len(found), BATCH):
         batch = {}
         for folder, name in found[start : start + BATCH]:
             try:
-                batch[name] = read_image(read_file(folder, name), model)
+                x = read_image(read_file(folder, name), model)
+                batch[(folder / name).as_posix() if several else name] = x
+                if x.max() < data_folder.DARK / 255:
+                    report(f"{folder / name}: is almost black; 12 bits stored as 16 must be multiplied by 16")
             except Refused as error:
                 unread += 1
                 report(f"{folder / name}: {'; '.join(error.args)}")
         for name, row in zip(batch, scores(model, torch.stack([*batch.values()])) if batch else (), strict=True):
             rows.append((name, answer(model, row), *row.tolist()))
         for name, x in batch.items() if heatmaps else ():
-            path = Path(heatmaps) / f"{name}.png"
+            path = Path(heatmaps) / f"{name.replace('..', '').strip('/')}.png"
             path.parent.mkdir(parents=True, exist_ok=True)
             show(model, x).savefig(path, dpi=100)
     table = pd.DataFrame(rows, columns=["image", "answer", *(f"p_{name}" for name in model.classes)])

@@ -97,6 +97,21 @@ def test_an_image_without_mask_does_not_count_in_the_term_on_the_mask(name, term
     assert none[term] == 0 and all(p.grad is None or p.grad.isfinite().all() for p in method.parameters())
 
 
+@pytest.mark.parametrize("name", [name for name in NAMES if name != "oracle"])
+def test_one_logit_and_masks_of_other_types(name):
+    torch.manual_seed(0)
+    x, y, mask = batch()
+    options = {"penalty_weight": 1e-3} if name == "rrr" else {}
+    method = METHODS[name](build_model("small_resnet", 1, width=4), **options)
+    found = []
+    for given in (mask, mask.bool(), torch.where(mask.flatten(1).any(1)[:, None, None, None], mask, torch.nan)):
+        torch.manual_seed(1)
+        loss, _ = copy.deepcopy(method).loss(x, y % 2, given)
+        loss.backward()
+        found.append(loss.item())
+    assert found == [pytest.approx(found[0])] * 3
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_several_labels(name):
     (x, _, mask), labels = batch(), torch.tensor([[0.0, 1, 1], [1, 0, 0], [0, 0, 0], [1, 1, 1]])
@@ -215,7 +230,7 @@ def test_the_penalty_of_a_linear_model_is_the_one_by_hand(kind, logits):
     g = (W.sum(0) - len(W) * z.softmax(1) @ W if kind == "softmax" else (1 - 2 * z.sigmoid()) @ W).view_as(x)
     by_hand = ((g[:2] * (1 - mask[:2])) ** 2).sum() / 2  # the third has no mask
     assert parts["penalty"] == pytest.approx(by_hand.item(), rel=1e-10) and by_hand > 0
-    expected = classification_loss(z, y) + 7 * by_hand
+    expected = classification_loss(z, y, kind == "labels") + 7 * by_hand
     torch.testing.assert_close(loss, expected)
     torch.testing.assert_close(*(torch.autograd.grad(each, W)[0] for each in (loss, expected)))
 
@@ -268,3 +283,23 @@ def test_the_classifier_learns_from_new_images_drawn_by_the_global_generator():
     torch.testing.assert_close(loss, classification_loss(method.model(seen), y))
     changed = (seen != x).flatten(1).any(1).sum().item()
     assert binomtest(changed, 150, 0.3).pvalue > 1e-3  # the 50 without mask are never changed
+
+
+def test_in_eval_mode_backgrounds_stay_and_nothing_is_drawn():
+    x, y, mask = batch()
+    for name in ("background_random", "isnet_background"):
+        method = made(name).eval()
+        state = torch.get_rng_state()
+        losses = [method.loss(x, y, mask)[0].item() for _ in range(2)]
+        assert losses[0] == losses[1] and torch.equal(state, torch.get_rng_state())
+        assert made(name).loss(x, y, None)[0].isfinite()
+
+
+def test_random_backgrounds_are_finite_under_autocast():
+    x, mask = torch.rand(3, 3, 64, 64), torch.zeros(3, 1, 64, 64)
+    mask[0, :, 1:, :] = mask[1, :, 20:40] = 1  # of the first next to nothing is background
+    torch.manual_seed(0)
+    plain = randomise(x, mask, 1.0)
+    with torch.autocast("cpu", torch.float16):
+        torch.manual_seed(0)
+        assert torch.equal(randomise(x, mask, 1.0), plain) and plain.isfinite().all()

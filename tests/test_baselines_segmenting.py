@@ -84,7 +84,13 @@ def test_stages_are_live_and_leave_nothing_behind():
 def test_networks_without_maps_are_refused():
     flat = nn.Sequential(nn.Flatten(), nn.Linear(3 * 224 * 224, 2))
     one = nn.Sequential(nn.Conv2d(3, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2))
-    for Method, model, told in ((Gain, flat, "no feature maps"), (AttentionGate, one, "need three stages")):
+    vit = build_model("small_vit", 2, size=32)
+    refused = (
+        (Gain, flat, "no feature maps"),
+        (Gain, vit, "takes no images of"),
+        (AttentionGate, one, "need three stages"),
+    )
+    for Method, model, told in refused:
         with pytest.raises(ValueError, match=told):
             Method(model)
 
@@ -136,8 +142,8 @@ def test_threshold_and_dice_of_a_known_segmenter():
     method.segmenter = Forced(0.1 + 0.8 * torch.ones_like(mask[:1]))  # all is object: four times the mask
     method.choose_threshold(Images(seen, y, mask, rows, list("abc")))
     assert method.dice.item() == pytest.approx(2 * 0.25 / 1.25)
-    with pytest.raises(ValueError, match="no validation image has a mask"):
-        method.choose_threshold(Images(seen, y, torch.zeros_like(mask), rows, list("abc")))
+    with pytest.raises(ValueError, match="no validation image has a mask"):  # before its training
+        method.prepare(None, Images(seen, y, torch.zeros_like(mask), rows, list("abc")), None)
 
 
 def test_the_segmenter_learns_first_and_is_frozen_then(tmp_path):

@@ -90,6 +90,19 @@ def test_a_wrong_command_line_shows_the_usage(arguments, capsys):
     assert exit_.value.code == 2 and capsys.readouterr().err.startswith("usage: isnet")
 
 
+def test_memory_that_does_not_suffice_is_told_and_other_errors_are_not_hidden(monkeypatch, capsys):
+    for error, code in ((type("OutOfMemoryError", (RuntimeError,), {})("CUDA"), 2), (MemoryError(), 2)):
+        monkeypatch.setattr("isnetlib.own.train", lambda *_, error=error, **__: (_ for _ in ()).throw(error))
+        assert main(["train", "--data", "a", "--out", "b"]) == code
+        assert "out of memory: take a smaller --batch-size" in capsys.readouterr().err
+    monkeypatch.setattr("isnetlib.own.train", lambda *_, **__: (_ for _ in ()).throw(RuntimeError("a bug")))
+    with pytest.raises(RuntimeError, match="a bug"):
+        main(["train", "--data", "a", "--out", "b"])
+    with pytest.raises(SystemExit):
+        main(["train", "--data", "a", "--out", "b", "--size", "0"])
+    assert "'0' is no whole number from 1 on" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("command", ["run", "status", "report", "prepare", "verify-data", "audit"])
 def test_every_command_explains_itself(command, capsys):
     with pytest.raises(SystemExit) as exit_:

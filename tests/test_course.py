@@ -57,6 +57,28 @@ def test_auto_keeps_a_running_mean_and_its_state_is_in_the_checkpoint():
     assert weight.now() == before
 
 
+def test_state_is_not_spoilt_by_a_broken_step_a_full_mask_or_a_foreign_state():
+    weight = Weight("p", "auto", 1, steered=True)
+    for broken in (math.nan, math.inf):
+        weight.follow(broken)
+    assert weight.now() == START and weight.mean == 0
+    constant = Weight("p", 0.3, 1, steered=True)
+    constant.load_state_dict(weight.state_dict())
+    assert constant.now() == 0.3  # of its own option, not of what was loaded
+
+    def mps(tensor):
+        if tensor.dtype == torch.float64:
+            raise TypeError("Cannot convert a MPS Tensor to float64 dtype")
+        return tensor
+
+    assert weight._apply(mps) is weight and weight.value.dtype == torch.float64
+    method = ISNet(build_model("small_resnet", 2, width=4), heatmap_weight="auto", range=(2.0, 50.0))
+    method.load_state_dict(ISNet(build_model("small_resnet", 2, width=4), heatmap_weight="auto").state_dict())
+    for mask in (torch.ones(4, 1, 32, 32), torch.zeros(4, 1, 32, 32)):  # neither says what the background is
+        method.loss(torch.rand(4, 3, 32, 32), torch.arange(4) % 2, mask)
+    assert method.heatmap_weight.mean == 0 and method._range(torch.ones(1, 1, 1, 2, 2), mask) == (2.0, 50.0)
+
+
 @pytest.mark.parametrize("wrong", [-0.1, 1.1, (0.5,), (0.9, 2.0), "often", None, math.nan, True, "Auto"])
 def test_values_out_of_range_are_refused(wrong):
     with pytest.raises(ValueError, match="heatmap_weight P must be a number from 0 to 1, a pair"):

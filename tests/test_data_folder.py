@@ -231,6 +231,7 @@ def test_air_is_dark_in_tiffs_whose_white_is_zero(dtype):
         (box() + 100, "error", "mask is not binary"),  # two values, neither is 0
         (box() * 0, "warning", "mask is empty"),
         (box() | 255, "warning", "mask is full"),
+        (np.dstack([box() | 255] * 3 + [box()]), "error", "mask is transparent in parts"),
     ],
 )
 def test_bad_masks(build, array, level, message):

@@ -117,7 +117,7 @@ def test_range_auto_is_read_off_the_first_batch_with_masks_and_a_checkpoint_keep
     with ISNet(model).lrp(image=x) as lrp:
         logits = model(x)
     R = lrp.relevance(method.start(logits), logits)
-    assert (low, high) == pytest.approx(isnetlib.method.loss.foreground_range(R, mask))
+    assert (low, high) == pytest.approx(isnetlib.method.course.foreground_range(R, mask))
     again = ISNet(model, range="auto")
     again.load_state_dict(method.state_dict())
     fixed = ISNet(model, range=(low, high))

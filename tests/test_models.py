@@ -8,7 +8,7 @@ import pytest
 import torch
 from matplotlib.cbook import get_sample_data
 from PIL import Image
-from torchvision.models import ResNet18_Weights
+from torchvision.models import ResNet18_Weights, VisionTransformer
 from torchvision.models.convnext import CNBlock
 from torchvision.ops import SqueezeExcitation
 
@@ -35,12 +35,16 @@ def test_small_networks_are_of_one_size_class_learn_and_are_explained(name, size
     isnetlib.check(model, (3, size, size))
 
 
-def test_the_transformer_has_patches_for_its_size_and_says_what_is_wrong():
+def test_the_transformer_has_patches_for_its_size_a_head_and_says_what_is_wrong(monkeypatch):
     assert [build_model("small_vit", 2, size=size).patch_size for size in (28, 40, 96, 112)] == [4, 5, 12, 14]
     assert type(build("vit", "small_resnet", 3, 40).model).__name__ == "VisionTransformer"  # whatever the backbone
     for size in (None, 41):
         with pytest.raises(ValueError, match=f"small_vit: size is {size}; it must be the images' side, tiled by pat"):
             build_model("small_vit", 2, size=size)
+    shape = {"num_layers": 1, "num_heads": 1, "hidden_dim": 8, "mlp_dim": 8, "num_classes": 2}
+    monkeypatch.setattr("torchvision.models.get_model", lambda *_, **options: VisionTransformer(32, 8, **shape))
+    head = build_model("vit_b_16", 2).heads.head
+    assert head.weight.abs().min() > 0  # torchvision's zeros would give no pixel relevance
     with pytest.raises(ValueError, match="unknown backbone 'small_vti'.*small_convnext"):
         build_model("small_vti", 2)
 

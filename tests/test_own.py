@@ -102,11 +102,11 @@ def test_trained_again_nothing_is_and_of_another_configuration_it_is_refused(pla
         (["--learning-rate", "0"], "learning_rate is 0.0"),
     ],
 )
-def test_mistakes_are_told_in_one_line_before_anything_is_trained(place, tmp_path, capsys, more, message):
+def test_mistakes_are_told_before_anything_is_trained(place, tmp_path, capsys, more, message):
     told = ["train", "--data", str(place / "my_shapes"), "--out", str(tmp_path / "run"), *QUICK, *more]
     assert main(told) == 2
     error = capsys.readouterr().err
-    assert error.startswith("isnet: ") and message in error and error.count("\n") == 1, error
+    assert error.startswith("isnet: ") and message in error and error.count("\n") <= 2, error
     assert not (tmp_path / "run" / "checkpoints").exists()
 
 
@@ -131,6 +131,24 @@ def test_the_notebook_does_the_same_and_draws(place, tmp_path):
     outputs = [item for cell in nbformat.read(tmp_path / "out.ipynb", 4).cells for item in cell.get("outputs", [])]
     assert not [item for item in outputs if item.get("name") == "stderr"]
     assert "image/png" in outputs[-1]["data"] and (tmp_path / "run" / "report.html").exists()
+
+
+def test_what_spoils_a_comparison_is_told_first_and_a_refused_training_leaves_the_folder_free(place, tmp_path):
+    told, how = [], {"backbone": "small_resnet", "size": 32, "epochs": 1, "standard": False}
+    data = shutil.copytree(place / "my_shapes", tmp_path / "internal")
+    with (
+        pytest.raises(ValueError, match="internal is the name of a test set of"),
+        pytest.MonkeyPatch.context() as patch,
+    ):
+        patch.chdir(tmp_path)
+        own.train(data, "run", tests=["internal"], **how)
+    table = pd.read_csv(data / "index.csv", dtype=str, keep_default_na=False)
+    table.assign(mask=table["mask"].where(table["label"] == "cold", "")).to_csv(data / "index.csv", index=False)
+    with pytest.raises(ValueError, match="learning_rate is 0"):
+        own.train(data, tmp_path / "run", learning_rate=0, report=told.append, **how)
+    own.train(data, tmp_path / "run", tests=[place / "my_shapes"], report=told.append, **how)
+    assert any(line.startswith("internal: no image with a mask of warm") for line in told)
+    assert any("of its patients are in training, too" in line for line in told)
 
 
 # --- predict and audit
@@ -162,6 +180,14 @@ def test_predictions_are_those_of_the_test_and_a_broken_image_is_one_line(place,
     with Image.open("maps/000.png.png") as picture:
         assert picture.size == (700, 340)
     assert len(pd.read_csv("predictions.csv")) == 1
+    other = shutil.copytree(some, tmp_path / "other")
+    (other / "note.txt").touch()
+    capsys.readouterr()
+    assert main(["predict", run, str(some), str(other), "--out", "c.csv", "--heatmaps", "several"]) == 1
+    assert f"{other}: 1 other files left out" in capsys.readouterr().err
+    both = pd.read_csv("c.csv")["image"]
+    assert both.is_unique and len(both) == 78 and both.iloc[0] == (some / "000.png").as_posix()
+    assert len([*Path("several").rglob("*.png")]) == 78
     (tmp_path / "nothing").mkdir()
     assert main(["predict", run, "nothing"]) == main(["predict", "nothing", str(some)]) == 2
 

@@ -179,7 +179,7 @@ def test_interrupted_it_ends_its_notebooks_and_can_go_on(place):
     finally:
         process.kill()
     assert process.returncode == 130
-    assert errors == "isnet: interrupted; the same command goes on from here\n"
+    assert errors == "isnet: interrupted; the same train or run goes on from here\n"
     wait_for(lambda: not is_alive(kernel))
 
 

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 
 import numpy as np
 import pandas as pd
@@ -184,7 +185,11 @@ def test_mistakes_in_a_folder_are_named(study):
     leave(study, "faces", "isnet", 3, frames, thresholds=[0.5])
     (study / "runs/digits/standard/seed1").rename(study / "runs/digits/standard/seed_one")
     (study / "search/digits/rrr/5/manifest.json").write_text("{}")
-    name, thresholds, trial = pack(study)
+    copied = shutil.copytree(study / "runs/digits/standard/seed0", study / "runs/digits/standard/seed7")
+    (copied / "manifest.json").write_text('{"settings": {"seed": 0}}')
+    told = pack(study)
+    assert any("seed7 holds a run of seed 0: it was copied or renamed" in line for line in told)
+    name, thresholds, trial = (line for line in told if "seed7" not in line)
     assert "seed_one: a run folder is called seed<number>" in name and "5/manifest.json: the settings lack" in trial
     assert "the run chose 1 thresholds for 2 labels; test it again" in thresholds and len(store.find_runs(study)) == 5
 

@@ -28,7 +28,8 @@ class BackgroundRandom(Standard):
         self.p = number("p", p, high=1)
 
     def loss(self, x: Tensor, y: Tensor, mask: Tensor) -> tuple[Tensor, dict[str, float]]:
-        return super().loss(randomise(x, mask, self.p), y)
+        """In eval mode the images keep their own backgrounds."""
+        return super().loss(randomise(x, mask, self.p) if self.training and mask is not None else x, y)
 
 
 def randomise(x: Tensor, mask: Tensor, p: float) -> Tensor:

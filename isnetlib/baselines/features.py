@@ -50,7 +50,10 @@ def find_stages(model: nn.Module) -> tuple[dict[str, int], int]:
     for name, module in model.named_modules():
         if name and not isinstance(module, POOLS):
             _watch(module, name, keep)
-    classes = logits_of(model(parameter.new_zeros(1, 3, SIDE, SIDE))).shape[1]
+    try:
+        classes = logits_of(model(parameter.new_zeros(1, 3, SIDE, SIDE))).shape[1]
+    except (AssertionError, RuntimeError) as error:  # a transformer for images of one size
+        raise ValueError(f"{type(model).__name__} takes no images of {SIDE} pixels: {error}") from None
     sides = []
     for side in sorted(last):  # deepest first; convolutions without padding make nearly equal sizes: one stage
         if not sides or side**2 >= 2 * sides[0] ** 2:

@@ -48,7 +48,8 @@ class Gain(Standard):
     def loss(self, x: Tensor, y: Tensor, mask: Tensor) -> tuple[Tensor, dict[str, float]]:
         (features,), logits = stages(self.model, x, [self.last])
         classes, share = self._explained(y, logits.shape[1])
-        A = upsampled(grad_cam(features, logits, classes), x.shape[2:])
+        scores = torch.cat([-logits, logits], 1) if logits.shape[1] == 1 and not self.multilabel else logits
+        A = upsampled(grad_cam(features, scores, classes), x.shape[2:])
         classification, mining = self.classify(logits, y), self._mining(x, A, classes, share)
         total = classification + self.alpha.now() * mining
         parts = {"classification": classification.item(), "mining": mining.item()}
@@ -85,7 +86,7 @@ def mask_distance(A: Tensor, mask: Tensor, share: Tensor) -> Tensor:
     """L_e: mean squared difference of A (B, M, H, W) and mask (B, 1, H, W), weighted by share (B, M), over the samples
     whose mask is known; 0 where none is.
     """
-    share = share * known(mask)[:, None]
+    share, mask = share * known(mask)[:, None], torch.nan_to_num(mask.float())
     return ((A - mask).square().mean((2, 3)) * share).sum() / share.sum().clamp(min=TINY)
 
 

@@ -40,5 +40,7 @@ class GradInput(ISNet):
         x = x.detach().requires_grad_()
         logits = logits_of(self.model(x))
         classification = classification_loss(logits, y, self.multilabel)
+        if mask is None:
+            return (1 - self.heatmap_weight.now()) * classification, {"classification": classification.item()}
         (g,) = torch.autograd.grad(logits, x, self.start(logits)[:, 0], create_graph=True)
         return self.joined(classification, (x * g)[:, None], mask, self.heatmap_weight.now())

@@ -32,4 +32,4 @@ class IsnetBackground(ISNet):
 
     def loss(self, x: Tensor, y: Tensor, mask: Tensor) -> tuple[Tensor, dict[str, float]]:
         """As ISNet's; in eval mode the images keep their own backgrounds."""
-        return super().loss(randomise(x, mask, self.p) if self.training else x, y, mask)
+        return super().loss(randomise(x, mask, self.p) if self.training and mask is not None else x, y, mask)

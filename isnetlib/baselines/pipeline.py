@@ -70,6 +70,8 @@ class Pipeline(Oracle):
 
     def prepare(self, train, validation, learn) -> None:
         """Before training, see `fit`: the segmenter learns the training masks, then its threshold is chosen."""
+        if not (validation.area() > 0).any():
+            raise ValueError("no validation image has a mask: the segmenter's threshold cannot be chosen without")
         self.segmenter.requires_grad_(True)
         learn(self.segmenter, self.segmenter_epochs)
         self.segmenter.requires_grad_(False).eval()
@@ -79,7 +81,7 @@ class Pipeline(Oracle):
     @torch.no_grad()
     def choose_threshold(self, validation) -> None:
         """Set `threshold` to that of `GRID` with the highest mean intersection over union on the images of a data set
-        whose masks are known, and `dice` to the mean Dice there. Raises ValueError where no mask is known.
+        whose masks are known, of which there must be one, and `dice` to the mean Dice there.
         """
         parts = []
         for rows in torch.arange(len(validation)).split(100):
@@ -88,8 +90,6 @@ class Pipeline(Oracle):
             p = self.segmenter(x).sigmoid()
             parts.append(torch.stack([iou((p > t).to(mask.dtype), mask) for t in GRID]))
         overlap = torch.cat(parts, 1)
-        if not overlap.numel():
-            raise ValueError("no validation image has a mask: the segmenter's threshold cannot be chosen without")
         best = overlap.mean(1).argmax()
         self.threshold.copy_(GRID[best])
         self.dice.copy_((2 * overlap / (1 + overlap)).mean(1)[best])  # Dice by intersection over union

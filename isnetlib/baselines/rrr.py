@@ -56,5 +56,5 @@ def penalty(g: Tensor, mask: Tensor) -> Tensor:
     """Sum of (g (1 - mask))^2 over channels and pixels, mean over the samples whose mask is known. g (B, C, H, W), mask
     (B, 1, H, W).
     """
-    rows = known(mask)
+    rows, mask = known(mask), torch.nan_to_num(mask.float())
     return ((g * (1 - mask)).square().sum((1, 2, 3)) * rows).sum() / rows.sum().clamp(min=1)

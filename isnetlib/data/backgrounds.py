@@ -43,13 +43,14 @@ def draw_donors(y: Tensor, area: Tensor, generator: torch.Generator | None = Non
     """For each image the index (B,) of a random donor; its own where it has no mask or there is none. area (B,): share
     of the image that its mask covers.
     """
-    rows = torch.arange(len(y), device=y.device)
-    other = rows[:, None] != rows if y.ndim == 2 else y[:, None] != y
-    allowed = other & (area > 0)[:, None] & ((area > 0) & (area < 1))
-    allowed[rows, rows] |= ~allowed.any(1)
+    everyone, gives, found = torch.arange(len(y), device=y.device), (area > 0) & (area < 1), []
     device = generator.device if generator is not None else y.device
-    parts = allowed.to(device).split(CHUNK)  # as floats not all at once
-    return torch.cat([torch.multinomial(part.float(), 1, generator=generator)[:, 0] for part in parts]).to(y.device)
+    for rows in everyone.split(CHUNK):  # all at once would be as many numbers as pairs of images
+        other = rows[:, None] != everyone if y.ndim == 2 else y[rows, None] != y
+        allowed = other & (area[rows] > 0)[:, None] & gives
+        allowed[torch.arange(len(rows)), rows] |= ~allowed.any(1)
+        found.append(torch.multinomial(allowed.to(device).float(), 1, generator=generator)[:, 0])
+    return torch.cat(found).to(y.device) if found else everyone
 
 
 def fill_foreground(x: Tensor, foreground: Tensor, scale: float = SCALE) -> Tensor:
@@ -62,8 +63,9 @@ def fill_foreground(x: Tensor, foreground: Tensor, scale: float = SCALE) -> Tens
     sigma = scale * max(height, width)
     rows, columns = _gaussian(height, sigma, x), _gaussian(width, sigma, x)
     background = (~foreground).to(x.dtype)
-    blurred = rows @ (x * background) @ columns
-    weight = rows @ background @ columns
+    with torch.autocast(x.device.type, enabled=False):  # in half precision FLOOR is 0
+        blurred = rows @ (x * background) @ columns
+        weight = rows @ background @ columns
     return torch.where(foreground, blurred / weight.clamp_min(FLOOR**2), x)
 
 

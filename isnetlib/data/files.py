@@ -91,6 +91,8 @@ def to_pixels(image: Image.Image) -> np.ndarray:
 
 def to_mask(image: Image.Image) -> np.ndarray:
     """bool (H, W), the larger of two values being True; Refused for more values than 0 and one other."""
+    if image.has_transparency_data and np.ptp(image.convert("RGBA").getchannel("A")) > 0:
+        raise Refused("mask is transparent in parts", "save it as PNG with 0 and 255 only, without transparency")
     array = np.asarray(image if image.mode[0] in "IF1" else image.convert("L"))
     values = np.unique(array)
     if len(values) > 2 or (len(values) == 2 and values[0] != 0):

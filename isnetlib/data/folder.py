@@ -10,7 +10,9 @@ import functools
 import hashlib
 import io
 import json
+import os
 import re
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -147,7 +149,8 @@ def split_by_patient(patient: pd.Series, stratum: pd.Series, fractions, seed: in
     position = (groups.cumcount() + 0.5) / groups.transform("size").astype(float)  # within its stratum, in (0, 1)
     part = np.array(PARTS, dtype=object)[np.searchsorted(np.cumsum(fractions)[:2], position)]
     if missing := [name for name, share in zip(PARTS, fractions, strict=True) if share and name not in part]:
-        raise Refused(f"too few patients ({len(strata)}) for a part {' and '.join(missing)}", "change fractions")
+        told = f"too few patients ({len(strata)}) for a part {' and '.join(missing)}"
+        raise Refused(told, "add some, put fewer sources into external, or say in a column `split` who is where")
     return patient.map(dict(zip(strata.index, part, strict=True)))
 
 
@@ -174,8 +177,12 @@ def check_parts(part: pd.Series, patient: pd.Series, y: torch.Tensor, names: lis
 
 
 def cache_of(folder, size, images: int) -> Path | None:
-    """Where so many images of `size` are kept: in a folder of their own above `MEMORY`, else (None) in memory."""
-    return Path(folder) / ".isnet" if size and 4 * np.prod(_sides(size)) * images > MEMORY else None
+    """Where so many images of `size` are kept: above `MEMORY` in a folder of their own, or, where none may be made
+    there, in the system's for temporary files; else (None) in memory.
+    """
+    if not size or 4 * np.prod(_sides(size)) * images <= MEMORY:
+        return None
+    return Path(folder) / ".isnet" if os.access(folder, os.W_OK) else Path(tempfile.gettempdir()) / "isnet"
 
 
 def read_images(folder: Path, table, y, classes, size, equalise=False, prefix="", cache=None, **own):

@@ -1,8 +1,8 @@
 """Images that are too many for memory: decoded once into a file, of which rows are read as they are asked for.
 
 A file KEY.u8 holds uint8 (N, 4, H, W): red, green, blue, mask; KEY.json, written after it, what was found in reading.
-KEY changes with index.csv, the size, and the date or size of any image. Old ones stay; the folder may be deleted at any
-time.
+KEY changes with index.csv, the size, and the date or size of any image. Old ones stay; the folder may be deleted while
+nothing reads it.
 """
 
 import hashlib

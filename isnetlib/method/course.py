@@ -15,6 +15,7 @@ from numbers import Integral
 import torch
 from torch import Tensor, nn
 
+from isnetlib.method.loss import prepare_mask
 from isnetlib.method.options import number, pair
 
 START, LOWEST, HIGHEST = 0.9, 0.05, 0.9  # of P under "auto"
@@ -68,13 +69,21 @@ class Weight(nn.Module):
         self.register_buffer("value", torch.tensor(float(self.ends[0]), dtype=torch.float64))
         self.register_buffer("mean", torch.zeros((), dtype=torch.float64))  # of the background term; 0: none yet
 
+    def _apply(self, fn, recurse=True):
+        try:
+            return super()._apply(fn, recurse)
+        except TypeError:  # MPS has no float64: there the state stays on the CPU
+            return self
+
     def plan(self, steps: int) -> None:
         """How many steps the training has."""
         self.planned.fill_(steps)
 
     def now(self) -> float:
         """The weight of this step; in train mode a step is counted."""
-        if self.training and self.ends[0] != self.ends[1]:
+        if not self.auto and self.ends[0] == self.ends[1]:
+            self.value.fill_(self.ends[0])  # whatever state was loaded
+        elif self.training and not self.auto:
             if not self.planned:
                 raise ValueError(f"{self.name} falls in the course of a training: say how many steps it has, steps=N")
             self.value.fill_(falling(*self.ends, int(self.steps) / int(self.planned), self.between))
@@ -83,7 +92,7 @@ class Weight(nn.Module):
 
     def follow(self, background: float) -> None:
         """Under "auto", after a training step with this background term: the next P."""
-        if self.auto and self.training:
+        if self.auto and self.training and math.isfinite(background):  # a scaler skips the steps that are not
             self.mean.copy_(torch.where(self.mean == 0, background, self.mean + (background - self.mean) / MEMORY))
             pace = TRAVEL / int(self.planned) if self.planned else PACE
             self.value.fill_(steered(self.value.item(), self.mean.item(), TARGET, pace))
@@ -94,3 +103,18 @@ def gradient_norm(term: Tensor, model: nn.Module) -> float:
     weights = [p for p in model.parameters() if p.requires_grad]
     parts = torch.autograd.grad(term, weights, retain_graph=True, allow_unused=True)
     return torch.stack([g.norm() for g in parts if g is not None]).norm().item()
+
+
+def foreground_range(R: Tensor, mask: Tensor) -> tuple[float, float] | None:
+    """(C1, C2) = (F / 2, 12.5 F) that fit a network, F being the median of the ROI's total relevance over its maps R of
+    some training images before training; None where no mask carries an instruction. Ours: small networks with random
+    weights have F near 2, which gives the (1, 25) of our first results; with ImageNet weights F can be 50.
+    """
+    mask, valid = prepare_mask(mask, R.shape[-2:])
+    totals = (R.detach().abs() * mask).sum((2, 3, 4))[valid.expand(R.shape[:2]).bool()]
+    if not len(totals):
+        return None
+    F = totals.median().item()
+    if not 0 < F < math.inf:
+        raise ValueError(f"a median relevance of {F:.3g} in the masks gives no range: give (C1, C2), e.g. (1, 25)")
+    return F / 2, 12.5 * F

@@ -21,8 +21,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from isnetlib.method.course import Weight, gradient_norm
-from isnetlib.method.loss import classification_loss, foreground_range, heatmap_loss, probabilities
+from isnetlib.method.course import Weight, foreground_range, gradient_norm
+from isnetlib.method.loss import classification_loss, heatmap_loss, probabilities
 from isnetlib.method.lrp import LRP, logits_of, refuse_unseen, start_for
 from isnetlib.method.options import flag, mapping, number, pair
 
@@ -104,7 +104,8 @@ class ISNet(nn.Module):
     def joined(self, classification: Tensor, R: Tensor, mask: Tensor, P: float, times: int = 1) -> tuple[Tensor, dict]:
         """Both losses, the heatmap loss of relevance R `times` as heavy, and the terms; P follows them."""
         heatmap = heatmap_loss(R, mask, self.decay, self.weights, self._range(R, mask))
-        if (torch.nan_to_num(mask) > 0).any():  # a batch without a mask tells nothing of the background
+        area = torch.nan_to_num(mask.float()).flatten(1).mean(1)
+        if ((area > 0) & (area < 1)).any():  # else the batch tells nothing of the background
             self.heatmap_weight.follow(heatmap.background.item())
         parts = {"classification": classification, "background": heatmap.background, "foreground": heatmap.foreground}
         parts = {name: part.item() for name, part in (parts | {"net_share": heatmap.net_share}).items()} | {"P": P}
@@ -132,6 +133,8 @@ class ISNet(nn.Module):
 
     def _range(self, R: Tensor, mask: Tensor) -> tuple[float, float]:
         """(C1, C2); "auto" reads it off the first batch of a training that holds a mask."""
+        if self.range_given[0]:
+            return self.range_given  # whatever state was loaded
         if not self.range.any():
             found = foreground_range(R, mask)
             if not (found and self.training):

@@ -97,21 +97,6 @@ def net_share(R: Tensor, mask: Tensor) -> Tensor:
     return (R * mask).sum((2, 3, 4)).abs() / ((R.abs() * mask).sum((2, 3, 4)) + TINY)
 
 
-def foreground_range(R: Tensor, mask: Tensor) -> tuple[float, float] | None:
-    """(C1, C2) = (F / 2, 12.5 F) that fit a network, F being the median of the ROI's total relevance over its maps R of
-    some training images before training; None where no mask carries an instruction. Ours: small networks with random
-    weights have F near 2, which gives the (1, 25) of our first results; with ImageNet weights F can be 50.
-    """
-    mask, valid = prepare_mask(mask, R.shape[-2:])
-    totals = (R.detach().abs() * mask).sum((2, 3, 4))[valid.expand(R.shape[:2]).bool()]
-    if not len(totals):
-        return None
-    F = totals.median().item()
-    if not 0 < F < math.inf:
-        raise ValueError(f"a median relevance of {F:.3g} in the masks gives no range: give (C1, C2), e.g. (1, 25)")
-    return F / 2, 12.5 * F
-
-
 def heatmap_loss(
     R: Tensor, mask: Tensor, decay: float = 0.9, weights: tuple = (1.0, 3.0), range: tuple = (1.0, 25.0)
 ) -> HeatmapLoss:
@@ -129,18 +114,19 @@ def heatmap_loss(
             f"R must be (batch, maps, channels, height, width) with a mask a sample or a map; got {tuple(R.shape)} and "
             f"masks {tuple(mask.shape)}"
         )
-    A = (R if R.dtype == torch.float64 else R.float()).abs()
-    mask, valid = (part.to(A.dtype) for part in prepare_mask(mask, R.shape[-2:]))
-    roi = torch.where(valid.bool()[:, :, None, None, None], mask, 1.0)  # a stand-in that keeps the unused terms finite
-    valid = valid.expand(A.shape[:2])
-    share = valid / valid.sum().clamp(min=1)
-    background = (background_term(A, roi, decay) * share).sum()
-    foreground = (foreground_term(A, roi, low, high) * share).sum()
-    net = (net_share(R.detach().to(A.dtype), roi) * share).sum()
+    with torch.autocast(R.device.type, enabled=False):  # in half precision the ratio overflows
+        A = (R if R.dtype == torch.float64 else R.float()).abs()
+        mask, valid = (part.to(A.dtype) for part in prepare_mask(mask, R.shape[-2:]))
+        roi = torch.where(valid.bool()[:, :, None, None, None], mask, 1.0)  # a stand-in: the unused terms stay finite
+        valid = valid.expand(A.shape[:2])
+        share = valid / valid.sum().clamp(min=1)
+        background = (background_term(A, roi, decay) * share).sum()
+        foreground = (foreground_term(A, roi, low, high) * share).sum()
+        net = (net_share(R.detach().to(A.dtype), roi) * share).sum()
     return HeatmapLoss(background, foreground, weights[0] * background + weights[1] * foreground, net)
 
 
-def classification_loss(logits: Tensor, y: Tensor, multilabel: bool = True) -> Tensor:
+def classification_loss(logits: Tensor, y: Tensor, multilabel: bool = False) -> Tensor:
     """Cross-entropy of logits (B, K) and classes (B,), binary for one logit. Of float labels y (B, K): binary
     cross-entropy where each is 0 or 1 on its own (multilabel), else they are the classes' probabilities.
     """

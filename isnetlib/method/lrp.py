@@ -161,7 +161,10 @@ class LRP(TorchFunctionMode):
 
     def _box(self, k):
         """The box's lower (k = 0) or upper (k = 1) bound as an image of one pixel, (1, C or 1, 1, 1)."""
-        return torch.as_tensor(self.box[k], dtype=self.graph.x.dtype, device=self.graph.x.device).view(1, -1, 1, 1)
+        bound = torch.as_tensor(self.box[k], dtype=self.graph.x.dtype, device=self.graph.x.device).view(1, -1, 1, 1)
+        if bound.shape[1] not in (1, self.graph.x.shape[1]):
+            raise ValueError(f"box has {bound.shape[1]} channels, the images {self.graph.x.shape[1]}")
+        return bound
 
     def _box_image(self, node, k, batch=1):
         """The bound as the layer that reads `node` sees it."""
@@ -198,6 +201,7 @@ def check(model: nn.Module, input_size: tuple = (3, 224, 224), box: tuple | None
     parameter = next(model.parameters(), torch.empty(0))
     with torch.inference_mode(False):
         x = torch.zeros(2, *input_size, device=parameter.device, dtype=parameter.dtype)
+        x += torch.as_tensor(box[0] if box else 0).to(x).view(-1, 1, 1)  # inside the box
         lrp, logits = _run(model, x, partial(LRP, 1e-2, box, **options))
         lrp.relevance(torch.zeros_like(logits)[:, None], logits)
 

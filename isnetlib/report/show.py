@@ -29,7 +29,8 @@ def show(model: nn.Module, x, mask=None) -> Figure:
     """An image beside its heatmap for the winning class, red for it and blue against it, on one scale about 0; with the
     mask's outline and the share of relevance outside the mask.
 
-    model: of `isnetlib.load`, or any classifier of images in [0, 1]; x: an array or tensor, grey (H, W) or colour
+    model: of `isnetlib.load` (one that learnt from grey or equalised images wants such an x, as `own.read_image` gives
+    it), or any classifier of images in [0, 1]; x: an array or tensor, grey (H, W) or colour
     (H, W, 3) or (3, H, W), uint8 or floats in [0, 1]; mask (H, W) of 0 and 1. Both are resized where the model has a
     `size`. ValueError: they are no such image and mask.
     """

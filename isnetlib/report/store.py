@@ -11,6 +11,7 @@ folders of runs and trials, and checks what it packs. Numbers have six digits, w
 import functools
 import json
 import zlib
+from collections.abc import Container
 from pathlib import Path
 from typing import NamedTuple
 from zipfile import BadZipFile
@@ -147,12 +148,13 @@ def heatmaps(study: Path, experiment: str) -> dict[str, dict[str, np.ndarray]]:
     return found
 
 
-def trials(study: Path) -> pd.DataFrame:
+def trials(study: Path, known: Container[str] | None = None) -> pd.DataFrame:
     """The finished trials of a search, a row each, the best value of each method `chosen`: the highest of `score`, the
     lower of `swapped` and `internal`; of equals the lowest swapped_loss, then the lower value. A trial whose loss
-    exploded has no scores and a note. No trial: no rows.
+    exploded has no scores and a note. No trial: no rows. known: None (all), or the names of those that are searched.
     """
-    frame = pd.DataFrame(trial_rows(study)).reindex(columns=TRIAL)
+    rows = [row for row in trial_rows(study) if known is None or trial_name(row) in known]
+    frame = pd.DataFrame(rows).reindex(columns=TRIAL)
     frame["place"] = frame["value"].map(place)
     frame = frame.sort_values([*TRIAL[:3], "place"], ignore_index=True)
     frame["chosen"], frame["score"] = False, frame[["swapped", "internal"]].min(axis=1)
@@ -160,6 +162,11 @@ def trials(study: Path) -> pd.DataFrame:
     ranked = frame.dropna(subset="swapped").sort_values(order, ascending=[False, True, True])
     frame.loc[ranked.groupby(["experiment", "method"]).head(1).index, "chosen"] = True
     return frame
+
+
+def trial_name(row: dict) -> str:
+    """experiment/method/value"""
+    return f"{row['experiment']}/{row['method']}/{tried(row['value'])}"
 
 
 def tried(value: float | list | str) -> str:

@@ -104,11 +104,10 @@ def accuracy_estimate(y: np.ndarray, p: np.ndarray) -> Estimate:
 
 
 def macro_f1(y: np.ndarray, p: np.ndarray, weights: np.ndarray | None = None) -> np.ndarray | float:
-    """Mean over the classes (labels) that occur of F1 = 2 TP / (2 TP + FP + FN)."""
+    """Mean over the classes (labels) that occur (in the draw) of F1 = 2 TP / (2 TP + FP + FN)."""
     (truth, said), w = _truth_and_answer(y, p), _weighed(weights, p)
-    present = truth.any(0)
-    hits, claims = (truth & said)[:, present].astype(float), (truth.astype(float) + said)[:, present]
-    return _as_given(_mean_of_defined(_ratio(2 * (w @ hits), w @ claims)), weights)
+    f1 = _ratio(2 * (w @ (truth & said).astype(float)), w @ (truth.astype(float) + said))
+    return _as_given(_mean_of_defined(np.where(w @ truth.astype(float) > 0, f1, np.nan)), weights)
 
 
 def f1_estimate(y: np.ndarray, p: np.ndarray) -> Estimate:

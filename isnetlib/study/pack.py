@@ -101,6 +101,9 @@ def _left(folder: Path) -> Left:
         raise ValueError(f"{folder}: a run folder is called seed<number>; rename or remove it")
     facts = recorded(folder)
     run = store.Run(*folder.parts[-3:-1], int(folder.name[4:]), folder, facts, facts.pop("settings", {}))
+    named = {"experiment": run.experiment, "method": run.method, "seed": run.seed}
+    if moved := [name for name in named if run.parameters.get(name, named[name]) != named[name]]:
+        raise ValueError(f"{folder} holds a run of {moved[0]} {run.parameters[moved[0]]}: it was copied or renamed")
     frames = {path.stem: _checked(path, facts) for path in sorted((folder / "predictions").glob("*.csv"))}
     log, maps = folder / "log.csv", folder / "heatmaps.npz"
     log = store.read_csv(log) if log.exists() else pd.DataFrame()

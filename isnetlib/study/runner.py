@@ -52,12 +52,13 @@ def run_study(
     for name in only:
         if not _called([*trials, *grid], [name]):
             raise StudyError(f"no run of study {study} is called {name}; one is called {grid[0].name}")
+    searched = {trial.name for trial in trials}
     trials, wanted = _called(trials, only), _called(grid, only)
     jobs = jobs or min(2, cores())
     how = (jobs, threads or max(1, cores() // jobs), read_studies(notebooks)["studies"][study]["budget_minutes"])
     if trials:
         failures = _make(f"{study}: search", trials, *how)[1] + pack_trials(home)
-        failures = failures or search.not_followed(study, notebooks, store.trials(home))
+        failures = failures or search.not_followed(study, notebooks, store.trials(home, searched))
     if wanted and not failures:  # runs with other options than chosen would be made in vain
         made, failures = _make(study, wanted, *how, 0 if runs_only else REPORTING)
         if any(state != "done" for _, state, _ in runs.states(grid)):
@@ -91,6 +92,8 @@ def report(notebooks: Path, results: Path, study: str | None = None) -> int:
     published = [name for name in read_studies(notebooks)["studies"] if name not in names.LOCAL_STUDIES]
     asked = [study] if study else published
     failures = [failure for name in asked for failure in pack(Path(results) / name)]
+    for name in asked:
+        _tell_strangers(name, notebooks, results)
     size = {name: len(store.find_runs(Path(results) / name)) for name in asked}
     begun = sorted(filter(size.get, asked), key=size.get, reverse=True)  # the longest first
     if not begun and not failures:
@@ -99,6 +102,15 @@ def report(notebooks: Path, results: Path, study: str | None = None) -> int:
     if not study and not failures:
         failures = _reports([None], notebooks, results)
     return _told(failures)
+
+
+def _tell_strangers(study: str, notebooks: Path, results: Path) -> None:
+    """Print which packed runs study.yaml does not know, or knows otherwise: they are in the tables all the same."""
+    grid, rows = runs.resolve(study, notebooks, results), runs.packed(Path(results) / study, "runs")
+    found = {run.name: reason for run, state, reason in runs.states(grid) if state == "stale"} if rows else {}
+    found |= dict.fromkeys(rows.keys() - {run.name for run in grid}, "it is not in study.yaml")
+    for name, reason in found.items():
+        print(f"{study}: {name} is in the tables, and stale: {reason}")
 
 
 def _told(failures: list[str]) -> int:

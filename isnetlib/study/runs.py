@@ -231,9 +231,7 @@ def recorded(folder: Path) -> dict:
 def packed(home: Path, kind: str) -> dict[str, dict]:
     """What is recorded of the packed runs or trials of results/<study>, by name."""
     if kind == "search":
-        return {
-            f"{row['experiment']}/{row['method']}/{store.tried(row['value'])}": row for row in store.trial_rows(home)
-        }
+        return {store.trial_name(row): row for row in store.trial_rows(home)}
     known = [(run, run.facts | {"settings": run.parameters}) for run in store.find_runs(home)]
     return {f"{run.experiment}/{run.method}/seed{run.seed}": row for run, row in known}
 

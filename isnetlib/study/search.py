@@ -16,7 +16,7 @@ import pandas as pd
 from isnetlib.report import store
 from isnetlib.study.config import StudyError, method_parameters, read_studies
 from isnetlib.study.runs import NOTEBOOKS, Run, checked, finished, git, packed, resolve
-from isnetlib.training.files import write_atomically
+from isnetlib.training.files import locked, write_atomically
 
 SHARE = 4  # a trial has a quarter of the epochs of a run, where its study does not say otherwise
 
@@ -82,10 +82,11 @@ def freeze(runs: list[Run]) -> None:
         )
     commit = (git(notebooks, "log", "-1", "--format=%H %cI", "--", *files) or " ").split(" ")
     made = {*packed(home, "runs"), *("/".join(folder.parts[-3:]) for folder in finished(home / "runs"))}
-    table = store.frozen(home)
-    for experiment in asked:
-        if table.loc[table["experiment"] == experiment, "commit"].tolist()[-1:] != commit[:1]:
-            evaluated = sum(name.startswith(f"{experiment}/") for name in made)
-            reason = f"after {evaluated} evaluated runs" if evaluated else "before any run was evaluated"
-            table.loc[len(table)] = [experiment, *commit, "", reason]
-    write_atomically(home / "frozen.csv", table.to_csv(index=False, lineterminator="\n"))
+    with locked(home / ".frozen.lock"):
+        table = store.frozen(home)
+        for experiment in asked:
+            if table.loc[table["experiment"] == experiment, "commit"].tolist()[-1:] != commit[:1]:
+                evaluated = sum(name.startswith(f"{experiment}/") for name in made)
+                reason = f"after {evaluated} evaluated runs" if evaluated else "before any run was evaluated"
+                table.loc[len(table)] = [experiment, *commit, "", reason]
+        write_atomically(home / "frozen.csv", table.to_csv(index=False, lineterminator="\n"))

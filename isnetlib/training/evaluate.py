@@ -34,13 +34,14 @@ class Tested(NamedTuple):
 # --- scores
 @contextlib.contextmanager
 def in_eval(method: nn.Module):
-    """The method in eval mode inside, afterwards in its own."""
-    was_training = method.training
+    """The method in eval mode inside; afterwards each of its parts in its own."""
+    before = [(module, module.training) for module in method.modules()]
     method.eval()
     try:
         yield
     finally:
-        method.train(was_training)
+        for module, training in before:
+            module.training = training
 
 
 def inputs(method: nn.Module, x: Tensor, mask: Tensor, device: str = "cpu") -> tuple[Tensor, ...]:

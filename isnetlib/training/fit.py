@@ -77,10 +77,10 @@ def fit(
     """Train `method` on the data set `train` by AdamW, one-cycle learning rate; the log, a row an epoch.
 
     folder: gets log.csv and checkpoints/{last,swapped}.pt after every epoch; with a checkpoint there, training goes on
-    from it and ends with the same numbers. clip: largest gradient norm. warm_up: share of the steps before the peak
-    learning rate. A method with `prepare(train, validation, learn)` is given that call first; learn(other, epochs)
-    trains another module with a `loss` on the same images by the same recipe. report: is given a line an epoch; after:
-    epochs' worth of time that what follows takes, for its estimate of what is left. Raises TrainingStopped, and, before
+    from it and, on the CPU, ends with the same numbers. clip: largest gradient norm. warm_up: share of the steps before
+    the peak learning rate. A method with `prepare(train, validation, learn)` is given that call first; learn(other,
+    epochs) trains another module with a `loss` on the same images by the same recipe. report: is given a line an epoch;
+    after: epochs' worth of time that what follows takes, for its estimate. Raises TrainingStopped, and, before
     anything is trained, ValueError for options and data sets that cannot be (`refuse`), and for a folder that holds
     another training, naming what differs.
     """
@@ -201,6 +201,7 @@ def _epoch(method, train, optimizer, schedule, place, batch_size, clip, order, d
         schedule.step()
         for name, value in parts.items():
             terms.setdefault(name, []).append(value)
+    method.watch = False
     return {name: statistics.fmean(values) for name, values in terms.items()}  # a term may be absent from some steps
 
 
@@ -230,7 +231,7 @@ def _progress(rows, epochs, metric, after) -> str:
 # --- checkpoint and resume
 def _save(folder, learning, order, rows, metric, asked):
     """The chosen weights first, the resume point next, the log last: a kill between them costs one epoch, which is then
-    repeated exactly.
+    repeated exactly. (Where the kept epoch ceases to work beside a later one, no earlier one can be brought back.)
     """
     state = {name: part.state_dict() for name, part in learning.items()} | {"epoch": len(rows) - 1, "rows": rows}
     if chosen_epoch(pd.DataFrame(rows), metric) == len(rows) - 1:

@@ -1,7 +1,7 @@
-"""Simulated chest films of several hospitals: `tuberculosis_sim`, `tuberculosis_augmented_sim` and `covid_sim`.
+"""Simulated chest films of several hospitals: `tuberculosis_sim`, `tuberculosis_look_sim` and `covid_sim`.
 
-What a hospital leaves outside the lungs (contrast, collimation, marker) tells the class in training. Hospitals differ
-outside the lungs only, which is kinder than reality: real ones differ inside, too.
+What a hospital leaves outside the lungs (contrast, collimation, marker; or a marker alone) tells the class in training.
+Hospitals differ outside the lungs only, which is kinder than reality: real ones differ inside, too.
 
 A film is a torso with lungs of known outline, findings inside the lungs, a hospital's look outside.
 
@@ -61,11 +61,15 @@ def load(
     train_size, validation_size, test_size : films, classes taking turns; fewer are the first of more
     augment : move and shade training films a little, each time they are seen: without it not even the upper bound,
         which sees nothing but the lungs, learnt 1,000 films well (results/full/further_trials.csv), and with it it did
+    bias : how the two hospitals of training differ: "look" (contrast, level, collimation, marker), or "marks" (a letter
+        in a corner alone)
 
     Returns an Experiment, x (N, 3, size, size). Every film has its own patient. ValueError: an option out of its range.
     """
     sizes = {"train_size": train_size, "validation_size": validation_size, "test_size": test_size}
     check_options(size, SMALLEST, data_seed, **sizes)
+    if bias not in ("look", "marks"):
+        raise ValueError(f"bias must be 'look' or 'marks', not {bias!r}")
     of = VALUES["experiments"][kind]
     homes, away, classes = of["home"], of["away"], list(of["home"])
     parts = ["train", "validation", "internal", *away]
