@@ -152,6 +152,14 @@ def test_augmented_films_are_drawn_anew_and_move_in_training_alone():
     assert torch.equal(moved.train.x, plain.train.x) and plain.train.augment is None
 
 
+def test_tests_may_be_drawn_from_another_seed():
+    plain, other = (data.load("tuberculosis_sim", **TINY, data_seed=1, test_seed=seed) for seed in (None, 2))
+    whole = data.load("tuberculosis_sim", **TINY, data_seed=2)
+    for name, images in all_sets(other).items():
+        source = plain if name in ("train", "validation") else whole
+        assert torch.equal(images.x, all_sets(source)[name].x)
+
+
 # --- faces ---------------------------------------------------------------------------------------------------------
 
 

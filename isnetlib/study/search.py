@@ -35,6 +35,7 @@ def trials(study: str, notebooks: Path, results: Path) -> list[Run]:
             for value in entry["values"]:
                 options = first.parameters["method_options"] | {entry["option"]: value}
                 own = {"epochs": epochs, "option": entry["option"], "value": value, "method_options": options}
+                own["data_options"] = {k: v for k, v in first.parameters["data_options"].items() if k != "test_seed"}
                 found.append(replace(first, kind="search", parameters=first.parameters | own))
     return checked(found)
 

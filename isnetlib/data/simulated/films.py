@@ -48,6 +48,7 @@ def load(
     test_size: int = 400,
     augment: bool = False,
     bias: str = "look",
+    test_seed: int | None = None,
 ) -> Experiment:
     """Simulated films, in training each class from its own hospital.
 
@@ -63,6 +64,7 @@ def load(
         which sees nothing but the lungs, learnt 1,000 films well (results/full/further_trials.csv), and with it it did
     bias : how the two hospitals of training differ: "look" (contrast, level, collimation, marker), or "marks" (a letter
         in a corner alone)
+    test_seed : as data_seed, of the tests alone, so that they can be films that nobody has looked at; None: data_seed
 
     Returns an Experiment, x (N, 3, size, size). Every film has its own patient. ValueError: an option out of its range.
     """
@@ -77,8 +79,9 @@ def load(
 
     @functools.cache
     def drawn(part):
-        n, seed = sizes.get(f"{part}_size", test_size), [data_seed, parts.index(part)]
-        return draw_films(classes, n, size, of["strength"], seed)
+        n = sizes.get(f"{part}_size", test_size)
+        seed = data_seed if test_seed is None or part in ("train", "validation") else test_seed
+        return draw_films(classes, n, size, of["strength"], [seed, parts.index(part)])
 
     def build(part, hospital):
         film, mask, u = drawn(part)
