@@ -62,14 +62,15 @@ def panels(frame: pd.DataFrame, draw: Callable, columns: dict[str, str], height:
     for ax, (name, title) in zip(axes, columns.items(), strict=True):
         draw(frame[frame["column"] == name], ax)
         lines = (textwrap.fill(line, 3 + 45 // len(columns), break_long_words=False) for line in title.split("\n"))
-        ax.set_title("\n".join(lines))
+        ax.set_title("\n".join(lines), fontsize=8.5 if len(columns) < 6 else 8)
     axes[0].set(**axis)
-    axes[len(axes) // 2].set_xlabel(label)
+    fig.supxlabel(label, fontsize=8.5)
     return fig
 
 
 def _legend(fig: Figure, handles: Sequence, labels: Sequence[str]) -> Figure:
-    fig.legend(handles, labels, loc="outside lower center", ncols=min(4, len(labels)), frameon=False, fontsize=8.5)
+    columns = min(4 if sum(map(len, labels)) < 25 * len(labels) and max(map(len, labels)) < 30 else 3, len(labels))
+    fig.legend(handles, labels, loc="outside lower center", ncols=columns, frameon=False, fontsize=8.5)
     return fig
 
 
