@@ -62,14 +62,17 @@ def panels(frame: pd.DataFrame, draw: Callable, columns: dict[str, str], height:
     for ax, (name, title) in zip(axes, columns.items(), strict=True):
         draw(frame[frame["column"] == name], ax)
         lines = (textwrap.fill(line, 3 + 45 // len(columns), break_long_words=False) for line in title.split("\n"))
-        ax.set_title("\n".join(lines), fontsize=8.5 if len(columns) < 6 else 8)
+        ax.set_title("\n".join(lines), fontsize=8.5 if len(columns) < 6 else 7.5)
     axes[0].set(**axis)
-    fig.supxlabel(label, fontsize=8.5)
+    if len(axes) % 2 or len(label) < 40:
+        axes[len(axes) // 2].set_xlabel(label)
+    else:  # between the two in the middle
+        fig.supxlabel(label, fontsize=8.5)
     return fig
 
 
 def _legend(fig: Figure, handles: Sequence, labels: Sequence[str]) -> Figure:
-    columns = min(4 if sum(map(len, labels)) < 25 * len(labels) and max(map(len, labels)) < 30 else 3, len(labels))
+    columns = min(4 if max(map(len, labels)) < 24 else 3, len(labels))
     fig.legend(handles, labels, loc="outside lower center", ncols=columns, frameon=False, fontsize=8.5)
     return fig
 
@@ -197,7 +200,7 @@ def search_figure(trials: pd.DataFrame) -> Figure:
     columns = {name: name.replace("_", " ") for name in dict.fromkeys(trials["experiment"])}
     ticks = range(1, 1 + trials.groupby(["experiment", "method"]).size().max())
     axis = {"xlim": (0.7, ticks[-1] + 0.3), "xticks": ticks, "ylim": (-0.05, 1.05), "ylabel": "lower validation score"}
-    label = "loss weight tried, from the smallest; last, where there is one: falling or steered"
+    label = "loss weight tried, from the smallest"  # last, where there is one, that falls
     fig = panels(trials.assign(column=trials["experiment"]), search, columns, 3.2, label, **axis)
     found = {label: handle for ax in fig.axes for handle, label in zip(*ax.get_legend_handles_labels(), strict=True)}
     return _legend(fig, list(found.values()), list(found))
