@@ -16,7 +16,7 @@ from isnetlib.data import files as places
 from isnetlib.training import segmenter
 
 NOTEBOOK = Path(__file__).parents[1] / "notebooks/pipeline/08_segment.ipynb"
-SMALL = {"size": 40, "folds": 2, "epochs": 8, "depth": 2, "width": 4, "batch_size": 4, "learning_rate": 0.02}
+SMALL = {"size": 40, "folds": 2, "epochs": 16, "depth": 2, "width": 4, "batch_size": 4, "learning_rate": 0.01}
 torch.set_num_threads(1)
 
 

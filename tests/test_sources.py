@@ -157,7 +157,7 @@ def test_prepare_then_verify_data_from_the_command_line(published, capsys):
     assert main(["prepare", "shenzhen", str(root), str(out)]) == 2
     assert "already holds a data set" in capsys.readouterr().err
     assert main(["verify-data", str(out)]) == 1  # three patients
-    assert "error: index.csv: too few patients (3) for a part internal; change" in capsys.readouterr().out
+    assert "error: index.csv: too few patients (3) for a part internal; add some" in capsys.readouterr().out
 
 
 def test_lungs_are_merged_and_follow_their_image(published):
