@@ -72,13 +72,7 @@ def train(
     if taken := images.tests.keys() & further:
         raise ValueError(f"{taken.pop()} is the name of a test set of {data}: name the other folder by its whole path")
     for name, test in (images.tests | further).items():
-        if seen := _patients(images.train) & _patients(test):
-            report(f"{name}: {len(seen)} of its patients are in training, too, so its scores are too good")
-        masked = set(test.y[test.area() > 0].tolist()) if test.y.ndim == 1 else range(len(test.classes))
-        if lacking := [label for k, label in enumerate(test.classes) if k not in masked]:
-            report(
-                f"{name}: no image with a mask of {', '.join(lacking)}: it cannot tell whether the background counts"
-            )
+        _tell_doubts(name, test, images.train, report)
     about = {"backbone": backbone, "weights": weights and str(weights), "classes": images.train.classes, "size": size}
     about |= {"multilabel": images.train.multilabel, "grey": grey, "equalise": equalise}
     digest = hashlib.sha256(json.dumps(images.hashes, sort_keys=True).encode()).hexdigest()
@@ -151,6 +145,15 @@ def pick(device: str) -> str:
         return str(torch.empty(1, device=device).device)
     except (RuntimeError, AssertionError) as error:
         raise ValueError(f"device {device} is not there: {str(error).splitlines()[0]}") from None
+
+
+def _tell_doubts(name: str, test: Images, train: Images, report) -> None:
+    """Report what will spoil the comparison on a test set."""
+    if seen := _patients(train) & _patients(test):
+        report(f"{name}: {len(seen)} of its patients are in training, too, so its scores are too good")
+    masked = set(test.y[test.area() > 0].tolist()) if test.y.ndim == 1 else range(len(test.classes))
+    if lacking := [label for k, label in enumerate(test.classes) if k not in masked]:
+        report(f"{name}: no image with a mask of {', '.join(lacking)}: it cannot tell whether the background counts")
 
 
 def _patients(images: Images) -> set[tuple[str, str]]:

@@ -386,8 +386,7 @@ def test_verify_and_load_agree_on_a_thousand_damaged_folders(tmp_path):
             text = (tmp_path / "index.csv").read_bytes()
             at = int(rng.integers(len(text)))
             (tmp_path / "index.csv").write_bytes(text[:at] + rng.bytes(2) + text[at + rng.integers(4) :])
-        options = OPTIONS[rng.integers(len(OPTIONS))] | {"fractions": (0.5, 0.25, 0.25)}
-        outcomes = []
+        options, outcomes = OPTIONS[rng.integers(len(OPTIONS))] | {"fractions": (0.5, 0.25, 0.25)}, []
         for call, size in ((folder.verify, None), (folder.load, 8)):
             try:
                 with warnings.catch_warnings(action="ignore"):
