@@ -19,7 +19,7 @@ from isnetlib.method.loss import prepare_mask
 from isnetlib.method.options import number, pair
 
 START, LOWEST, HIGHEST = 0.9, 0.05, 0.9  # of P under "auto"
-TARGET = 0.1  # of the background term; at 0.2 a marker is still read (validation of tuberculosis_sim, two seeds)
+TARGET = 0.1  # of the background term; at 0.2 one training of two read the marker (validation, tuberculosis_sim)
 MEMORY = 20  # steps
 PACE, TRAVEL = 0.02, 40.0  # log-odds a step: where the training's length is unknown, and in all where it is known
 
