@@ -164,6 +164,10 @@ def test_outside_a_clone_no_commit_can_be_named_and_what_is_not_named_is_not_fro
     table = freeze(frozen)
     assert table[["commit", "date"]].to_numpy().tolist() == [["", ""]] and len(freeze(frozen)) == 1
     assert len(freeze(frozen, "fine")) == 0
+    with (frozen[1] / "mixed" / "frozen.csv").open("a") as file:
+        file.write("digits,,,,a reason, with a comma\n")
+    with pytest.raises(store.Damaged, match=r"frozen\.csv is damaged .*fields in line 3"):
+        freeze(frozen)
 
 
 def test_the_runner_freezes_before_the_first_run(frozen, monkeypatch):

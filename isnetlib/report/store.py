@@ -197,4 +197,4 @@ def frozen(study: Path) -> pd.DataFrame:
     """frozen.csv: experiment; commit and its date, empty outside a clone; sha256 of the configuration in rows of
     old; reason."""
     path = Path(study) / "frozen.csv"
-    return pd.read_csv(path, dtype=str, keep_default_na=False) if path.exists() else pd.DataFrame(columns=FROZEN)
+    return read_csv(path, dtype=str, keep_default_na=False) if path.exists() else pd.DataFrame(columns=FROZEN)
