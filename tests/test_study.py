@@ -142,7 +142,7 @@ PLANNED = {*names.rivals("full"), names.PRIMARY_METHOD}
 
 
 def test_the_real_studies_are_in_order():
-    known = "smoke quick full simulated simulated_next ablations backbones transformers real paper"
+    known = "smoke quick full simulated simulated_next steering ablations backbones transformers real paper"
     assert list(read_studies(REAL[0])["studies"]) == known.split()
     four = {"standard", "pipeline", "background_random", "isnet_selective"}
     assert {(run.experiment, run.method, run.seed) for run in resolve("quick", *REAL)} == {
@@ -151,8 +151,7 @@ def test_the_real_studies_are_in_order():
     seeds = Counter((run.experiment, run.method) for run in resolve("full", *REAL))
     expected = {(experiment, method): 3 for experiment in SIMULATED for method in BEFORE}
     expected |= {("digits", method): 5 for method in BEFORE} | {("digits", "isnet_original"): 3}
-    augmented = {*PLANNED, "background_random", "oracle"}
-    assert seeds == expected | {("tuberculosis_augmented_sim", method): 3 for method in augmented}
+    assert seeds == expected
     assert set(Counter(run.method for run in resolve("ablations", *REAL)).values()) == {3}
 
 

@@ -20,7 +20,6 @@ EXPERIMENTS = {
     "faces_planted": partial(photographs.load, photographs.INSIDE, tied="Mouth_Open"),
     "faces_outside": partial(photographs.load, photographs.OUTSIDE),
     "tuberculosis_sim": partial(films.load, "tuberculosis"),
-    "tuberculosis_augmented_sim": partial(films.load, "tuberculosis", data_seed=1, augment=True),
     "tuberculosis_look_sim": partial(films.load, "tuberculosis", augment=True),
     "covid_sim": partial(films.load, "covid", train_size=1200, test_size=450),
     "faces_sim": faces.load,

@@ -20,7 +20,7 @@ RECIPE = {
     "data": {
         "digits": 1, "folder": 1,
         "tuberculosis": 1, "tuberculosis_planted": 1, "covid": 1, "faces": 1, "faces_planted": 1, "faces_outside": 1,
-        "tuberculosis_sim": 1, "tuberculosis_augmented_sim": 1, "tuberculosis_look_sim": 1,
+        "tuberculosis_sim": 1, "tuberculosis_look_sim": 1,
         "covid_sim": 1, "faces_sim": 1,
     },
 }  # fmt: skip
