@@ -28,7 +28,7 @@ def batch(request):
 
 def test_original_explains_every_class(batch):
     model, x, y, mask = batch
-    _, parts = ISNet(model.eval(), "original").loss(x, y, mask)
+    _, parts = ISNet(model.eval(), "original", range=(1.0, 25.0)).loss(x, y, mask)
     h = heatmap_loss(explain(model, x, "all"), mask)
     assert (parts["background"], parts["foreground"]) == pytest.approx((h.background.item(), h.foreground.item()))
 
@@ -126,7 +126,7 @@ def test_range_auto_is_read_off_the_first_batch_with_masks_and_a_checkpoint_keep
 
 def test_watched_steps_tell_gradient_norms_and_change_nothing(batch):
     model, x, y, mask = batch
-    method = ISNet(model, heatmap_weight=0.25)
+    method = ISNet(model, heatmap_weight=0.25, range=(1.0, 25.0))
     gradients = []
     for method.watch in (False, True):
         total, parts = method.loss(x, y, mask)
@@ -161,7 +161,7 @@ def test_training_turns_relevance_away_from_a_planted_mark():
     shares = {}
     for weight in (0.0, 0.7):
         torch.manual_seed(1)
-        method = ISNet(build_model("small_resnet", 2, width=4, stem_stride=1), heatmap_weight=weight)
+        method = ISNet(build_model("small_resnet", 2, width=4, stem_stride=1), heatmap_weight=weight, range=(1.0, 25.0))
         optimizer = torch.optim.AdamW(method.parameters(), 5e-3)
         for _ in range(50):
             optimizer.zero_grad()
@@ -197,8 +197,8 @@ def test_with_several_labels_one_map_explains_a_label_drawn_for_each_image(varia
 
 def test_isnet_with_random_backgrounds_is_isnet_on_randomised_images(batch):
     model, x, y, mask = batch
-    kept, swapped = (IsnetBackground(model, p, 0.5).train() for p in (0.0, 1.0))
-    plain = ISNet(model, heatmap_weight=0.5).train()
+    kept, swapped = (IsnetBackground(model, p, 0.5, range=(1.0, 25.0)).train() for p in (0.0, 1.0))
+    plain = ISNet(model, heatmap_weight=0.5, range=(1.0, 25.0)).train()
     assert kept.loss(x, y, mask) == plain.loss(x, y, mask)
     torch.manual_seed(3)
     other = randomise(x, mask, 1.0)

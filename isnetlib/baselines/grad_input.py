@@ -27,9 +27,9 @@ class GradInput(ISNet):
     def __init__(
         self,
         model: nn.Module,
-        heatmap_weight: float | tuple | str = 0.7,
+        heatmap_weight: float | tuple | str = "auto",
         weights: tuple = (1.0, 3.0),
-        range: tuple | str = (1.0, 25.0),
+        range: tuple | str = "auto",
         fall: tuple = (0.15, 0.55),
         multilabel: bool = False,
     ):

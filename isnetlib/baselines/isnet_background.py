@@ -20,9 +20,9 @@ class IsnetBackground(ISNet):
         self,
         model: nn.Module,
         p: float = 0.75,
-        heatmap_weight: float | tuple | str = 0.7,
+        heatmap_weight: float | tuple | str = "auto",
         weights: tuple = (1.0, 3.0),
-        range: tuple | str = (1.0, 25.0),
+        range: tuple | str = "auto",
         fall: tuple = (0.15, 0.55),
         multilabel: bool = False,
     ):

@@ -32,10 +32,10 @@ VARIANTS = ("original", "selective", "stochastic")
 class ISNet(nn.Module):
     """The method around a classifier `model` (any network that `isnetlib.check` accepts), which stays as it is.
 
-    heatmap_weight: P in [0, 1], constant; (start, end): P falls between the shares `fall` of a training of `steps`
-    steps, which `fit` tells; "auto": P is steered (see `isnetlib.method.course`). eps, box, gates, bf16: see
-    `isnetlib.LRP`. decay, weights, range: of the heatmap loss, see `isnetlib.heatmap_loss`; range "auto": read off the
-    first batch (`foreground_range`). multilabel: labels are 0/1 floats (B, K), each with its own sigmoid. maps_at_once:
+    heatmap_weight: "auto", ours: P is steered (see `isnetlib.method.course`); a number in [0, 1], as in the papers: P
+    is constant; (start, end): P falls between the shares `fall` of a training of `steps` steps, which `fit` tells. eps,
+    box, gates, bf16: see `isnetlib.LRP`. decay, weights, range: of the heatmap loss, see `isnetlib.heatmap_loss`; range
+    "auto": read off the first batch (`foreground_range`). multilabel: labels are 0/1 floats (B, K), each with its own sigmoid. maps_at_once:
     None, or how many maps of an image (of `original`) are explained at a time: less memory, more time. ablation: see
     `isnetlib.method.ablations`, and "every": n, the heatmap loss at every n-th training step alone, n times as heavy:
     the same gradient on average (unless it is clipped), for less time. Raises ValueError for values out of range.
@@ -45,12 +45,12 @@ class ISNet(nn.Module):
         self,
         model: nn.Module,
         variant: str = "selective",
-        heatmap_weight: float | tuple | str = 0.7,
+        heatmap_weight: float | tuple | str = "auto",
         eps: float = 1e-2,
         box: tuple | None = (0.0, 1.0),
         decay: float = 0.9,
         weights: tuple = (1.0, 3.0),
-        range: tuple | str = (1.0, 25.0),
+        range: tuple | str = "auto",
         fall: tuple = (0.15, 0.55),
         steps: int | None = None,
         multilabel: bool = False,
