@@ -35,10 +35,11 @@ class ISNet(nn.Module):
     heatmap_weight: "auto", ours: P is steered (see `isnetlib.method.course`); a number in [0, 1], as in the papers: P
     is constant; (start, end): P falls between the shares `fall` of a training of `steps` steps, which `fit` tells. eps,
     box, gates, bf16: see `isnetlib.LRP`. decay, weights, range: of the heatmap loss, see `isnetlib.heatmap_loss`; range
-    "auto": read off the first batch (`foreground_range`). multilabel: labels are 0/1 floats (B, K), each with its own sigmoid. maps_at_once:
-    None, or how many maps of an image (of `original`) are explained at a time: less memory, more time. ablation: see
-    `isnetlib.method.ablations`, and "every": n, the heatmap loss at every n-th training step alone, n times as heavy:
-    the same gradient on average (unless it is clipped), for less time. Raises ValueError for values out of range.
+    "auto": read off the first batch (`foreground_range`). multilabel: labels are 0/1 floats (B, K), each with its own
+    sigmoid. maps_at_once: None, or how many maps of an image (of `original`) are explained at a time: less memory, more
+    time. ablation: see `isnetlib.method.ablations`, and "every": n, the heatmap loss at every n-th training step alone,
+    n times as heavy: the same gradient on average (unless it is clipped), for less time. Raises ValueError for values
+    out of range.
     """
 
     def __init__(
