@@ -77,7 +77,7 @@ def test_two_processes_learn_what_one_learns_from_the_joined_batch(digits, tmp_p
     layers = nn.Conv2d(3, 8, 3, 2, 1), nn.ReLU(), nn.Conv2d(8, 8, 3, 2, 1), nn.ReLU()  # without BatchNorm, whose
     model = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(32, 10)).double()  # statistics are
     images = TensorDataset(*digits)  # those of a process's own images
-    options = {"heatmap_weight": 0.7, "range": (1.0, 25.0)}  # steered, each process follows its own batch until the next
+    options = {"heatmap_weight": 0.7, "range": (1.0, 25.0)}  # steered, each process would follow its own first batch
     methods = {variant: ISNet(copy.deepcopy(model), variant, **options) for variant in ("original", "selective")}
     torch.save({"methods": methods, "images": images}, tmp_path / "given.pt")
     (tmp_path / "worker.py").write_text(WORKER)
