@@ -30,7 +30,7 @@ from isnetlib.training import evaluate, fit
 from isnetlib.training.checkpoints import differences, write_tensors
 from isnetlib.training.files import write_atomically
 
-STEERED = {"heatmap_weight": "auto", "range": "auto"}  # of an ISNet, unless told otherwise
+STEERED = {"heatmap_weight": "auto", "range": "auto"}  # an ISNet's defaults, so that run.json names them
 SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
 LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32)  # of red, green, blue, as in files of grey images
 BATCH = 32  # images at a time in use
