@@ -4,10 +4,11 @@
     (start, end)      w = start, falling evenly between two shares of the training's steps, then end
     "auto"            P of a heatmap loss: its log-odds u follow the background term b, of which m is a running mean:
                       m <- m + (b - m) / 20,    u <- u + pace clip(log(m / target), -1, 1),    P = 1 / (1 + exp(-u))
+                      Until m is first below the target, P is at most w of (0.9, 0.5), falling from a quarter on.
 
 Why: at a large constant P a network learns maps that are alike in every image and no class; at a small one it learns
 the shortcut first. A large P at the start shuts the way through the background; as it falls, the object is learnt.
-In trainings of fewer than some 1,000 steps "auto" falls late (results/steering).
+A training too short to shut it in its first quarter would else learn no object (results/real, tuberculosis_planted).
 """
 
 import math
@@ -22,6 +23,7 @@ from isnetlib.method.options import number, pair
 START, LOWEST, HIGHEST = 0.9, 0.05, 0.9  # of P under "auto"
 TARGET = 0.1  # of the background term; at 0.2 one training of two read the marker (validation, tuberculosis_sim)
 MEMORY = 20  # steps
+WAITING, BETWEEN = (0.9, 0.5), (0.25, 0.45)  # P at most, while the background term is not down yet: shares of the training
 PACE, TRAVEL = 0.02, 40.0  # log-odds a step: where the training's length is unknown, and in all where it is known
 
 
@@ -69,6 +71,7 @@ class Weight(nn.Module):
         self.register_buffer("planned", torch.tensor(0 if steps is None else number("steps", steps, 1, kind=Integral)))
         self.register_buffer("value", torch.tensor(float(self.ends[0]), dtype=torch.float64))
         self.register_buffer("mean", torch.zeros((), dtype=torch.float64))  # of the background term; 0: none yet
+        self.register_buffer("closed", torch.tensor(False))  # whether that mean has been below the target
 
     def _apply(self, fn, recurse=True):
         try:
@@ -95,8 +98,12 @@ class Weight(nn.Module):
         """Under "auto", after a training step with this background term: the next P."""
         if self.auto and self.training and math.isfinite(background):  # a scaler skips the steps that are not
             self.mean.copy_(torch.where(self.mean == 0, background, self.mean + (background - self.mean) / MEMORY))
+            self.closed |= self.mean < TARGET
             pace = TRAVEL / int(self.planned) if self.planned else PACE
-            self.value.fill_(steered(self.value.item(), self.mean.item(), TARGET, pace))
+            P = steered(self.value.item(), self.mean.item(), TARGET, pace)
+            if self.planned and not self.closed:
+                P = min(P, falling(*WAITING, int(self.steps) / int(self.planned), BETWEEN))
+            self.value.fill_(P)
 
 
 def gradient_norm(term: Tensor, model: nn.Module) -> float:
