@@ -22,7 +22,7 @@ ABLATIONS = _table(
     """no_zb: no z^B; eps_0: eps 0; no_foreground: no foreground term; range_150: foreground range to 150;
     decay_0: decay 0; decay_0_996: decay 0.996; decay_1: decay 1; live_statistics: live BatchNorm statistics;
     detached_biases: detached biases; block: eps in the block's way; every_2: heatmap loss every 2nd step;
-    constant: P constant; falling: P falling""",
+    constant: P constant; falling: P falling; steered: P steered""",
     prefix="isnet_selective_",
 )
 # Methods on another network than the experiment's own, and which; the studies of other networks have them.
