@@ -17,11 +17,10 @@ from torch import nn
 import isnetlib
 from isnetlib import heatmap_loss
 from isnetlib.baselines import METHODS, build
-from isnetlib.baselines.background_random import BackgroundRandom, randomise
 from isnetlib.baselines.features import stages
 from isnetlib.baselines.gain import Gain, grad_cam, run_aside
-from isnetlib.baselines.grad_input import GradInput
-from isnetlib.baselines.rrr import RightReasons
+from isnetlib.baselines.input_gradients import GradInput, RightReasons
+from isnetlib.baselines.standard import BackgroundRandom, randomise
 from isnetlib.method.loss import classification_loss
 from isnetlib.networks import build_model
 from isnetlib.training.evaluate import heatmap, inputs

@@ -10,10 +10,8 @@ from torch import nn
 
 import isnetlib
 from isnetlib import data
-from isnetlib.baselines.attention_gate import AttentionGate, mean_flow
-from isnetlib.baselines.features import find_stages, stages
+from isnetlib.baselines.features import AttentionGate, Gate, Multitask, find_stages, stages
 from isnetlib.baselines.gain import Gain
-from isnetlib.baselines.multitask import Multitask
 from isnetlib.baselines.pipeline import Pipeline
 from isnetlib.data import Images
 from isnetlib.networks import UNet, build_model, dice, iou
@@ -168,10 +166,13 @@ def test_the_multitask_loss_is_the_weighted_sum():
     assert parts == pytest.approx({"classification": classified.item(), "segmentation": segmented.item()})
 
 
-def test_mean_flow_of_known_scores():
-    scores = torch.tensor([[-1.0, 0.0], [1.0, 2.0]]).view(1, 1, 2, 2)
-    assert torch.allclose(mean_flow(scores).flatten(), torch.tensor([0.0, 1, 2, 3]) / 6, atol=1e-5)
-    assert torch.allclose(mean_flow(torch.full((1, 1, 2, 2), 7.0)), torch.tensor(0.25))
+def test_coefficients_of_known_scores():
+    gate = Gate(1, 1)
+    for convolution in (gate.theta, gate.phi, gate.psi):
+        nn.init.ones_(convolution.weight)
+    scores, g = torch.tensor([[-1.0, 0.0], [1.0, 2.0]]).view(1, 1, 2, 2), torch.ones(1, 1, 1, 1)
+    assert torch.allclose(gate(scores, g).flatten(), torch.tensor([0.0, 1, 2, 3]) / 6, atol=1e-5)
+    assert torch.allclose(gate(torch.full((1, 1, 2, 2), 7.0), g), torch.tensor(0.25))
 
 
 def test_the_logits_are_one_linear_layer_on_the_concatenation():
@@ -191,6 +192,6 @@ def test_the_gates_learn_but_are_constants_to_relevance(monkeypatch):
     R = isnetlib.explain(method.model, x, eps=0, box=None)[:, 0]
     leaf = x.clone().requires_grad_()
     (live,) = torch.autograd.grad(method.model(leaf).amax(1).sum(), leaf)
-    monkeypatch.setattr("isnetlib.baselines.attention_gate.attended", lambda x, c: (x * c.detach()).sum((2, 3)))
+    monkeypatch.setattr("isnetlib.baselines.features.attended", lambda x, c: (x * c.detach()).sum((2, 3)))
     (fixed,) = torch.autograd.grad(method.model(leaf).amax(1).sum(), leaf)
     assert torch.allclose(R, x * fixed, atol=1e-9) and not torch.allclose(R, x * live, rtol=0.01)

@@ -10,11 +10,9 @@ With f the last stage of features (`isnetlib.baselines.features`) and s_c the lo
     L_e = mean (A - mask)^2                                  over the samples with a mask
     L = L_classification + alpha L_am + mask_weight L_e      mask_weight 0: GAIN, which sees no mask; 10: extended GAIN
 
-Several labels: a map and a mined image for each present label, averaged over an image's labels.
-
-Ours: (1) A enters as the paper's equations have it, unscaled; public code often scales each map to [0, 1] first. (2)
-Mined images are normalised with batch statistics of their own, but leave the running statistics alone: prediction never
-sees a mined image. (3) L_e leaves out samples without mask.
+Several labels: a map and a mined image for each present label, averaged over an image's labels. A enters as in the
+paper's equations, unscaled; public code often scales each map to [0, 1] first. Ours: mined images have batch statistics
+of their own, but leave the running ones alone, since prediction never sees such images.
 """
 
 import torch
@@ -31,9 +29,7 @@ OMEGA, SIGMA = 10.0, 0.5  # slope and threshold of the soft mask T
 
 
 class Gain(Standard):
-    """GAIN around a classifier `model`; with `mask_weight` > 0 extended GAIN.
-
-    alpha: weight of attention mining. mask_weight: weight of the distance to the mask. Each a number, or (start, end),
+    """alpha: weight of attention mining; mask_weight: of the distance to the mask. Each a number, or (start, end),
     falling (`isnetlib.method.course`).
     """
 
@@ -54,7 +50,8 @@ class Gain(Standard):
         total = classification + self.alpha.now() * mining
         parts = {"classification": classification.item(), "mining": mining.item()}
         if self.reads_masks:
-            distance = mask_distance(A, mask, share)
+            share, mask = share * known(mask)[:, None], torch.nan_to_num(mask.float())
+            distance = ((A - mask).square().mean((2, 3)) * share).sum() / share.sum().clamp(min=TINY)
             total, parts["mask"] = total + self.mask_weight.now() * distance, distance.item()
         return total, parts
 
@@ -63,13 +60,13 @@ class Gain(Standard):
         rows, maps = share.nonzero(as_tuple=True)
         if len(rows) < 2:
             return A.sum() * 0
-        logits = run_aside(self.model, mined(x[rows], A[rows, maps]))
-        right = probabilities(logits, self.multilabel).gather(1, classes[rows, maps][:, None])[:, 0]
-        return (right * share[rows, maps]).sum()
+        mined = x[rows] - torch.sigmoid(OMEGA * (A[rows, maps] - SIGMA))[:, None] * x[rows]
+        right = probabilities(run_aside(self.model, mined), self.multilabel)
+        return (right.gather(1, classes[rows, maps][:, None])[:, 0] * share[rows, maps]).sum()
 
     def _explained(self, y, columns):
-        """Classes (B, M) whose maps are made, and the share of each map in a mean over images of the mean over an
-        image's present classes, (B, M).
+        """Classes (B, M) whose maps are made, and each map's share (B, M) in a mean over images of the mean over an
+        image's present classes.
         """
         if not self.multilabel:
             return y.view(-1, 1).long(), torch.full((len(y), 1), 1 / len(y), device=y.device)
@@ -77,29 +74,14 @@ class Gain(Standard):
         return torch.arange(columns, device=y.device).expand(len(y), -1), share / share.sum().clamp(min=1)
 
 
-def mined(x: Tensor, A: Tensor) -> Tensor:
-    """I* = I - T(A) I. x (N, C, H, W), A (N, H, W)."""
-    return x - torch.sigmoid(OMEGA * (A - SIGMA))[:, None] * x
-
-
-def mask_distance(A: Tensor, mask: Tensor, share: Tensor) -> Tensor:
-    """L_e: mean squared difference of A (B, M, H, W) and mask (B, 1, H, W), weighted by share (B, M), over the samples
-    whose mask is known; 0 where none is.
-    """
-    share, mask = share * known(mask)[:, None], torch.nan_to_num(mask.float())
-    return ((A - mask).square().mean((2, 3)) * share).sum() / share.sum().clamp(min=TINY)
-
-
 def grad_cam(features: Tensor, scores: Tensor, classes: Tensor) -> Tensor:
-    """A = ReLU(sum_k w_k f_k), w = mean over positions of d score / d f as a constant: (B, M, h, w).
-
-    features (B, k, h, w), in the graph of scores (B, K); classes (B, M): which score of each sample. Differentiable by
-    the features.
+    """A = ReLU(sum_k w_k f_k), w = mean over positions of d score / d f as a constant: (B, M, h, w), differentiable by
+    the features (B, k, h, w), which are in the graph of scores (B, K). classes (B, M): which scores of each sample.
     """
-    w = [
-        torch.autograd.grad(scores.gather(1, c[:, None]).sum(), features, retain_graph=True)[0].mean((2, 3))
-        for c in classes.unbind(1)
-    ]
+    w = []
+    for c in classes.unbind(1):
+        (slope,) = torch.autograd.grad(scores.gather(1, c[:, None]).sum(), features, retain_graph=True)
+        w.append(slope.mean((2, 3)))
     return torch.einsum("bmk,bkhw->bmhw", torch.stack(w, 1), features).relu()
 
 

@@ -15,20 +15,25 @@ from isnetlib.training.files import write_atomically
 
 PLAIN = (bool, int, float, str, tuple, partial, type(None))
 PASSING = ("training", "watch", "looked")  # attributes that training changes
+HELD_AS = ("method", "model", "model_state_dict", "state_dict")  # weights in a file of `fit`, and of other loops
+WRAPPERS = ("module.", "_orig_mod.", "model.")  # several devices, torch.compile, a method or Lightning's module
+PROGRAMS = {  # by a file inside: what it is, and its weights
+    "constants.pkl": ("TorchScript", "torch.jit.load({!r}).state_dict()"),
+    "archive_format": ("torch.export", "torch.export.load({!r}).state_dict"),
+}
 
 
 def configuration(method: nn.Module, train, **recipe) -> dict[str, str]:
-    """What decides the numbers of a training of `method` on the data set `train`, by name: the recipe (but for the
-    device and the generator), the images, the network's size, the method and its options.
+    """What decides the numbers of a training of `method` on the data set `train`, by name: the recipe, the images, the
+    network's size, the method and its options.
     """
-    found = {name: recipe[name] for name in recipe if name not in ("device", "order")}
-    found |= {"images": len(train), "shape": tuple(train.x.shape[1:]), "classes": train.classes}
+    found = recipe | {"images": len(train), "shape": tuple(train.x.shape[1:]), "classes": train.classes}
     found |= {"method": type(method).__name__, "parameters": sum(p.numel() for p in method.parameters())}
     for path, module in method.named_modules():
         if module is method or isinstance(module, Weight):
-            plain = {name: value for name, value in vars(module).items() if isinstance(value, PLAIN)}
-            plain = {name: value for name, value in plain.items() if name[0] != "_" and name not in PASSING}
-            found |= {f"{path}.{name}".strip("."): getattr(value, "args", value) for name, value in plain.items()}
+            for name, value in vars(module).items():
+                if isinstance(value, PLAIN) and name[0] != "_" and name not in PASSING:
+                    found[f"{path}.{name}".strip(".")] = getattr(value, "args", value)
     return {name: str(value) for name, value in found.items()}
 
 
@@ -47,8 +52,8 @@ def write_tensors(path: Path, state: dict) -> None:
 
 @contextlib.contextmanager
 def checkpoint(path: Path):
-    """What a checkpoint holds, to be used inside; its checksums and weights are looked at, and no code of it is run.
-    FileNotFoundError where it is missing; whatever else goes wrong is a ValueError of one line that names the file.
+    """What a checkpoint of `fit` holds, to be used inside; no code of it is run. FileNotFoundError where it is missing;
+    whatever else goes wrong, damage or another network, is a ValueError of one line that names the file.
     """
     try:
         with zipfile.ZipFile(path) as archive:  # torch writes a checksum of each tensor, and does not read it
@@ -64,15 +69,6 @@ def checkpoint(path: Path):
         reason = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
         told = f"{path} is no checkpoint of this run ({reason}): remove the run's folder and train it again"
         raise ValueError(told) from error
-
-
-# --- weights that any training loop saved
-HELD_AS = ("method", "model", "model_state_dict", "state_dict")  # of `fit`, and of other loops
-WRAPPERS = ("module.", "_orig_mod.", "model.")  # several devices, torch.compile, a method or Lightning's module
-PROGRAMS = {  # by a file inside: what it is, and its weights
-    "constants.pkl": ("TorchScript", "torch.jit.load({!r}).state_dict()"),
-    "archive_format": ("torch.export", "torch.export.load({!r}).state_dict"),
-}
 
 
 def read_tensors(path: Path) -> dict:

@@ -26,7 +26,7 @@ from torch import nn
 
 from isnetlib.method.course import Weight
 from isnetlib.training.checkpoints import checkpoint, configuration, differences, write_tensors
-from isnetlib.training.evaluate import log_loss, measure, scores, swapped_set
+from isnetlib.training.evaluate import Swapped, log_loss, measure, scores
 from isnetlib.training.files import write_atomically
 
 WORKS = 0.6  # of the best plain score: a network at chance (AUC 0.5) stays below it once another epoch nears 1
@@ -43,8 +43,7 @@ def seeded(seed: int):
     """torch's global generator starts at `seed` inside and is afterwards as it was; on CPU, algorithms inside are
     deterministic.
     """
-    before = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
-    fill = torch.utils.deterministic.fill_uninitialized_memory
+    mode, fill = torch.get_deterministic_debug_mode(), torch.utils.deterministic.fill_uninitialized_memory
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         torch.use_deterministic_algorithms(not torch.cuda.is_available())
@@ -52,7 +51,7 @@ def seeded(seed: int):
         try:
             yield
         finally:
-            torch.use_deterministic_algorithms(before[0], warn_only=before[1])
+            torch.set_deterministic_debug_mode(mode)
             torch.utils.deterministic.fill_uninitialized_memory = fill
 
 
@@ -79,39 +78,36 @@ def fit(
     folder: gets log.csv and checkpoints/{last,swapped}.pt after every epoch; with a checkpoint there, training goes on
     from it and, on the CPU, ends with the same numbers. clip: largest gradient norm. warm_up: share of the steps before
     the peak learning rate. A method with `prepare(train, validation, learn)` is given that call first; learn(other,
-    epochs) trains another module with a `loss` on the same images by the same recipe. report: is given a line an epoch;
-    after: epochs' worth of time that what follows takes, for its estimate. Raises TrainingStopped, and, before
-    anything is trained, ValueError for options and data sets that cannot be (`refuse`), and for a folder that holds
-    another training, naming what differs.
+    epochs) trains another module by the same recipe. report: is given a line an epoch; after: epochs' worth of time
+    that what follows takes, for its estimate. TrainingStopped; before anything is trained ValueError: options and data
+    sets that cannot be, a folder that holds another training.
     """
     optimizing = {"learning_rate": learning_rate, "weight_decay": weight_decay, "warm_up": warm_up}
     recipe = {"batch_size": batch_size, "clip": clip}
     positive = {"epochs": epochs, "learning_rate": learning_rate, "warm_up": warm_up, "1 - warm_up": 1 - warm_up}
     refuse(method, train, validation, metric, positive | recipe)
     asked = configuration(method, train, epochs=epochs, metric=metric, seed=seed, **optimizing, **recipe)
-    folder, method = Path(folder), method.to(device)
-    rows, sets = [], {"val": validation, "swapped": swapped_set(validation)}
-    order = torch.Generator().manual_seed(seed)
+    folder, method, order = Path(folder), method.to(device), torch.Generator().manual_seed(seed)
+    rows, sets = [], {"val": validation, "swapped": Swapped(validation)}
+    recipe |= {"order": order, "device": device}
     with seeded(seed):
-        recipe |= {"order": order, "device": device}
-        steps = epochs * steps_an_epoch(len(train), batch_size)
-        optimizer, schedule = _optimizer(method, steps, **optimizing)
+        learning = {"method": method} | _optimizer(method, epochs, train, batch_size, **optimizing)
         for module in method.modules():
             if isinstance(module, Weight):
-                module.plan(steps)
-        learning = {"method": method, "optimizer": optimizer, "schedule": schedule}
+                module.plan(learning["schedule"].total_steps)
         if (folder / "checkpoints" / "last.pt").exists():
             rows = _resume(folder, learning, order, asked)
         elif hasattr(method, "prepare"):
             method.prepare(train, validation, partial(learn, train=train, **optimizing, **recipe))
         for epoch in range(len(rows), epochs):
-            start = time.perf_counter()
-            row = {"epoch": epoch, **_epoch(method, train, optimizer, schedule, f"epoch {epoch}", **recipe)}
+            start, place = time.perf_counter(), f"epoch {epoch}"
+            row = {"epoch": epoch, **_epoch(**learning, train=train, place=place, **recipe)}
             for name, images in sets.items():
-                row |= _validated(method, images, name, metric, f"epoch {epoch}", 4 * batch_size, device)
+                y, p = scores(method, images, 4 * batch_size, device)
+                check_finite({f"scores ({name})": float(p.sum())}, place)
+                row |= {f"{name}_{metric}": measure(metric, y, p), f"{name}_loss": log_loss(y, p)}
             row["warm_up"] = epoch + 1 <= warm_up * epochs
-            row |= {"seconds": time.perf_counter() - start, "peak_mib": peak_mib()}
-            rows.append(row)
+            rows.append(row | {"seconds": time.perf_counter() - start, "peak_mib": peak_mib()})
             _save(folder, learning, order, rows, metric, asked)
             report(_progress(rows, epochs, metric, after))
     method.eval()
@@ -119,9 +115,7 @@ def fit(
 
 
 def refuse(method: nn.Module, train, validation, metric: str, positive: dict[str, float]) -> None:
-    """ValueError for what `fit` would notice late or never; positive: numbers above 0, by name. A method that learns
-    without masks says so: `reads_masks = False`.
-    """
+    """ValueError for what `fit` would notice late or never. positive: numbers above 0, by name."""
     for name, value in positive.items():
         if not value > 0:
             raise ValueError(f"{name} is {value}: it must be above 0")
@@ -139,9 +133,7 @@ def refuse(method: nn.Module, train, validation, metric: str, positive: dict[str
 
 
 def chosen_epoch(log: pd.DataFrame, metric: str) -> int:
-    """The epoch that the rule chooses: highest score, then lowest loss, then the earlier; epochs of the warm-up only
-    where there are no others, and of them only those that work (see above).
-    """
+    """The epoch that the rule (see above) chooses; of the warm-up only where there is no other."""
     plain, swapped, loss = (log[name].to_numpy() for name in (f"val_{metric}", f"swapped_{metric}", "swapped_loss"))
     trained = np.flatnonzero(log["warm_up"] == 0) if not log["warm_up"].all() else np.arange(len(log))
     working = trained[plain[trained] >= WORKS * plain[trained].max()]
@@ -149,41 +141,41 @@ def chosen_epoch(log: pd.DataFrame, metric: str) -> int:
 
 
 def load_chosen(method: nn.Module, folder: str | Path) -> int:
-    """Load the weights of the chosen epoch into `method`; returns that epoch. Raises FileNotFoundError, and ValueError
-    for a file that is damaged or of another network.
-    """
+    """Load the weights of the chosen epoch into `method`; returns that epoch. Errors as of `checkpoint`."""
     with checkpoint(Path(folder) / "checkpoints" / "swapped.pt") as state:
         method.load_state_dict(state["method"])
         method.eval()
         return int(state["epoch"])
 
 
+def learn(other: nn.Module, epochs: int, train, learning_rate, weight_decay, warm_up, **recipe) -> None:
+    """Train a module by its `loss` alone: no validation, no files. recipe: batch_size, clip, device as in `fit`, and
+    the generator `order` that orders the images.
+    """
+    how = (recipe["batch_size"], learning_rate, weight_decay, warm_up)
+    optimizing = _optimizer(other.to(recipe["device"]), epochs, train, *how)
+    for epoch in range(epochs):
+        place = f"{type(other).__name__} beside the method, epoch {epoch}"
+        _epoch(other, **optimizing, train=train, place=place, **recipe)
+
+
+# --- the steps
 def steps_an_epoch(images: int, batch_size: int) -> int:
     """Batches of an epoch; a last one of a single image is left out, since batch statistics need two."""
     return max(1, images // batch_size + (images % batch_size > 1))
 
 
-def learn(other: nn.Module, epochs: int, train, learning_rate, weight_decay, warm_up, **recipe) -> None:
-    """Train a module by its `loss` alone: no validation, no files. recipe: batch_size, clip, device as in `fit`, and
-    the generator `order` that orders the images.
-    """
-    steps = epochs * steps_an_epoch(len(train), recipe["batch_size"])
-    optimizer, schedule = _optimizer(other.to(recipe["device"]), steps, learning_rate, weight_decay, warm_up)
-    for epoch in range(epochs):
-        _epoch(other, train, optimizer, schedule, f"{type(other).__name__} beside the method, epoch {epoch}", **recipe)
-
-
-# --- the steps
-def _optimizer(method, steps, learning_rate, weight_decay, warm_up):
+def _optimizer(method, epochs, train, batch_size, learning_rate, weight_decay, warm_up) -> dict:
+    steps = epochs * steps_an_epoch(len(train), batch_size)
     weights = [p for p in method.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(weights, learning_rate, weight_decay=weight_decay)
     if math.isclose(warm_up * steps, 1):  # OneCycleLR divides by zero where the warm-up is one step
         warm_up *= 1.5
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, learning_rate, total_steps=steps, pct_start=warm_up)
-    return optimizer, schedule
+    return {"optimizer": optimizer, "schedule": schedule}
 
 
-def _epoch(method, train, optimizer, schedule, place, batch_size, clip, order, device) -> dict[str, float]:
+def _epoch(method, optimizer, schedule, train, place, batch_size, clip, order, device) -> dict[str, float]:
     """One pass over `train` in the order that the generator `order` gives; mean loss and terms."""
     method.train()
     terms, steps = {}, steps_an_epoch(len(train), batch_size)
@@ -205,17 +197,8 @@ def _epoch(method, train, optimizer, schedule, place, batch_size, clip, order, d
     return {name: statistics.fmean(values) for name, values in terms.items()}  # a term may be absent from some steps
 
 
-def _validated(method, images, name, metric, place, batch_size, device) -> dict[str, float]:
-    """Metric and loss on one of the validation sets."""
-    y, p = scores(method, images, batch_size=batch_size, device=device)
-    check_finite({f"scores ({name})": float(p.sum())}, place)
-    return {f"{name}_{metric}": measure(metric, y, p), f"{name}_loss": log_loss(y, p)}
-
-
 def check_finite(parts: dict[str, float], place: str, limit: float = EXPLODED) -> None:
-    """Raise TrainingStopped naming the place and the last term that is NaN, infinite or above `limit`; the sum of all
-    comes first.
-    """
+    """TrainingStopped, naming the place and the last term that is NaN, infinite or above `limit`."""
     for name in reversed(parts):
         if not abs(parts[name]) < limit:
             remedy = "try a lower learning rate or heatmap weight, or a larger decay. Earlier epochs are kept"
@@ -269,9 +252,8 @@ def peak_mib() -> float:
 
 
 def keep_freed_memory() -> bool:
-    """Let the process keep, until it ends, the memory that its tensors free; True if it worked (Linux with glibc), else
-    False and nothing changed. By default every tensor above some 32 MiB is mapped anew and its pages are cleared at
-    first touch, which can take a third of a training step with several heatmaps.
+    """Let the process keep the memory that its tensors free; whether it worked (Linux with glibc). By default every
+    tensor above some 32 MiB is mapped anew and its pages are cleared, which can take a third of a training step.
     """
     try:
         mallopt = ctypes.CDLL(None).mallopt
