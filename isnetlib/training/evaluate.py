@@ -34,14 +34,13 @@ class Tested(NamedTuple):
 # --- scores
 @contextlib.contextmanager
 def in_eval(method: nn.Module):
-    """The method in eval mode inside; afterwards each of its parts in its own."""
-    before = [(module, module.training) for module in method.modules()]
+    """The method in eval mode inside, afterwards in its own."""
+    before = method.training
     method.eval()
     try:
         yield
     finally:
-        for module, training in before:
-            module.training = training
+        method.train(before)
 
 
 def inputs(method: nn.Module, x: Tensor, mask: Tensor, device: str = "cpu") -> tuple[Tensor, ...]:
@@ -67,9 +66,7 @@ def scores(method: nn.Module, images, batch_size: int = 256, device: str = "cpu"
 
 
 def measure(metric: str, y: np.ndarray, p: np.ndarray) -> float:
-    """accuracy, macro_f1 (mean of the classes' F1), or auc (binary; several classes: mean over pairs, Hand & Till;
-    several labels: mean over labels).
-    """
+    """accuracy, macro_f1, or auc (several classes: mean over pairs, Hand & Till; several labels: mean over labels)."""
     answer = p.argmax(1) if y.ndim == 1 else p > 0.5
     if metric == "accuracy":
         return float((answer == y).mean())
@@ -88,8 +85,8 @@ def log_loss(y: np.ndarray, p: np.ndarray) -> float:
 
 
 def thresholds(y: np.ndarray, p: np.ndarray) -> list[float]:
-    """For each label of y (N, K) the score p (N, K) from which on it is called present: the highest F1 on these
-    (validation) cases, 0.5 where they do not hold both answers. Empty for classes y (N,).
+    """For each label of y (N, K) the score p (N, K) from which on it is called present: the highest F1 on these cases,
+    0.5 where they do not hold both answers. Empty for classes y (N,).
     """
     found = [0.5] * (y.shape[1] if y.ndim == 2 else 0)
     for k in range(len(found)):
@@ -119,9 +116,9 @@ class Swapped(Images):
 
 
 def logit_change(method: nn.Module, images, p: np.ndarray, batch_size: int = 128, device: str = "cpu") -> np.ndarray:
-    """(N,) how much the scores p (N, K) move when the background is swapped with another class's image: mean over
-    classes of |change of log p - its mean| (several labels: of |change of the logit|), in units of the standard
-    deviation of the same quantity over the set. 0: the background does not matter; NaN where no mask is known.
+    """(N,) how much the scores p (N, K) move when the background is swapped: mean over classes of |change of log p -
+    its mean| (several labels: of |change of the logit|), in units of the standard deviation of the same quantity over
+    the set. 0: the background does not matter; NaN where no mask is known.
     """
 
     def logits(p):  # of a softmax they are known up to a shift: centred
@@ -140,8 +137,8 @@ def heatmap(method: nn.Module, *given: Tensor) -> Tensor:
 
 
 def background_share(R: Tensor, mask: Tensor) -> Tensor:
-    """sum |R| outside the mask / sum |R|, absolute values summed over channels; (B,), NaN where no mask is known or no
-    relevance is left. R (B, 1, C, H, W), mask (B, 1, H, W). Chance level: the background's share of the area.
+    """sum |R| outside the mask / sum |R|, (B,); NaN where no mask is known or no relevance is left. R (B, 1, C, H, W),
+    mask (B, 1, H, W). Chance level: the background's share of the area.
     """
     A = R.abs().sum((1, 2))
     share = (A * (1 - mask[:, 0])).sum((1, 2)) / A.sum((1, 2))
@@ -168,9 +165,8 @@ def box_scores(R: Tensor, cells: Sequence[str]) -> dict[str, Tensor]:
 
 # --- a test set, a run
 def test(method: nn.Module, images, batch_size: int = 128, device: str = "cpu", publishable: bool = False) -> Tested:
-    """Predictions, background_share with its chance level, logit_change, dice (of a method that segments), scores
-    against boxes (of a data set that has them), and small maps of the first cases; beside them the images themselves
-    where they are `publishable`.
+    """Predictions, background_share with its chance level, logit_change, dice (of a method that segments), `box_scores`
+    (of a data set with boxes), and small maps of the first cases, with their images where they are `publishable`.
     """
     y, p = scores(method, images, batch_size, device)
     change, parts, maps = logit_change(method, images, p, batch_size, device), [], {}

@@ -1,11 +1,10 @@
 """One training loop for every method: steps, validation, selection of an epoch, checkpoints, resume.
 
-Selection is by one rule for every method, "swapped": the epoch with the best primary metric on validation images whose
-backgrounds were swapped across classes by the validation masks. Where the background tells the class, plain validation
-saturates and would choose the most biased epoch. Only epochs after the learning rate's warm-up count; ties go to the
-lower loss. An epoch counts with the lower of its swapped and plain scores, so that reading the background in reverse
-does not pay; and only if its plain score is at least `WORKS` of the run's best, since a network that fails (in eval
-mode, say, while its running statistics lag) is at chance, above one that is misled.
+One rule selects the epoch: the best score on validation images whose backgrounds were swapped across classes by the
+masks; on plain ones, where the background tells the class, it would be the most biased. Only epochs after the learning
+rate's warm-up count; ties go to the lower loss. An epoch counts with the lower of its swapped and plain scores, so that
+reading the background in reverse does not pay; and only if its plain score is at least `WORKS` of the run's best, since
+a network that fails (in eval mode, say, while its running statistics lag) is at chance, above one that is misled.
 """
 
 import contextlib
@@ -31,7 +30,6 @@ from isnetlib.training.files import write_atomically
 
 WORKS = 0.6  # of the best plain score: a network at chance (AUC 0.5) stays below it once another epoch nears 1
 EXPLODED = 1e6  # no loss of ours comes near it while training works: the heatmap terms start below 1e3
-M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of glibc's malloc.h
 
 
 class TrainingStopped(FloatingPointError):
@@ -40,9 +38,7 @@ class TrainingStopped(FloatingPointError):
 
 @contextlib.contextmanager
 def seeded(seed: int):
-    """torch's global generator starts at `seed` inside and is afterwards as it was; on CPU, algorithms inside are
-    deterministic.
-    """
+    """Inside, torch's global generator starts at `seed`, and on CPU algorithms are deterministic."""
     mode, fill = torch.get_deterministic_debug_mode(), torch.utils.deterministic.fill_uninitialized_memory
     with torch.random.fork_rng():
         torch.manual_seed(seed)
@@ -75,33 +71,31 @@ def fit(
 ) -> pd.DataFrame:
     """Train `method` on the data set `train` by AdamW, one-cycle learning rate; the log, a row an epoch.
 
-    folder: gets log.csv and checkpoints/{last,swapped}.pt after every epoch; with a checkpoint there, training goes on
-    from it and, on the CPU, ends with the same numbers. clip: largest gradient norm. warm_up: share of the steps before
-    the peak learning rate. A method with `prepare(train, validation, learn)` is given that call first; learn(other,
-    epochs) trains another module by the same recipe. report: is given a line an epoch; after: epochs' worth of time
-    that what follows takes, for its estimate. TrainingStopped; before anything is trained ValueError: options and data
-    sets that cannot be, a folder that holds another training.
+    folder: gets log.csv and checkpoints/{last,swapped}.pt after every epoch; from a checkpoint there training goes on
+    and, on the CPU, ends with the same numbers. clip: largest gradient norm. warm_up: share of the steps before the
+    peak learning rate. A method may have `prepare(train, validation, learn)`, called first; learn(other, epochs) trains
+    another module by the same recipe. report: is given a line an epoch; after: epochs' worth of time that follows, for
+    its estimate. TrainingStopped; at once ValueError: what cannot be, a folder that holds another training.
     """
-    optimizing = {"learning_rate": learning_rate, "weight_decay": weight_decay, "warm_up": warm_up}
-    recipe = {"batch_size": batch_size, "clip": clip}
-    positive = {"epochs": epochs, "learning_rate": learning_rate, "warm_up": warm_up, "1 - warm_up": 1 - warm_up}
-    refuse(method, train, validation, metric, positive | recipe)
-    asked = configuration(method, train, epochs=epochs, metric=metric, seed=seed, **optimizing, **recipe)
+    positive = {"learning_rate": learning_rate, "warm_up": warm_up, "batch_size": batch_size, "clip": clip}
+    refuse(method, train, validation, metric, positive | {"epochs": epochs, "1 - warm_up": 1 - warm_up})
+    recipe = positive | {"weight_decay": weight_decay}
+    asked = configuration(method, train, epochs=epochs, metric=metric, seed=seed, **recipe)
     folder, method, order = Path(folder), method.to(device), torch.Generator().manual_seed(seed)
     rows, sets = [], {"val": validation, "swapped": Swapped(validation)}
-    recipe |= {"order": order, "device": device}
+    recipe |= {"train": train, "order": order, "device": device}
     with seeded(seed):
-        learning = {"method": method} | _optimizer(method, epochs, train, batch_size, **optimizing)
+        learning = {"method": method} | _optimizer(method, epochs, **recipe)
         for module in method.modules():
             if isinstance(module, Weight):
                 module.plan(learning["schedule"].total_steps)
         if (folder / "checkpoints" / "last.pt").exists():
             rows = _resume(folder, learning, order, asked)
         elif hasattr(method, "prepare"):
-            method.prepare(train, validation, partial(learn, train=train, **optimizing, **recipe))
+            method.prepare(train, validation, partial(learn, **recipe))
         for epoch in range(len(rows), epochs):
             start, place = time.perf_counter(), f"epoch {epoch}"
-            row = {"epoch": epoch, **_epoch(**learning, train=train, place=place, **recipe)}
+            row = {"epoch": epoch, **_epoch(**learning, place=place, **recipe)}
             for name, images in sets.items():
                 y, p = scores(method, images, 4 * batch_size, device)
                 check_finite({f"scores ({name})": float(p.sum())}, place)
@@ -148,15 +142,13 @@ def load_chosen(method: nn.Module, folder: str | Path) -> int:
         return int(state["epoch"])
 
 
-def learn(other: nn.Module, epochs: int, train, learning_rate, weight_decay, warm_up, **recipe) -> None:
-    """Train a module by its `loss` alone: no validation, no files. recipe: batch_size, clip, device as in `fit`, and
-    the generator `order` that orders the images.
+def learn(other: nn.Module, epochs: int, **recipe) -> None:
+    """Train a module by its `loss` alone. recipe: train, learning_rate, weight_decay, warm_up, batch_size, clip and
+    device as in `fit`, and the generator `order` that orders the images.
     """
-    how = (recipe["batch_size"], learning_rate, weight_decay, warm_up)
-    optimizing = _optimizer(other.to(recipe["device"]), epochs, train, *how)
+    learning = _optimizer(other.to(recipe["device"]), epochs, **recipe)
     for epoch in range(epochs):
-        place = f"{type(other).__name__} beside the method, epoch {epoch}"
-        _epoch(other, **optimizing, train=train, place=place, **recipe)
+        _epoch(other, **learning, place=f"{type(other).__name__} beside the method, epoch {epoch}", **recipe)
 
 
 # --- the steps
@@ -165,7 +157,7 @@ def steps_an_epoch(images: int, batch_size: int) -> int:
     return max(1, images // batch_size + (images % batch_size > 1))
 
 
-def _optimizer(method, epochs, train, batch_size, learning_rate, weight_decay, warm_up) -> dict:
+def _optimizer(method, epochs, train, learning_rate, warm_up, batch_size, weight_decay, **_) -> dict:
     steps = epochs * steps_an_epoch(len(train), batch_size)
     weights = [p for p in method.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(weights, learning_rate, weight_decay=weight_decay)
@@ -175,7 +167,7 @@ def _optimizer(method, epochs, train, batch_size, learning_rate, weight_decay, w
     return {"optimizer": optimizer, "schedule": schedule}
 
 
-def _epoch(method, optimizer, schedule, train, place, batch_size, clip, order, device) -> dict[str, float]:
+def _epoch(method, optimizer, schedule, place, train, batch_size, clip, order, device, **_) -> dict[str, float]:
     """One pass over `train` in the order that the generator `order` gives; mean loss and terms."""
     method.train()
     terms, steps = {}, steps_an_epoch(len(train), batch_size)
@@ -213,8 +205,8 @@ def _progress(rows, epochs, metric, after) -> str:
 
 # --- checkpoint and resume
 def _save(folder, learning, order, rows, metric, asked):
-    """The chosen weights first, the resume point next, the log last: a kill between them costs one epoch, which is then
-    repeated exactly. (Where the kept epoch ceases to work beside a later one, no earlier one can be brought back.)
+    """The log last: a kill costs one epoch, which is then repeated exactly. (Where the kept epoch ceases to work beside
+    a later one, no earlier one can be brought back.)
     """
     state = {name: part.state_dict() for name, part in learning.items()} | {"epoch": len(rows) - 1, "rows": rows}
     if chosen_epoch(pd.DataFrame(rows), metric) == len(rows) - 1:
@@ -244,11 +236,9 @@ def _write_log(folder, rows):
 # --- memory of the process
 def peak_mib() -> float:
     """Largest memory of this process so far, MiB."""
-    status = Path("/proc/self/status")
-    if status.exists():  # Linux: getrusage would count what the process was forked from, too
-        return int(re.search(r"VmHWM:\s+(\d+)", status.read_text())[1]) / 2**10
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / 2**20 if sys.platform == "darwin" else peak / 2**10
+    if sys.platform == "linux":  # getrusage would count what the process was forked from, too
+        return int(re.search(r"VmHWM:\s+(\d+)", Path("/proc/self/status").read_text())[1]) / 2**10
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
 
 
 def keep_freed_memory() -> bool:
@@ -259,4 +249,4 @@ def keep_freed_memory() -> bool:
         mallopt = ctypes.CDLL(None).mallopt
     except (OSError, AttributeError, TypeError):  # no glibc: macOS, Windows, musl
         return False
-    return mallopt(M_MMAP_MAX, 0) == 1 and mallopt(M_TRIM_THRESHOLD, -1) == 1  # -1: never trim
+    return mallopt(-4, 0) == 1 and mallopt(-1, -1) == 1  # malloc.h: M_MMAP_MAX; M_TRIM_THRESHOLD, never
