@@ -99,9 +99,7 @@ class Standardised(nn.Module):
 
 # --- small networks
 def small_resnet(classes: int, width: int, stem_stride: int, squeeze: bool) -> nn.Module:
-    """A ten-layer ResNet of torchvision's basic blocks: stem, four blocks of width w, 2w, 4w, 8w, average, linear.
-    squeeze: squeeze-and-excitation at each block's end, as in SENet.
-    """
+    """Ten layers: stem, four of torchvision's basic blocks, of width w, 2w, 4w, 8w, average, linear."""
     first = nn.Conv2d(3, width, 3, stem_stride, 1, bias=False)
     stem = nn.Sequential(first, nn.BatchNorm2d(width), nn.ReLU(inplace=True))
     blocks, now = [], width
@@ -120,10 +118,8 @@ def small_resnet(classes: int, width: int, stem_stride: int, squeeze: bool) -> n
 
 
 def small_convnext(classes: int, width: int) -> nn.Module:
-    """A ConvNeXt (Liu et al., arXiv 2201.03545) of torchvision's blocks: patches of 4 pixels, two blocks of width
-    3w, a halving, two blocks of width 6w, mean over pixels, linear; at each change of size a LayerNorm over channels.
-
-    Layer scale starts at 0.1, not at 1e-6, which is meant for tens of blocks: here it would switch them off.
+    """A ConvNeXt (Liu et al., arXiv 2201.03545): patches of 4 pixels, two of torchvision's blocks of width 3w, halving,
+    two of width 6w. Layer scale starts at 0.1, not at 1e-6, which is for tens of blocks: it would switch these off.
     """
     a, b = 3 * width, 6 * width
     stem = nn.Sequential(nn.Conv2d(3, a, 4, 4), LayerNorm2d(a, eps=1e-6))
@@ -139,9 +135,7 @@ def small_convnext(classes: int, width: int) -> nn.Module:
 
 
 def small_vit(classes: int, size: int | None) -> VisionTransformer:
-    """torchvision's vision transformer (Dosovitskiy et al., arXiv 2010.11929), small: images of size x size pixels in
-    patches of about an eighth of a side, so that there are at most some 80 of them.
-    """
+    """A vision transformer (Dosovitskiy et al., arXiv 2010.11929): patches of about an eighth of a side, some 80."""
     patches = [side for side in range(4, (size or 0) // 3 + 1) if size % side == 0]
     if not patches:
         told = "it must be the images' side, tiled by patches of 4 pixels or more"
@@ -153,8 +147,7 @@ def small_vit(classes: int, size: int | None) -> VisionTransformer:
 
 # --- the segmenter
 class UNet(nn.Module):
-    """Images (B, C, H, W) of any size to logits (B, 1, H, W) of each pixel's belonging to the object (Ronneberger,
-    Fischer & Brox, arXiv 1505.04597).
+    """Images (B, C, H, W) of any size to logits (B, 1, H, W) of the object (Ronneberger et al., arXiv 1505.04597).
 
     depth: resolutions, each half the one before. width: channels at the finest; they double at each step down. ISNet's
     paper has depth 5 and width 64 (31.0 million weights) for images of 224 pixels; the default has 0.12 million.

@@ -17,10 +17,8 @@ from torch import nn
 import isnetlib
 from isnetlib import heatmap_loss
 from isnetlib.baselines import METHODS, build
-from isnetlib.baselines.features import stages
-from isnetlib.baselines.gain import Gain, grad_cam, run_aside
-from isnetlib.baselines.input_gradients import GradInput, RightReasons
-from isnetlib.baselines.standard import BackgroundRandom, randomise
+from isnetlib.baselines.features import Gain, grad_cam, run_aside, stages
+from isnetlib.baselines.standard import BackgroundRandom, GradInput, RightReasons, randomise
 from isnetlib.method.loss import classification_loss
 from isnetlib.networks import build_model
 from isnetlib.training.evaluate import heatmap, inputs

@@ -10,8 +10,7 @@ from torch import nn
 
 import isnetlib
 from isnetlib import data
-from isnetlib.baselines.features import AttentionGate, Gate, Multitask, find_stages, stages
-from isnetlib.baselines.gain import Gain
+from isnetlib.baselines.features import AttentionGate, Gain, Gate, Multitask, find_stages, stages
 from isnetlib.baselines.pipeline import Pipeline
 from isnetlib.data import Images
 from isnetlib.networks import UNet, build_model, dice, iou

@@ -5,11 +5,9 @@ from functools import partial
 
 from torch import nn
 
-from isnetlib.baselines.features import AttentionGate, Multitask
-from isnetlib.baselines.gain import Gain
-from isnetlib.baselines.input_gradients import GradInput, RightReasons
+from isnetlib.baselines.features import AttentionGate, Gain, Multitask
 from isnetlib.baselines.pipeline import Oracle, Pipeline
-from isnetlib.baselines.standard import BackgroundRandom, IsnetBackground, Standard
+from isnetlib.baselines.standard import BackgroundRandom, GradInput, IsnetBackground, RightReasons, Standard
 from isnetlib.method.isnet import ISNet
 from isnetlib.networks import build_model
 

@@ -1,26 +1,7 @@
-"""Stages, the feature maps inside any convolutional classifier, one a resolution; and two methods that add to them.
+"""Methods that use the classifier's stages, the feature maps inside, one a resolution: multi-task, attention gates, GAIN.
 
 Of all maps of one resolution a stage is the last one that a module nearest to the root of the network made: inner steps
 of a block that goes on to the next resolution do not count.
-
-The multi-task network: one encoder classifies and segments, hoping that what it learns for the mask keeps it on the
-object. A comparison method of the ISNet paper (arXiv 2202.00232), a U-Net with a classification head on its bottleneck.
-
-    L = (1 - P) L_classification + P L_segmentation,    L_segmentation = mean pixel cross-entropy against the mask
-
-Ours, so that it works with any classifier: the encoder is that classifier, with its own head (the paper's has 4096
-units twice), and a light decoder goes up its stages. The paper's training loss is not published; the form is ISNet's.
-
-The attention-gated network (Schlemper et al., Medical Image Analysis 2019: AG-Sononet with grid attention,
-"concatenation_mean_flow", "concat"): gates, which no mask supervises, choose where to look on two stages. x: features
-of a stage, g: the deepest stage, theta, phi, psi: 1 x 1 convolutions, of which psi needs no bias.
-
-    s = psi ReLU(theta x + upsample(phi g))                a map of scores, (B, 1, H, W)
-    c = (s - min s) / sum (s - min s)                      coefficients, which sum to 1 over the pixels
-    v = sum over pixels of c x                             (B, C)
-    logits = W [v_1, v_2, mean of g] + b                   L = cross-entropy
-
-Ours: the gates sit on the last two stages before the deepest; the part of W that reads g is the classifier's own head.
 """
 
 import copy
@@ -31,13 +12,15 @@ from torch import Tensor, nn
 
 from isnetlib.baselines.standard import Standard
 from isnetlib.method.course import Weight
+from isnetlib.method.loss import TINY, probabilities
 from isnetlib.method.lrp import logits_of
-from isnetlib.networks import pixel_loss
+from isnetlib.networks import known, pixel_loss
 
 SIDE = 224  # pixels of the blank image that finds the stages: every torchvision classifier takes this size
 POOLS = (nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d)  # what they give belongs to the head, not to the features
 WIDTH = 16  # channels of the multi-task decoder at the finest stage; they double at each step down
-TINY = 1e-6  # added to the gates' scores above their minimum: where all are equal, so are the coefficients
+ABOVE = 1e-6  # added to the gates' scores above their minimum: where all are equal, so are the coefficients
+OMEGA, SIGMA = 10.0, 0.5  # slope and threshold of GAIN's soft mask T
 
 
 # --- stages
@@ -94,7 +77,15 @@ def upsampled(y: Tensor, size: torch.Size) -> Tensor:
 
 # --- the multi-task network
 class Multitask(Standard):
-    """segmentation_weight: P in [0, 1], or (start, end), falling (`isnetlib.method.course`)."""
+    """One encoder classifies and segments, hoping that what it learns for the mask keeps it on the object.
+
+        L = (1 - P) L_classification + P L_segmentation,    L_segmentation = mean pixel cross-entropy against the mask
+
+    A comparison method of the ISNet paper (arXiv 2202.00232), a U-Net with a classification head on its bottleneck.
+    Ours, so that it works with any classifier: the encoder is that classifier, with its own head (the paper's has 4096
+    units twice), and a light decoder goes up its stages. The paper's training loss is not published; the form is
+    ISNet's. segmentation_weight: P in [0, 1], or (start, end), falling (`isnetlib.method.course`).
+    """
 
     reads_masks = True
 
@@ -140,7 +131,16 @@ class Decoder(nn.Module):
 
 # --- attention gates
 class AttentionGate(Standard):
-    """A classifier with two attention gates; `model` is the whole of it, which predicts and is explained."""
+    """Gates, which no mask supervises, choose where to look on two stages (Schlemper et al., Medical Image Analysis
+    2019: AG-Sononet with grid attention, "concatenation_mean_flow", "concat"). x: a stage, g: the deepest stage.
+
+        s = psi ReLU(theta x + upsample(phi g))         a map of scores; theta, phi, psi: 1 x 1 convolutions
+        c = (s - min s) / sum (s - min s)               coefficients, which sum to 1 over the pixels
+        logits = W [v_1, v_2, mean of g] + b            v = sum over pixels of c x;  L = cross-entropy
+
+    Ours: the gates sit on the last two stages before the deepest; the part of W that reads g is the classifier's own
+    head, and psi has no bias, which the minimum would cancel. `model` is the whole: it predicts and is explained.
+    """
 
     def __init__(self, model: nn.Module, multilabel: bool = False):
         super().__init__(Gated(model), multilabel)
@@ -176,7 +176,7 @@ class Gate(nn.Module):
 
     def forward(self, x: Tensor, g: Tensor) -> Tensor:
         scores = self.psi(torch.relu(self.theta(x) + upsampled(self.phi(g), x.shape[2:])))
-        above = scores - scores.amin((2, 3), keepdim=True) + TINY
+        above = scores - scores.amin((2, 3), keepdim=True) + ABOVE
         return above / above.sum((2, 3), keepdim=True)
 
 
@@ -185,3 +185,79 @@ def attended(x: Tensor, coefficients: Tensor) -> Tensor:
     relevance passes to the gated features and none to them.
     """
     return (x * (coefficients if torch.is_grad_enabled() else coefficients.detach())).sum((2, 3))
+
+
+# --- GAIN
+class Gain(Standard):
+    """GAIN, guided attention (Li, Wu, Peng, Ernst & Fu, CVPR 2018, arXiv 1802.10171): the classifier's own Grad-CAM map
+    must hold all that tells the class, and lie in the mask. f: the last stage, s_c: the logit of a present class c.
+
+        w = mean over positions of d s_c / d f                   the channels' weights, held constant
+        A = ReLU(sum_k w_k f_k)                                  Grad-CAM, upsampled to the image (bilinear)
+        I* = I - T(A) I,    T(A) = sigmoid(omega (A - sigma))    the mined image: what A points at is blacked out
+        L_am = mean probability of c on I*                       attention mining: nothing of c may be left outside A
+        L_e = mean (A - mask)^2                                  over the samples with a mask
+        L = L_classification + alpha L_am + mask_weight L_e      mask_weight 0: GAIN, sees no mask; 10: extended GAIN
+
+    Several labels: a map and a mined image for each present label, averaged over an image's labels. A enters as in the
+    paper's equations, unscaled; public code often scales each map to [0, 1] first. Ours: mined images have batch
+    statistics of their own, but leave the running ones alone, since prediction never sees such images. alpha,
+    mask_weight: a number each, or (start, end), falling (`isnetlib.method.course`).
+    """
+
+    def __init__(
+        self, model: nn.Module, alpha: float | tuple = 1.0, mask_weight: float | tuple = 0.0, multilabel: bool = False
+    ):
+        super().__init__(model, multilabel)
+        self.alpha, self.mask_weight = Weight("alpha", alpha), Weight("mask_weight", mask_weight)
+        self.reads_masks = max(self.mask_weight.ends) > 0
+        *_, self.last = find_stages(model)[0]
+
+    def loss(self, x: Tensor, y: Tensor, mask: Tensor) -> tuple[Tensor, dict[str, float]]:
+        (features,), logits = stages(self.model, x, [self.last])
+        classes, share = self._explained(y, logits.shape[1])
+        scores = torch.cat([-logits, logits], 1) if logits.shape[1] == 1 and not self.multilabel else logits
+        A = upsampled(grad_cam(features, scores, classes), x.shape[2:])
+        classification, mining = self.classify(logits, y), self._mining(x, A, classes, share)
+        total = classification + self.alpha.now() * mining
+        parts = {"classification": classification.item(), "mining": mining.item()}
+        if self.reads_masks:
+            share, mask = share * known(mask)[:, None], torch.nan_to_num(mask.float())
+            distance = ((A - mask).square().mean((2, 3)) * share).sum() / share.sum().clamp(min=TINY)
+            total, parts["mask"] = total + self.mask_weight.now() * distance, distance.item()
+        return total, parts
+
+    def _mining(self, x, A, classes, share):
+        """L_am; 0 with fewer than two mined images, since batch statistics need two."""
+        rows, maps = share.nonzero(as_tuple=True)
+        if len(rows) < 2:
+            return A.sum() * 0
+        mined = x[rows] - torch.sigmoid(OMEGA * (A[rows, maps] - SIGMA))[:, None] * x[rows]
+        right = probabilities(run_aside(self.model, mined), self.multilabel)
+        return (right.gather(1, classes[rows, maps][:, None])[:, 0] * share[rows, maps]).sum()
+
+    def _explained(self, y, columns):
+        """Classes (B, M) whose maps are made, and each map's share (B, M) in a mean over images of the mean over an
+        image's present classes.
+        """
+        if not self.multilabel:
+            return y.view(-1, 1).long(), torch.full((len(y), 1), 1 / len(y), device=y.device)
+        share = y / y.sum(1, keepdim=True).clamp(min=1)
+        return torch.arange(columns, device=y.device).expand(len(y), -1), share / share.sum().clamp(min=1)
+
+
+def grad_cam(features: Tensor, scores: Tensor, classes: Tensor) -> Tensor:
+    """A = ReLU(sum_k w_k f_k), w = mean over positions of d score / d f as a constant: (B, M, h, w), differentiable by
+    the features (B, k, h, w), which are in the graph of scores (B, K). classes (B, M): which scores of each sample.
+    """
+    w = []
+    for c in classes.unbind(1):
+        (slope,) = torch.autograd.grad(scores.gather(1, c[:, None]).sum(), features, retain_graph=True)
+        w.append(slope.mean((2, 3)))
+    return torch.einsum("bmk,bkhw->bmhw", torch.stack(w, 1), features).relu()
+
+
+def run_aside(model: nn.Module, x: Tensor) -> Tensor:
+    """Logits of a forward pass in the model's mode that leaves its buffers (running statistics) as they were."""
+    buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}
+    return logits_of(torch.func.functional_call(model, buffers, (x,)))
