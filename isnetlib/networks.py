@@ -1,7 +1,5 @@
 """Backbones by name: torchvision's classifiers, and small networks of four families for small images; a U-Net."""
 
-from collections.abc import Sequence
-
 import torch
 import torch.nn.functional as F
 import torchvision
@@ -22,23 +20,20 @@ def build_model(
     """A classifier of pixels in [0, 1] with `classes` outputs: any of torchvision.models.list_models(), auxiliary heads
     left out, or one of `SMALL` (width: of all but small_vit; stem_stride: of small_resnet and small_se).
 
-    size: side of the images in pixels; small_vit alone needs it, whose position embedding has a vector a patch.
-    weights: None: drawn at random; "default": torchvision's of ImageNet, downloaded once; a file with a state_dict of
-    the network. Of another number of classes, its head is left out. A network of torchvision's with weights is
-    `Standardised`; "random": it is, without the weights. ValueError: an unknown name, weights of another network;
-    OSError: no file, no way to download.
+    size: side of the images in pixels, for small_vit. weights: None: drawn at random; "default": torchvision's of
+    ImageNet, downloaded once; a file with a state_dict of the network. Of another number of classes, its head is left
+    out. A network of torchvision's with weights is `Standardised`; "random": it is, without the weights. ValueError:
+    an unknown name, weights of another network; OSError: no file, no way to download.
     """
     if name not in SMALL + tuple(torchvision.models.list_models(module=torchvision.models)):
         raise ValueError(f"unknown backbone {name!r}: use {', '.join(SMALL)} or a classifier of torchvision's, by name")
     if name in SMALL and weights == "default":
         raise ValueError(f"{name} has no weights to be had: weights=None, or a file")
     model = _unloaded(name, classes, width, stem_stride, size, weights is not None)
-    if weights is None:
-        return model
-    if name not in SMALL:
+    if weights is not None and name not in SMALL:
         preset = torchvision.models.get_model_weights(name).DEFAULT.transforms()
         model = Standardised(model, preset.mean, preset.std)
-    if weights != "random":
+    if weights not in (None, "random"):
         state = _of_imagenet(name) if weights == "default" else network_weights(weights, read_tensors(weights))
         _load(model if "mean" in state else getattr(model, "network", model), state, weights)
     return model
@@ -74,8 +69,7 @@ def _load(model: nn.Module, state: dict[str, Tensor], source) -> None:
     own = model.state_dict()
     head = [*own][-1].rpartition(".")[0]
     fits = {name: value for name, value in state.items() if not name.lower().startswith("aux")}
-    other = [name for name in fits if name in own and fits[name].shape != own[name].shape]
-    if {name.rpartition(".")[0] for name in other} == {head}:
+    if {name.rpartition(".")[0] for name in fits if name in own and fits[name].shape != own[name].shape} == {head}:
         fits |= {name: own[name] for name in own if name.rpartition(".")[0] == head}
     try:
         model.load_state_dict(fits)
@@ -87,7 +81,7 @@ def _load(model: nn.Module, state: dict[str, Tensor], source) -> None:
 class Standardised(nn.Module):
     """`network` on pixels in [0, 1], which it sees as (x - mean) / std, a mean and a std a channel."""
 
-    def __init__(self, network: nn.Module, mean: Sequence[float], std: Sequence[float]):
+    def __init__(self, network: nn.Module, mean: list[float], std: list[float]):
         super().__init__()
         self.network = network
         self.register_buffer("mean", torch.tensor(mean).view(-1, 1, 1))

@@ -1,4 +1,4 @@
-"""Methods that use the classifier's stages, the feature maps inside, one a resolution: multi-task, attention gates, GAIN.
+"""Methods on the classifier's stages, the feature maps inside, one a resolution: multi-task, attention gates, GAIN.
 
 Of all maps of one resolution a stage is the last one that a module nearest to the root of the network made: inner steps
 of a block that goes on to the next resolution do not count.
@@ -70,11 +70,6 @@ def _watch(module, name, see):
     return module.register_forward_hook(lambda module, inputs, output: see(name, output))
 
 
-def upsampled(y: Tensor, size: torch.Size) -> Tensor:
-    """Bilinear interpolation of maps (B, C, h, w) to (B, C, *size)."""
-    return F.interpolate(y, size=tuple(size), mode="bilinear", align_corners=False)
-
-
 # --- the multi-task network
 class Multitask(Standard):
     """One encoder classifies and segments, hoping that what it learns for the mask keeps it on the object.
@@ -125,8 +120,8 @@ class Decoder(nn.Module):
     def forward(self, maps: list[Tensor], size: torch.Size) -> Tensor:
         y = maps[-1]
         for join, skip in reversed(list(zip(self.join, maps, strict=False))):
-            y = join(torch.cat([skip, upsampled(y, skip.shape[2:])], 1))
-        return upsampled(self.out(y), size)
+            y = join(torch.cat([skip, F.interpolate(y, skip.shape[2:], mode="bilinear")], 1))
+        return F.interpolate(self.out(y), size, mode="bilinear")
 
 
 # --- attention gates
@@ -175,7 +170,7 @@ class Gate(nn.Module):
         self.psi = nn.Conv2d(deepest, 1, 1, bias=False)
 
     def forward(self, x: Tensor, g: Tensor) -> Tensor:
-        scores = self.psi(torch.relu(self.theta(x) + upsampled(self.phi(g), x.shape[2:])))
+        scores = self.psi(torch.relu(self.theta(x) + F.interpolate(self.phi(g), x.shape[2:], mode="bilinear")))
         above = scores - scores.amin((2, 3), keepdim=True) + ABOVE
         return above / above.sum((2, 3), keepdim=True)
 
@@ -205,9 +200,7 @@ class Gain(Standard):
     mask_weight: a number each, or (start, end), falling (`isnetlib.method.course`).
     """
 
-    def __init__(
-        self, model: nn.Module, alpha: float | tuple = 1.0, mask_weight: float | tuple = 0.0, multilabel: bool = False
-    ):
+    def __init__(self, model: nn.Module, alpha=1.0, mask_weight=0.0, multilabel: bool = False):
         super().__init__(model, multilabel)
         self.alpha, self.mask_weight = Weight("alpha", alpha), Weight("mask_weight", mask_weight)
         self.reads_masks = max(self.mask_weight.ends) > 0
@@ -217,7 +210,7 @@ class Gain(Standard):
         (features,), logits = stages(self.model, x, [self.last])
         classes, share = self._explained(y, logits.shape[1])
         scores = torch.cat([-logits, logits], 1) if logits.shape[1] == 1 and not self.multilabel else logits
-        A = upsampled(grad_cam(features, scores, classes), x.shape[2:])
+        A = F.interpolate(grad_cam(features, scores, classes), x.shape[2:], mode="bilinear")
         classification, mining = self.classify(logits, y), self._mining(x, A, classes, share)
         total = classification + self.alpha.now() * mining
         parts = {"classification": classification.item(), "mining": mining.item()}

@@ -35,7 +35,7 @@ class Oracle(Standard):
         return super().predict(x * mask)
 
     def explain(self, x: Tensor, mask: Tensor) -> Tensor:
-        """Relevance (B, 1, C, H, W) of the winning class at x. What z^B gives to the black of x * mask is none of x."""
+        """Relevance (B, 1, C, H, W) of the winning class; outside the mask black is no reading of x, and it is 0."""
         return explain(self.model, x * mask) * mask[:, None]
 
 
@@ -46,9 +46,7 @@ class Pipeline(Oracle):
 
     needs_mask = False
 
-    def __init__(
-        self, model: nn.Module, segmenter_epochs: int = 6, depth: int = 4, width: int = 8, multilabel: bool = False
-    ):
+    def __init__(self, model: nn.Module, segmenter_epochs=6, depth=4, width=8, multilabel: bool = False):
         super().__init__(model, multilabel)
         self.segmenter_epochs = number("segmenter_epochs", segmenter_epochs, 1, kind=Integral)
         shape = {"depth": number("depth", depth, 1, kind=Integral), "width": number("width", width, 1, kind=Integral)}

@@ -3,7 +3,6 @@
 import contextlib
 import io
 import json
-from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -44,9 +43,7 @@ def in_eval(method: nn.Module):
 
 
 def inputs(method: nn.Module, x: Tensor, mask: Tensor, device: str = "cpu") -> tuple[Tensor, ...]:
-    """What `predict`, `explain` and `segment` of a method take: the images; of one that `needs_mask` (the oracle) their
-    true masks as well. ValueError where it does and an image has none.
-    """
+    """What `predict`, `explain` and `segment` take: images, and for a method that `needs_mask` (oracle) true masks."""
     if not getattr(method, "needs_mask", False):
         return (x.to(device),)
     if not known(mask).all():
@@ -85,7 +82,7 @@ def log_loss(y: np.ndarray, p: np.ndarray) -> float:
 
 
 def thresholds(y: np.ndarray, p: np.ndarray) -> list[float]:
-    """For each label of y (N, K) the score p (N, K) from which on it is called present: the highest F1 on these cases,
+    """For each label of y (N, K) the score p (N, K) from which on it is called present: of highest F1 on these cases,
     0.5 where they do not hold both answers. Empty for classes y (N,).
     """
     found = [0.5] * (y.shape[1] if y.ndim == 2 else 0)
@@ -97,9 +94,7 @@ def thresholds(y: np.ndarray, p: np.ndarray) -> list[float]:
 
 
 class Swapped(Images):
-    """The data set with its backgrounds swapped across classes by its masks, the same for every method; swapped as they
-    are read, so that never all of them are held.
-    """
+    """The data set with backgrounds swapped across classes by its masks as they are read, the same for every method."""
 
     def __init__(self, images: Images, seed: int = 0):
         super().__init__(images.x, images.y, images.mask, images.frame, images.classes)
@@ -145,7 +140,7 @@ def background_share(R: Tensor, mask: Tensor) -> Tensor:
     return torch.where(known(mask), share, torch.nan)
 
 
-def box_scores(R: Tensor, cells: Sequence[str]) -> dict[str, Tensor]:
+def box_scores(R: Tensor, cells: pd.Series) -> dict[str, Tensor]:
     """Does relevance R (B, 1, C, H, W) point at the boxes that radiologists drew? (B,) each, NaN without one: box_hit:
     1 where the pixel with the most |R| lies in a box, the pointing game of Zhang et al., arXiv 1608.00507; box_share:
     of |R| inside the boxes; box_chance: their share of the area. cells (B,): JSON lists of [kind, left, top, right,
