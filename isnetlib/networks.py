@@ -186,9 +186,7 @@ def known(mask: Tensor) -> Tensor:
 
 
 def pixel_loss(logits: Tensor, mask: Tensor) -> Tensor:
-    """Mean binary cross-entropy of the pixels, logits and mask (B, 1, H, W), over the samples whose mask is known; 0
-    where none is.
-    """
+    """Mean binary cross-entropy of logits and mask (B, 1, H, W) over samples whose mask is known; 0 where none is."""
     rows = known(mask)
     if not rows.any():
         return 0.0 * logits.sum()

@@ -134,10 +134,10 @@ def test_threshold_and_dice_of_a_known_segmenter():
     mask[2] = 0  # not known
     method = made(Pipeline)
     method.segmenter = Forced()
-    method.choose_threshold(Images(seen, y, mask, rows, list("abc")))
+    method.prepare(None, Images(seen, y, mask, rows, list("abc")), lambda *given: None)
     assert method.threshold.item() == pytest.approx(0.45) and method.dice == 1
     method.segmenter = Forced(0.1 + 0.8 * torch.ones_like(mask[:1]))  # all is object: four times the mask
-    method.choose_threshold(Images(seen, y, mask, rows, list("abc")))
+    method.prepare(None, Images(seen, y, mask, rows, list("abc")), lambda *given: None)
     assert method.dice.item() == pytest.approx(2 * 0.25 / 1.25)
     with pytest.raises(ValueError, match="no validation image has a mask"):  # before its training
         method.prepare(None, Images(seen, y, torch.zeros_like(mask), rows, list("abc")), None)

@@ -176,9 +176,7 @@ class Gate(nn.Module):
 
 
 def attended(x: Tensor, coefficients: Tensor) -> Tensor:
-    """v (B, C). Where no gradient is recorded, and so in `isnetlib.explain`, LRP takes the coefficients for constants:
-    relevance passes to the gated features and none to them.
-    """
+    """v (B, C). Without gradients, as in `isnetlib.explain`, LRP takes the coefficients for constants."""
     return (x * (coefficients if torch.is_grad_enabled() else coefficients.detach())).sum((2, 3))
 
 
@@ -230,9 +228,7 @@ class Gain(Standard):
         return (right.gather(1, classes[rows, maps][:, None])[:, 0] * share[rows, maps]).sum()
 
     def _explained(self, y, columns):
-        """Classes (B, M) whose maps are made, and each map's share (B, M) in a mean over images of the mean over an
-        image's present classes.
-        """
+        """Classes (B, M) whose maps are made; their shares (B, M) in a mean over images of that over present ones."""
         if not self.multilabel:
             return y.view(-1, 1).long(), torch.full((len(y), 1), 1 / len(y), device=y.device)
         share = y / y.sum(1, keepdim=True).clamp(min=1)

@@ -17,8 +17,6 @@ from isnetlib.method.lrp import explain, logits_of
 from isnetlib.method.options import number
 from isnetlib.networks import UNet, iou, known
 
-GRID = torch.arange(1, 20) / 20  # 0.05, 0.1, ... 0.95
-
 
 class Oracle(Standard):
     """The classifier on images cut out by their true masks, in testing too: an upper bound, no competitor."""
@@ -60,27 +58,22 @@ class Pipeline(Oracle):
         return self
 
     def prepare(self, train, validation, learn) -> None:
-        """Called by `fit` before training."""
+        """Before training, see `fit`: the U-Net learns; `threshold` and `dice` follow from masks of validation."""
         if not (validation.area() > 0).any():
             raise ValueError("no validation image has a mask: the segmenter's threshold cannot be chosen without")
         self.segmenter.requires_grad_(True)
         learn(self.segmenter, self.segmenter_epochs)
         self.segmenter.requires_grad_(False).eval()
         self.segmenter.zero_grad()  # left-over gradients would count in the clipping of the classifier's
-        self.choose_threshold(validation)
-
-    @torch.no_grad()
-    def choose_threshold(self, validation) -> None:
-        """Set `threshold` and `dice` by the images whose masks are known, of which there must be one."""
-        parts = []
+        parts, grid = [], torch.arange(1, 20) / 20  # 0.05, 0.1, ... 0.95
         for rows in torch.arange(len(validation)).split(100):
             x, _, mask, _ = validation[rows]
             x, mask = (part[known(mask)].to(self.threshold.device) for part in (x, mask))
             p = self.segmenter(x).sigmoid()
-            parts.append(torch.stack([iou((p > t).to(mask.dtype), mask) for t in GRID]))
+            parts.append(torch.stack([iou((p > t).to(mask.dtype), mask) for t in grid]))
         overlap = torch.cat(parts, 1)
         best = overlap.mean(1).argmax()
-        self.threshold.copy_(GRID[best])
+        self.threshold.copy_(grid[best])
         self.dice.copy_((2 * overlap / (1 + overlap)).mean(1)[best])  # Dice by intersection over union
 
     @torch.no_grad()

@@ -28,9 +28,7 @@ class Standard(nn.Module):
         return classification_loss(logits, y, self.multilabel)
 
     def loss(self, x: Tensor, y: Tensor, mask: Tensor | None = None) -> tuple[Tensor, dict[str, float]]:
-        """Loss of a batch and its terms. x (B, C, H, W), y (B,) or floats (B, K), mask (B, 1, H, W) of 0/1, zeros where
-        none is known.
-        """
+        """Loss and its terms; x (B, C, H, W), y (B,) or floats (B, K), mask (B, 1, H, W) of 0/1, zeros: not known."""
         loss = self.classify(logits_of(self.model(x)), y)
         return loss, {"classification": loss.item()}
 
@@ -56,9 +54,7 @@ class BackgroundRandom(Standard):
 
 
 class IsnetBackground(ISNet):
-    """ISNet, selective, on x': on average the background is useless, and it is forbidden to look at it. p as of
-    `BackgroundRandom`, other options as of `ISNet`.
-    """
+    """ISNet, selective, on x': the background is useless on average, and forbidden. Other options as of `ISNet`."""
 
     def __init__(self, model, p=0.75, heatmap_weight="auto", weights=(1.0, 3.0), range="auto", multilabel=False):
         super().__init__(model, "selective", heatmap_weight, weights=weights, range=range, multilabel=multilabel)

@@ -15,8 +15,6 @@ from isnetlib.training.files import write_atomically
 
 PLAIN = (bool, int, float, str, tuple, partial, type(None))
 PASSING = ("training", "watch", "looked")  # attributes that training changes
-HELD_AS = ("method", "model", "model_state_dict", "state_dict")  # weights in a file of `fit`, and of other loops
-WRAPPERS = ("module.", "_orig_mod.", "model.")  # several devices, torch.compile, a method or Lightning's module
 
 
 def configuration(method: nn.Module, train, **recipe) -> dict[str, str]:
@@ -78,16 +76,16 @@ def read_tensors(path: Path) -> dict:
 
 
 def network_weights(path: Path, state: dict) -> dict:
-    """The network's own entries of what was read of a file, without the dictionary (`HELD_AS`) and the beginnings of
-    names (`WRAPPERS`) that a loop puts around them. ValueError: a U-Net comes before the network.
+    """The network's own entries of what was read of a file, without what a training loop puts around them. ValueError:
+    a U-Net comes before the network.
     """
     if any(str(name).startswith("segmenter.") for name in state):
         told = "a U-Net cuts the background away before this network: only its run, with manifest.json, tells how"
         raise ValueError(f"{path}: {told}")
-    for name in HELD_AS:
+    for name in ("method", "model", "model_state_dict", "state_dict"):  # of `fit`, and of other loops
         if isinstance(state.get(name), dict):
             return network_weights(path, state[name])
-    for start in WRAPPERS:
+    for start in ("module.", "_orig_mod.", "model."):  # several devices, torch.compile, a method or Lightning's module
         if inner := {name.removeprefix(start): value for name, value in state.items() if str(name).startswith(start)}:
             return network_weights(path, inner)
     return state

@@ -82,9 +82,7 @@ def log_loss(y: np.ndarray, p: np.ndarray) -> float:
 
 
 def thresholds(y: np.ndarray, p: np.ndarray) -> list[float]:
-    """For each label of y (N, K) the score p (N, K) from which on it is called present: of highest F1 on these cases,
-    0.5 where they do not hold both answers. Empty for classes y (N,).
-    """
+    """For each label of y (N, K) the score p (N, K) of highest F1, 0.5 without both answers; none for classes (N,)."""
     found = [0.5] * (y.shape[1] if y.ndim == 2 else 0)
     for k in range(len(found)):
         if len(np.unique(y[:, k])) == 2:
@@ -132,9 +130,7 @@ def heatmap(method: nn.Module, *given: Tensor) -> Tensor:
 
 
 def background_share(R: Tensor, mask: Tensor) -> Tensor:
-    """sum |R| outside the mask / sum |R|, (B,); NaN where no mask is known or no relevance is left. R (B, 1, C, H, W),
-    mask (B, 1, H, W). Chance level: the background's share of the area.
-    """
+    """sum |R| outside the mask / sum |R|, (B,), of R (B, 1, C, H, W), mask (B, 1, H, W); NaN: no mask, no relevance."""
     A = R.abs().sum((1, 2))
     share = (A * (1 - mask[:, 0])).sum((1, 2)) / A.sum((1, 2))
     return torch.where(known(mask), share, torch.nan)

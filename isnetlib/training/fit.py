@@ -143,9 +143,7 @@ def load_chosen(method: nn.Module, folder: str | Path) -> int:
 
 
 def learn(other: nn.Module, epochs: int, **recipe) -> None:
-    """Train a module by its `loss` alone. recipe: train, learning_rate, weight_decay, warm_up, batch_size, clip and
-    device as in `fit`, and the generator `order` that orders the images.
-    """
+    """Train a module by its `loss` alone. recipe: of `fit`, with train, device and the generator `order` of images."""
     learning = _optimizer(other.to(recipe["device"]), epochs, **recipe)
     for epoch in range(epochs):
         _epoch(other, **learning, place=f"{type(other).__name__} beside the method, epoch {epoch}", **recipe)
