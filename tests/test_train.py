@@ -169,9 +169,8 @@ def test_a_folder_of_another_training_is_refused_naming_what_differs(tmp_path):
         ({"method": "standard"}, "method was ISNet, is Standard.*heatmap_weight.ends was"),
         ({"seed": 1}, "seed was 0, is 1"),
     ):
-        with pytest.raises(
-            ValueError, match=f"{tmp_path} holds another training: {told}.*Take another folder"
-        ) as caught:
+        told = f"{tmp_path} holds another training: {told}.*Take another folder"
+        with pytest.raises(ValueError, match=told) as caught:
             fitted(tmp_path, **{"method": "isnet_selective", "epochs": 1} | change)
         assert "\n" not in str(caught.value)
     assert len(fitted(tmp_path, "isnet_selective", epochs=1)[1]) == 1
