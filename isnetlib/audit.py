@@ -142,7 +142,7 @@ def treated(images: Images, seed: int = 0) -> dict[str, Images]:
     sets = {"as_it_is": images}
     for name, paint in backgrounds.items():
         sets[name] = Images(images.x, images.y, images.mask, images.frame, images.classes, partial(_painted, paint))
-    return sets | {"swapped": evaluate.swapped_set(images, seed)}
+    return sets | {"swapped": evaluate.Swapped(images, seed)}
 
 
 def _painted(paint, x, mask):

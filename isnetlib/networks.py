@@ -1,7 +1,4 @@
-"""Backbones by name: torchvision's classifiers, and small networks of four families for small images."""
-
-from collections.abc import Sequence
-from pathlib import Path
+"""Backbones by name: torchvision's classifiers, and small networks of four families for small images; a U-Net."""
 
 import torch
 import torch.nn.functional as F
@@ -18,37 +15,27 @@ SMALL = ("small_resnet", "small_se", "small_convnext", "small_vit")  # for image
 
 
 def build_model(
-    name: str,
-    classes: int,
-    width: int = 16,
-    stem_stride: int = 2,
-    size: int | None = None,
-    weights: str | Path | None = None,
+    name: str, classes: int, width: int = 16, stem_stride: int = 2, size: int | None = None, weights=None
 ) -> nn.Module:
-    """A classifier of pixels in [0, 1] with `classes` outputs: any of torchvision.models.list_models(), or one of
-    `SMALL` (width: of small_resnet, small_se and small_convnext; stem_stride: of the first two).
+    """A classifier of pixels in [0, 1] with `classes` outputs: any of torchvision.models.list_models(), auxiliary heads
+    left out, or one of `SMALL` (width: of all but small_vit; stem_stride: of small_resnet and small_se).
 
-    size: side of the images in pixels; small_vit alone needs it, whose position embedding has a vector a patch.
-    Auxiliary heads (GoogLeNet, Inception) are left out. weights: None: drawn at random; "default": torchvision's of
+    size: side of the images in pixels, for small_vit. weights: None: drawn at random; "default": torchvision's of
     ImageNet, downloaded once; a file with a state_dict of the network. Of another number of classes, its head is left
-    out. A network of torchvision's with weights is `Standardised`; "random": it is, without the weights. ValueError: an
-    unknown name, weights of another network; OSError: no file, no way to download.
+    out. A network of torchvision's with weights is `Standardised`; "random": it is, without the weights. ValueError:
+    an unknown name, weights of another network; OSError: no file, no way to download.
     """
     if name not in SMALL + tuple(torchvision.models.list_models(module=torchvision.models)):
         raise ValueError(f"unknown backbone {name!r}: use {', '.join(SMALL)} or a classifier of torchvision's, by name")
     if name in SMALL and weights == "default":
         raise ValueError(f"{name} has no weights to be had: weights=None, or a file")
     model = _unloaded(name, classes, width, stem_stride, size, weights is not None)
-    if weights is None:
-        return model
-    if name not in SMALL:
+    if weights is not None and name not in SMALL:
         preset = torchvision.models.get_model_weights(name).DEFAULT.transforms()
         model = Standardised(model, preset.mean, preset.std)
-    if weights == "default":
-        load_weights(model.network, _of_imagenet(name), f"torchvision's {name}")
-    elif weights != "random":
-        state = network_weights(weights, read_tensors(weights))
-        load_weights(model if "mean" in state else getattr(model, "network", model), state, weights)
+    if weights not in (None, "random"):
+        state = _of_imagenet(name) if weights == "default" else network_weights(weights, read_tensors(weights))
+        _load(model if "mean" in state else getattr(model, "network", model), state, weights)
     return model
 
 
@@ -57,18 +44,15 @@ def _unloaded(name, classes, width, stem_stride, size, standardised):
         return small_resnet(classes, width, stem_stride, squeeze=name == "small_se")
     if name == "small_convnext":
         return small_convnext(classes, width)
-    if name == "small_vit":
-        return small_vit(classes, size)
     extra = {}
     if name in ("googlenet", "inception_v3"):  # their weights want another range, which they make of the usual one
         extra = {"aux_logits": False, "init_weights": True, "transform_input": standardised}
-    model = torchvision.models.get_model(name, weights=None, num_classes=classes, **extra)
-    return _with_a_head(model) if isinstance(model, VisionTransformer) else model
-
-
-def _with_a_head(model: VisionTransformer) -> VisionTransformer:
-    """torchvision's zeros would give no pixel any relevance."""
-    nn.init.trunc_normal_(model.heads.head.weight, std=0.02)
+    if name == "small_vit":
+        model = small_vit(classes, size)
+    else:
+        model = torchvision.models.get_model(name, num_classes=classes, **extra)
+    if isinstance(model, VisionTransformer):  # torchvision's zeros would give no pixel any relevance
+        nn.init.trunc_normal_(model.heads.head.weight, std=0.02)
     return model
 
 
@@ -80,15 +64,12 @@ def _of_imagenet(name: str) -> dict[str, Tensor]:
         raise OSError(f"torchvision's weights of {name} {told}") from None
 
 
-def load_weights(model: nn.Module, state: dict[str, Tensor], source) -> None:
-    """Load a state_dict of the same network, but for a head of another number of classes, which stays as it is, and for
-    auxiliary heads. ValueError, naming the `source` and what does not fit: of another network.
-    """
+def _load(model: nn.Module, state: dict[str, Tensor], source) -> None:
+    """But for auxiliary heads, and for a head of another number of classes, which stays as it is."""
     own = model.state_dict()
     head = [*own][-1].rpartition(".")[0]
     fits = {name: value for name, value in state.items() if not name.lower().startswith("aux")}
-    other = [name for name in fits if name in own and fits[name].shape != own[name].shape]
-    if {name.rpartition(".")[0] for name in other} == {head}:
+    if {name.rpartition(".")[0] for name in fits if name in own and fits[name].shape != own[name].shape} == {head}:
         fits |= {name: own[name] for name in own if name.rpartition(".")[0] == head}
     try:
         model.load_state_dict(fits)
@@ -100,7 +81,7 @@ def load_weights(model: nn.Module, state: dict[str, Tensor], source) -> None:
 class Standardised(nn.Module):
     """`network` on pixels in [0, 1], which it sees as (x - mean) / std, a mean and a std a channel."""
 
-    def __init__(self, network: nn.Module, mean: Sequence[float], std: Sequence[float]):
+    def __init__(self, network: nn.Module, mean: list[float], std: list[float]):
         super().__init__()
         self.network = network
         self.register_buffer("mean", torch.tensor(mean).view(-1, 1, 1))
@@ -110,10 +91,9 @@ class Standardised(nn.Module):
         return self.network((x - self.mean) / self.std)
 
 
-def small_resnet(classes: int, width: int = 16, stem_stride: int = 2, squeeze: bool = False) -> nn.Module:
-    """A ten-layer ResNet of torchvision's basic blocks for images of some 30 to 130 pixels: stem, four blocks of width
-    w, 2w, 4w, 8w, average, linear. squeeze: squeeze-and-excitation at each block's end, as in SENet.
-    """
+# --- small networks
+def small_resnet(classes: int, width: int, stem_stride: int, squeeze: bool) -> nn.Module:
+    """Ten layers: stem, four of torchvision's basic blocks, of width w, 2w, 4w, 8w, average, linear."""
     first = nn.Conv2d(3, width, 3, stem_stride, 1, bias=False)
     stem = nn.Sequential(first, nn.BatchNorm2d(width), nn.ReLU(inplace=True))
     blocks, now = [], width
@@ -131,19 +111,16 @@ def small_resnet(classes: int, width: int = 16, stem_stride: int = 2, squeeze: b
     return model
 
 
-def small_convnext(classes: int, width: int = 16) -> nn.Module:
-    """A ConvNeXt (Liu et al., arXiv 2201.03545) of torchvision's blocks: patches of 4 pixels, two blocks of width
-    3w, a halving, two blocks of width 6w, mean over pixels, linear; at each change of size a LayerNorm over channels.
-
-    Layer scale starts at 0.1, not at 1e-6, which is meant for tens of blocks: here it would switch them off.
+def small_convnext(classes: int, width: int) -> nn.Module:
+    """A ConvNeXt (Liu et al., arXiv 2201.03545): patches of 4 pixels, two of torchvision's blocks of width 3w, halving,
+    two of width 6w. Layer scale starts at 0.1, not at 1e-6, which is for tens of blocks: it would switch these off.
     """
     a, b = 3 * width, 6 * width
     stem = nn.Sequential(nn.Conv2d(3, a, 4, 4), LayerNorm2d(a, eps=1e-6))
     halving = nn.Sequential(LayerNorm2d(a, eps=1e-6), nn.Conv2d(a, b, 2, 2))
     blocks = [[CNBlock(w, layer_scale=0.1, stochastic_depth_prob=0.0) for _ in range(2)] for w in (a, b)]
-    model = nn.Sequential(
-        stem, *blocks[0], halving, *blocks[1], nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(b, classes)
-    )
+    head = nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(b, classes)
+    model = nn.Sequential(stem, *blocks[0], halving, *blocks[1], *head)
     for module in model.modules():
         if isinstance(module, nn.Conv2d | nn.Linear):
             nn.init.trunc_normal_(module.weight, std=0.02)
@@ -151,38 +128,32 @@ def small_convnext(classes: int, width: int = 16) -> nn.Module:
     return model
 
 
-def small_vit(classes: int, size: int | None) -> nn.Module:
-    """torchvision's vision transformer (Dosovitskiy et al., arXiv 2010.11929), small: images of size x size pixels in
-    patches of about an eighth of a side, so that there are at most some 80 of them.
-
-    Raises ValueError where no size is given, or no patch of 4 pixels or more tiles it.
-    """
+def small_vit(classes: int, size: int | None) -> VisionTransformer:
+    """A vision transformer (Dosovitskiy et al., arXiv 2010.11929): patches of about an eighth of a side, some 80."""
     patches = [side for side in range(4, (size or 0) // 3 + 1) if size % side == 0]
     if not patches:
-        raise ValueError(
-            f"small_vit: size is {size}; it must be the images' side, tiled by patches of 4 pixels or more"
-        )
+        told = "it must be the images' side, tiled by patches of 4 pixels or more"
+        raise ValueError(f"small_vit: size is {size}; {told}")
     patch = min(patches, key=lambda side: abs(side - size / 8))
     shape = {"num_layers": 4, "num_heads": 4, "hidden_dim": 96, "mlp_dim": 192}
-    return _with_a_head(VisionTransformer(size, patch, **shape, num_classes=classes))
+    return VisionTransformer(size, patch, **shape, num_classes=classes)
 
 
-# --- the segmenter (Ronneberger, Fischer & Brox, arXiv 1505.04597)
+# --- the segmenter
 class UNet(nn.Module):
-    """Images (B, C, H, W) to logits (B, 1, H, W) of each pixel's belonging to the object; any height and width.
+    """Images (B, C, H, W) of any size to logits (B, 1, H, W) of the object (Ronneberger et al., arXiv 1505.04597).
 
     depth: resolutions, each half the one before. width: channels at the finest; they double at each step down. ISNet's
-    paper has depth 5 and width 64 (31.0 million weights) for images of 224 pixels; the default, 0.12 million, is for
-    small ones.
+    paper has depth 5 and width 64 (31.0 million weights) for images of 224 pixels; the default has 0.12 million.
     """
 
     def __init__(self, channels: int = 3, depth: int = 4, width: int = 8):
         super().__init__()
         widths = [width * 2**k for k in range(depth)]
         fine_and_coarse = list(zip(widths, widths[1:], strict=False))
-        self.down = nn.ModuleList(level(a, b) for a, b in zip([channels, *widths], widths, strict=False))
+        self.down = nn.ModuleList(_level(a, b) for a, b in zip([channels, *widths], widths, strict=False))
         self.up = nn.ModuleList(nn.ConvTranspose2d(coarse, fine, 2, 2) for fine, coarse in fine_and_coarse)
-        self.join = nn.ModuleList(level(2 * fine, fine) for fine, _ in fine_and_coarse)
+        self.join = nn.ModuleList(_level(2 * fine, fine) for fine, _ in fine_and_coarse)
         self.out = nn.Conv2d(width, 1, 1)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -202,12 +173,11 @@ class UNet(nn.Module):
         return loss, {"segmentation": loss.item()}
 
 
-def level(channels: int, width: int) -> nn.Sequential:
-    """Twice: 3 x 3 convolution, ReLU, BatchNorm, in the order of the paper's pipeline."""
-    return nn.Sequential(
-        nn.Conv2d(channels, width, 3, padding=1), nn.ReLU(), nn.BatchNorm2d(width),
-        nn.Conv2d(width, width, 3, padding=1), nn.ReLU(), nn.BatchNorm2d(width),
-    )  # fmt: skip
+def _level(channels, width):
+    layers = []
+    for given in (channels, width):
+        layers += [nn.Conv2d(given, width, 3, padding=1), nn.ReLU(), nn.BatchNorm2d(width)]
+    return nn.Sequential(*layers)
 
 
 def known(mask: Tensor) -> Tensor:
@@ -216,9 +186,7 @@ def known(mask: Tensor) -> Tensor:
 
 
 def pixel_loss(logits: Tensor, mask: Tensor) -> Tensor:
-    """Mean binary cross-entropy of the pixels, logits and mask (B, 1, H, W); samples without a mask do not count, and
-    it is 0 where none has one.
-    """
+    """Mean binary cross-entropy of logits and mask (B, 1, H, W) over samples whose mask is known; 0 where none is."""
     rows = known(mask)
     if not rows.any():
         return 0.0 * logits.sum()
@@ -231,6 +199,6 @@ def dice(a: Tensor, b: Tensor) -> Tensor:
 
 
 def iou(a: Tensor, b: Tensor) -> Tensor:
-    """|a and b| / |a or b| of masks of 0 and 1, (B, 1, H, W) each; (B,) in [0, 1], 1 where both are empty."""
+    """|a and b| / |a or b|, as `dice`."""
     both, either = (torch.flatten(part, 1).sum(1) for part in (a * b, torch.maximum(a, b)))
     return torch.where(either > 0, both / either.clamp(min=1), 1.0)

@@ -10,10 +10,7 @@ from torch import nn
 
 import isnetlib
 from isnetlib import data
-from isnetlib.baselines.attention_gate import AttentionGate, mean_flow
-from isnetlib.baselines.features import find_stages, stages
-from isnetlib.baselines.gain import Gain
-from isnetlib.baselines.multitask import Multitask
+from isnetlib.baselines.features import AttentionGate, Gain, Gate, Multitask, find_stages, stages
 from isnetlib.baselines.pipeline import Pipeline
 from isnetlib.data import Images
 from isnetlib.networks import UNet, build_model, dice, iou
@@ -85,12 +82,8 @@ def test_networks_without_maps_are_refused():
     flat = nn.Sequential(nn.Flatten(), nn.Linear(3 * 224 * 224, 2))
     one = nn.Sequential(nn.Conv2d(3, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2))
     vit = build_model("small_vit", 2, size=32)
-    refused = (
-        (Gain, flat, "no feature maps"),
-        (Gain, vit, "takes no images of"),
-        (AttentionGate, one, "need three stages"),
-    )
-    for Method, model, told in refused:
+    refused = {"no feature maps": (Gain, flat), "no images of": (Gain, vit), "three stages": (AttentionGate, one)}
+    for told, (Method, model) in refused.items():
         with pytest.raises(ValueError, match=told):
             Method(model)
 
@@ -137,10 +130,10 @@ def test_threshold_and_dice_of_a_known_segmenter():
     mask[2] = 0  # not known
     method = made(Pipeline)
     method.segmenter = Forced()
-    method.choose_threshold(Images(seen, y, mask, rows, list("abc")))
+    method.prepare(None, Images(seen, y, mask, rows, list("abc")), lambda *given: None)
     assert method.threshold.item() == pytest.approx(0.45) and method.dice == 1
     method.segmenter = Forced(0.1 + 0.8 * torch.ones_like(mask[:1]))  # all is object: four times the mask
-    method.choose_threshold(Images(seen, y, mask, rows, list("abc")))
+    method.prepare(None, Images(seen, y, mask, rows, list("abc")), lambda *given: None)
     assert method.dice.item() == pytest.approx(2 * 0.25 / 1.25)
     with pytest.raises(ValueError, match="no validation image has a mask"):  # before its training
         method.prepare(None, Images(seen, y, torch.zeros_like(mask), rows, list("abc")), None)
@@ -168,10 +161,13 @@ def test_the_multitask_loss_is_the_weighted_sum():
     assert parts == pytest.approx({"classification": classified.item(), "segmentation": segmented.item()})
 
 
-def test_mean_flow_of_known_scores():
-    scores = torch.tensor([[-1.0, 0.0], [1.0, 2.0]]).view(1, 1, 2, 2)
-    assert torch.allclose(mean_flow(scores).flatten(), torch.tensor([0.0, 1, 2, 3]) / 6, atol=1e-5)
-    assert torch.allclose(mean_flow(torch.full((1, 1, 2, 2), 7.0)), torch.tensor(0.25))
+def test_coefficients_of_known_scores():
+    gate = Gate(1, 1)
+    for convolution in (gate.theta, gate.phi, gate.psi):
+        nn.init.ones_(convolution.weight)
+    scores, g = torch.tensor([[-1.0, 0.0], [1.0, 2.0]]).view(1, 1, 2, 2), torch.ones(1, 1, 1, 1)
+    assert torch.allclose(gate(scores, g).flatten(), torch.tensor([0.0, 1, 2, 3]) / 6, atol=1e-5)
+    assert torch.allclose(gate(torch.full((1, 1, 2, 2), 7.0), g), torch.tensor(0.25))
 
 
 def test_the_logits_are_one_linear_layer_on_the_concatenation():
@@ -191,6 +187,6 @@ def test_the_gates_learn_but_are_constants_to_relevance(monkeypatch):
     R = isnetlib.explain(method.model, x, eps=0, box=None)[:, 0]
     leaf = x.clone().requires_grad_()
     (live,) = torch.autograd.grad(method.model(leaf).amax(1).sum(), leaf)
-    monkeypatch.setattr("isnetlib.baselines.attention_gate.attended", lambda x, c: (x * c.detach()).sum((2, 3)))
+    monkeypatch.setattr("isnetlib.baselines.features.attended", lambda x, c: (x * c.detach()).sum((2, 3)))
     (fixed,) = torch.autograd.grad(method.model(leaf).amax(1).sum(), leaf)
     assert torch.allclose(R, x * fixed, atol=1e-9) and not torch.allclose(R, x * live, rtol=0.01)

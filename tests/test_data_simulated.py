@@ -18,7 +18,7 @@ from torch.nn.functional import avg_pool2d
 from isnetlib import data
 from isnetlib.data.backgrounds import augment
 from isnetlib.data.simulated import drawing, faces, films
-from isnetlib.training.fit import swapped_set
+from isnetlib.training.evaluate import Swapped
 
 ALL = list(faces.PREVALENCE)
 SMALL = {"train_size": 480, "validation_size": 60, "test_size": 240}
@@ -139,7 +139,7 @@ def read(train, tests, part):
 
 def test_the_lungs_tell_the_class_everywhere_and_the_background_the_hospital():
     tuberculosis = loaded("tuberculosis_sim")
-    tests = tuberculosis.tests | {"swapped": swapped_set(tuberculosis.validation)}
+    tests = tuberculosis.tests | {"swapped": Swapped(tuberculosis.validation)}
     lungs, background = (read(tuberculosis.train, tests, part) for part in ("lungs", "background"))
     assert min(lungs.values()) > 0.75 and lungs["internal"] == lungs["deceiving"], lungs
     assert background["internal"] > 0.99 and background["deceiving"] < 0.01 and background["swapped"] < 0.1, background

@@ -49,12 +49,13 @@ def test_background_share_by_hand():
 
 def test_masks_hit_share_and_chance_of_boxes_by_hand():
     cells = ['[["a", 1, 0, 3, 2], ["b", 3.2, 3.6, 3.4, 3.8]]', "", "[]"]  # b: the pixel it starts in
-    boxes, R = evaluate.box_masks(cells, 4, 5), torch.zeros(3, 1, 2, 4, 5)
-    assert boxes[0].nonzero().tolist() == [[0, 1], [0, 2], [1, 1], [1, 2], [3, 3]] and not boxes[1:].any()
+    pixels, R = torch.eye(20).view(20, 1, 1, 4, 5), torch.zeros(3, 1, 2, 4, 5)
+    inside = evaluate.box_scores(pixels, cells[:1] * 20)["box_share"].view(4, 5)
+    assert inside.nonzero().tolist() == [[0, 1], [0, 2], [1, 1], [1, 2], [3, 3]]
     R[..., 0, 1], R[:, 0, 0, 3, 0] = torch.tensor([-2.0, 1.0]), 1.0  # |R| 3 in a box, 1 outside
-    found = evaluate.box_scores(R, boxes)
+    found = evaluate.box_scores(R, cells)
     assert [value[0].item() for value in found.values()] == [1, 0.75, 0.25]  # hit, share, chance
-    assert evaluate.box_scores(R.flip(3), boxes)["box_hit"][0] == 0 and all(v[1:].isnan().all() for v in found.values())
+    assert evaluate.box_scores(R.flip(3), cells)["box_hit"][0] == 0 and all(v[1:].isnan().all() for v in found.values())
 
 
 def test_logit_change_is_zero_where_only_the_foreground_is_read():
@@ -74,7 +75,7 @@ def test_logit_change_of_several_labels_sees_a_shift_of_all_of_them():
     method = nn.Module()
     method.predict = lambda x: (10 * (x.mean((1, 2, 3)) - 0.5)).sigmoid()[:, None].expand(-1, 4)  # how bright it is
     changed = evaluate.logit_change(method, images, evaluate.scores(method, images)[1])
-    before, after = (part[list(range(12))][0].mean((1, 2, 3)) for part in (images, evaluate.swapped_set(images)))
+    before, after = (part[list(range(12))][0].mean((1, 2, 3)) for part in (images, evaluate.Swapped(images)))
     assert changed == pytest.approx(((after - before).abs() / before.std(correction=0)).numpy(), rel=1e-3)
 
 

@@ -183,13 +183,8 @@ def experiment(name, options):
     return numbers | {"seen in training": loaded.train[[1, 0, 1]][0]}
 
 
-MAKERS = {
-    "relevance": relevance,
-    "training": training,
-    "segmenter": masks_of_films,
-    "methods": method,
-    "data": experiment,
-}
+MAKERS = {"relevance": relevance, "training": training, "segmenter": masks_of_films, "methods": method}
+MAKERS |= {"data": experiment}
 PARTS = ["relevance", "training", "segmenter", *(f"methods.{name}" for name in METHODS)]
 PARTS += [f"data.{name}" for name in data.EXPERIMENTS]
 

@@ -7,8 +7,7 @@ from torch import nn
 
 import isnetlib
 from isnetlib import ISNet, explain, heatmap_loss, start_for
-from isnetlib.baselines.background_random import randomise
-from isnetlib.baselines.isnet_background import IsnetBackground
+from isnetlib.baselines.standard import IsnetBackground, randomise
 from isnetlib.method.isnet import VARIANTS, stochastic_target
 from isnetlib.method.loss import classification_loss
 from isnetlib.networks import build_model

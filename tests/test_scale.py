@@ -20,7 +20,7 @@ from isnetlib.baselines import build
 from isnetlib.data import folder, stored
 from isnetlib.networks import build_model
 from isnetlib.training import evaluate
-from isnetlib.training.evaluate import swapped_set
+from isnetlib.training.evaluate import Swapped
 from isnetlib.training.fit import fit, load_chosen, seeded
 
 LOOPS = Path(__file__).parent.parent / "notebooks" / "loops"
@@ -160,7 +160,7 @@ def test_stored_images_are_those_in_memory(images, tmp_path, monkeypatch, equali
         assert isinstance(found.train.x, stored.Stored) and found.hashes == memory.hashes
         for part in ("train", "validation"):
             assert equal(getattr(found, part), getattr(memory, part))
-            assert equal(swapped_set(getattr(found, part)), swapped_set(getattr(memory, part)))
+            assert equal(Swapped(getattr(found, part)), Swapped(getattr(memory, part)))
         assert equal(found.tests["internal"], memory.tests["internal"])
     with pytest.raises(IndexError):
         read.train[len(read.train)]

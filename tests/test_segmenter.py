@@ -108,8 +108,8 @@ def test_cleaning_doubt_and_loss_have_known_answers():
     one[20, 16:24] = True
     assert segmenter.doubt(one) == "1 component, not 2"
     assert segmenter.doubt(np.zeros((40, 40), bool)).startswith("area 0.00")
-    lungs, b = segmenter.Lungs(2, 4), torch.zeros(1, 1, 4, 4)
+    lungs, b = segmenter.Lungs(2, 2, 4), torch.zeros(1, 1, 4, 4)
     b[..., 0, :] = 1
     for logits, loss in ((200 * b - 100, 0), (torch.zeros_like(b), np.log(2) + 1 - 4 / 12)):
-        lungs.net.forward = lambda x, logits=logits: logits
+        lungs.forward = lambda x, y, logits=logits: logits
         assert lungs.loss(b, torch.zeros(1), b)[1]["segmentation"] == pytest.approx(loss, rel=1e-5, abs=1e-5)

@@ -5,15 +5,9 @@ from functools import partial
 
 from torch import nn
 
-from isnetlib.baselines.attention_gate import AttentionGate
-from isnetlib.baselines.background_random import BackgroundRandom
-from isnetlib.baselines.gain import Gain
-from isnetlib.baselines.grad_input import GradInput
-from isnetlib.baselines.isnet_background import IsnetBackground
-from isnetlib.baselines.multitask import Multitask
+from isnetlib.baselines.features import AttentionGate, Gain, Multitask
 from isnetlib.baselines.pipeline import Oracle, Pipeline
-from isnetlib.baselines.rrr import RightReasons
-from isnetlib.baselines.standard import Standard
+from isnetlib.baselines.standard import BackgroundRandom, GradInput, IsnetBackground, RightReasons, Standard
 from isnetlib.method.isnet import ISNet
 from isnetlib.networks import build_model
 
@@ -27,14 +21,13 @@ METHODS = {
     "pipeline": Pipeline,
     "multitask": Multitask,
     "attention_gate": AttentionGate,
-    "vit": Standard,
+    "vit": Standard,  # on a backbone of its own; every other one is given the study's
     "oracle": Oracle,
     "isnet_original": partial(ISNet, variant="original"),
     "isnet_selective": partial(ISNet, variant="selective"),
     "isnet_stochastic": partial(ISNet, variant="stochastic"),
     "isnet_background": IsnetBackground,
 }
-BACKBONES = {"vit": "small_vit"}  # of methods that are a backbone; every other one is given the study's
 
 
 def build(name: str, backbone: str, classes: int, size: int | None = None, pretrained=None, **options) -> nn.Module:
@@ -47,4 +40,5 @@ def build(name: str, backbone: str, classes: int, size: int | None = None, pretr
     known = [option for option in inspect.signature(METHODS[name]).parameters if option not in ("model", "variant")]
     if unknown := [option for option in options if option not in known]:
         raise ValueError(f"method {name} has no option {', '.join(map(repr, unknown))}; it has: {', '.join(known)}")
-    return METHODS[name](build_model(BACKBONES.get(name, backbone), classes, size=size, weights=pretrained), **options)
+    backbone = "small_vit" if name == "vit" else backbone
+    return METHODS[name](build_model(backbone, classes, size=size, weights=pretrained), **options)

@@ -3,9 +3,8 @@
     L = cross-entropy of f(x * m),    m = 1 where sigmoid(U(x)) > t, else 0
 
 A comparison method of the ISNet paper (arXiv 2202.00232): the U-Net U learns the training masks by pixel cross-entropy
-and is frozen, the threshold t is chosen on validation, the classifier f is trained on the images multiplied by the
-predicted masks. Ours: t is the best of a grid by mean intersection over union on validation masks (the paper's is not
-known); the U-Net learns by the same recipe (optimiser, batches, augmentation) as every classifier.
+and is frozen; then the classifier f is trained. Ours: t is the best of a grid by mean intersection over union on
+validation masks; the U-Net learns by the same recipe (optimiser, batches, augmentation) as every classifier.
 """
 
 from numbers import Integral
@@ -18,19 +17,15 @@ from isnetlib.method.lrp import explain, logits_of
 from isnetlib.method.options import number
 from isnetlib.networks import UNet, iou, known
 
-GRID = torch.arange(1, 20) / 20  # 0.05, 0.1, ... 0.95
-
 
 class Oracle(Standard):
-    """The classifier on images multiplied by their true masks, in testing too: an upper bound for a `Pipeline`, no
-    competitor. Samples whose mask is not known are weighted out of the loss.
-    """
+    """The classifier on images cut out by their true masks, in testing too: an upper bound, no competitor."""
 
     reads_masks = True
     needs_mask = True  # at test time: predict and explain take it
 
     def loss(self, x: Tensor, y: Tensor, mask: Tensor) -> tuple[Tensor, dict[str, float]]:
-        logits, rows = logits_of(self.model(x * mask)), known(mask)
+        logits, rows = logits_of(self.model(x * mask)), known(mask)  # the others are weighted out
         loss = self.classify(logits[rows], y[rows]) if rows.any() else 0.0 * logits.sum()
         return loss, {"classification": loss.item()}
 
@@ -38,24 +33,18 @@ class Oracle(Standard):
         return super().predict(x * mask)
 
     def explain(self, x: Tensor, mask: Tensor) -> Tensor:
-        """Relevance (B, 1, C, H, W) of the winning class at x * mask, at the pixels of x, the mask being a constant.
-        z^B gives black pixels relevance too, but outside the mask black is no reading of x, and none of it reaches x.
-        """
+        """Relevance (B, 1, C, H, W) of the winning class; outside the mask black is no reading of x, and it is 0."""
         return explain(self.model, x * mask) * mask[:, None]
 
 
 class Pipeline(Oracle):
-    """A frozen segmenter before the classifier `model`.
-
-    segmenter_epochs: passes over the training set for the U-Net, before the classifier's. depth, width: see
-    `isnetlib.networks.UNet`. Buffers, once prepared: `threshold`, `dice` (mean Dice on validation).
+    """segmenter_epochs: passes over the training set for the U-Net, before the classifier's. depth, width: of the
+    `UNet`. Buffers, once prepared: `threshold`, `dice` (mean Dice on validation).
     """
 
     needs_mask = False
 
-    def __init__(
-        self, model: nn.Module, segmenter_epochs: int = 6, depth: int = 4, width: int = 8, multilabel: bool = False
-    ):
+    def __init__(self, model: nn.Module, segmenter_epochs=6, depth=4, width=8, multilabel: bool = False):
         super().__init__(model, multilabel)
         self.segmenter_epochs = number("segmenter_epochs", segmenter_epochs, 1, kind=Integral)
         shape = {"depth": number("depth", depth, 1, kind=Integral), "width": number("width", width, 1, kind=Integral)}
@@ -69,29 +58,22 @@ class Pipeline(Oracle):
         return self
 
     def prepare(self, train, validation, learn) -> None:
-        """Before training, see `fit`: the segmenter learns the training masks, then its threshold is chosen."""
+        """Before training, see `fit`: the U-Net learns; `threshold` and `dice` follow from masks of validation."""
         if not (validation.area() > 0).any():
             raise ValueError("no validation image has a mask: the segmenter's threshold cannot be chosen without")
         self.segmenter.requires_grad_(True)
         learn(self.segmenter, self.segmenter_epochs)
         self.segmenter.requires_grad_(False).eval()
         self.segmenter.zero_grad()  # left-over gradients would count in the clipping of the classifier's
-        self.choose_threshold(validation)
-
-    @torch.no_grad()
-    def choose_threshold(self, validation) -> None:
-        """Set `threshold` to that of `GRID` with the highest mean intersection over union on the images of a data set
-        whose masks are known, of which there must be one, and `dice` to the mean Dice there.
-        """
-        parts = []
+        parts, grid = [], torch.arange(1, 20) / 20  # 0.05, 0.1, ... 0.95
         for rows in torch.arange(len(validation)).split(100):
             x, _, mask, _ = validation[rows]
             x, mask = (part[known(mask)].to(self.threshold.device) for part in (x, mask))
             p = self.segmenter(x).sigmoid()
-            parts.append(torch.stack([iou((p > t).to(mask.dtype), mask) for t in GRID]))
+            parts.append(torch.stack([iou((p > t).to(mask.dtype), mask) for t in grid]))
         overlap = torch.cat(parts, 1)
         best = overlap.mean(1).argmax()
-        self.threshold.copy_(GRID[best])
+        self.threshold.copy_(grid[best])
         self.dice.copy_((2 * overlap / (1 + overlap)).mean(1)[best])  # Dice by intersection over union
 
     @torch.no_grad()
@@ -106,7 +88,6 @@ class Pipeline(Oracle):
         return super().predict(x, self.segment(x))
 
     def explain(self, x: Tensor) -> Tensor:
-        """As `Oracle.explain`, with the predicted mask."""
         return super().explain(x, self.segment(x))
 
 

@@ -3,7 +3,6 @@
 import contextlib
 import io
 import json
-from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -34,20 +33,17 @@ class Tested(NamedTuple):
 # --- scores
 @contextlib.contextmanager
 def in_eval(method: nn.Module):
-    """The method in eval mode inside; afterwards each of its parts in its own."""
-    before = [(module, module.training) for module in method.modules()]
+    """The method in eval mode inside, afterwards in its own."""
+    before = method.training
     method.eval()
     try:
         yield
     finally:
-        for module, training in before:
-            module.training = training
+        method.train(before)
 
 
 def inputs(method: nn.Module, x: Tensor, mask: Tensor, device: str = "cpu") -> tuple[Tensor, ...]:
-    """What `predict`, `explain` and `segment` of a method take: the images; of one that `needs_mask` (the oracle) their
-    true masks as well. ValueError where it does and an image has none.
-    """
+    """What `predict`, `explain` and `segment` take: images, and for a method that `needs_mask` (oracle) true masks."""
     if not getattr(method, "needs_mask", False):
         return (x.to(device),)
     if not known(mask).all():
@@ -67,9 +63,7 @@ def scores(method: nn.Module, images, batch_size: int = 256, device: str = "cpu"
 
 
 def measure(metric: str, y: np.ndarray, p: np.ndarray) -> float:
-    """accuracy, macro_f1 (mean of the classes' F1), or auc (binary; several classes: mean over pairs, Hand & Till;
-    several labels: mean over labels).
-    """
+    """accuracy, macro_f1, or auc (several classes: mean over pairs, Hand & Till; several labels: mean over labels)."""
     answer = p.argmax(1) if y.ndim == 1 else p > 0.5
     if metric == "accuracy":
         return float((answer == y).mean())
@@ -88,28 +82,19 @@ def log_loss(y: np.ndarray, p: np.ndarray) -> float:
 
 
 def thresholds(y: np.ndarray, p: np.ndarray) -> list[float]:
-    """For each label of y (N, K) the score p (N, K) from which on it is called present: the highest F1 on these
-    (validation) cases, 0.5 where they do not hold both answers. Empty for classes y (N,).
-    """
-    return [_best_threshold(*pair) for pair in zip(y.T, p.T, strict=True)] if y.ndim == 2 else []
+    """For each label of y (N, K) the score p (N, K) of highest F1, 0.5 without both answers; none for classes (N,)."""
+    found = [0.5] * (y.shape[1] if y.ndim == 2 else 0)
+    for k in range(len(found)):
+        if len(np.unique(y[:, k])) == 2:
+            precision, recall, at = precision_recall_curve(y[:, k], p[:, k])
+            found[k] = float(at[(precision * recall / (precision + recall).clip(1e-12))[:-1].argmax()])
+    return found
 
 
-def _best_threshold(y, p):
-    if len(np.unique(y)) < 2:
-        return 0.5
-    precision, recall, at = precision_recall_curve(y, p)
-    return float(at[(precision * recall / (precision + recall).clip(1e-12))[:-1].argmax()])
+class Swapped(Images):
+    """The data set with backgrounds swapped across classes by its masks as they are read, the same for every method."""
 
-
-def swapped_set(images: Images, seed: int = 0) -> Images:
-    """The data set with its backgrounds swapped across classes by its masks, the same for every method."""
-    return _Swapped(images, seed)
-
-
-class _Swapped(Images):
-    """Swapped as they are read, so that never all of them are held."""
-
-    def __init__(self, images, seed):
+    def __init__(self, images: Images, seed: int = 0):
         super().__init__(images.x, images.y, images.mask, images.frame, images.classes)
         self.donors = draw_donors(images.y, self.area(), torch.Generator().manual_seed(seed))
 
@@ -124,53 +109,46 @@ class _Swapped(Images):
 
 
 def logit_change(method: nn.Module, images, p: np.ndarray, batch_size: int = 128, device: str = "cpu") -> np.ndarray:
-    """(N,) how much the scores p (N, K) move when the background is swapped with another class's image: mean over
-    classes of |change of log p - its mean| (several labels: of |change of the logit|), in units of the standard
-    deviation of the same quantity over the set. 0: the background does not matter; NaN where no mask is known.
+    """(N,) how much the scores p (N, K) move when the background is swapped: mean over classes of |change of log p -
+    its mean| (several labels: of |change of the logit|), in units of the standard deviation of the same quantity over
+    the set. 0: the background does not matter; NaN where no mask is known.
     """
 
     def logits(p):  # of a softmax they are known up to a shift: centred
         z = np.log(p.clip(1e-12, None))
         return z - (np.log((1 - p).clip(1e-12, None)) if images.multilabel else z.mean(1, keepdims=True))
 
-    before, after = logits(p), logits(scores(method, swapped_set(images), batch_size, device)[1])
+    before, after = logits(p), logits(scores(method, Swapped(images), batch_size, device)[1])
     change = np.abs(after - before).mean(1) / max(before.std(), 1e-12)
     return np.where(images.area().numpy() > 0, change, np.nan)
 
 
 # --- relevance
 def heatmap(method: nn.Module, *given: Tensor) -> Tensor:
-    """Relevance of the winning class (B, 1, C, H, W), by the method's own `explain` if it has one. given: `inputs`."""
+    """Relevance of the winning class (B, 1, C, H, W), by the method's own `explain` if it has one."""
     return method.explain(*given) if hasattr(method, "explain") else explain(method.model, *given)
 
 
 def background_share(R: Tensor, mask: Tensor) -> Tensor:
-    """sum |R| outside the mask / sum |R|, absolute values summed over channels; (B,), NaN where no mask is known or no
-    relevance is left. R (B, 1, C, H, W), mask (B, 1, H, W). Chance level: the background's share of the area.
-    """
+    """sum |R| outside the mask / sum |R|, (B,), of R (B, 1, C, H, W), mask (B, 1, H, W); NaN: no mask, no relevance."""
     A = R.abs().sum((1, 2))
     share = (A * (1 - mask[:, 0])).sum((1, 2)) / A.sum((1, 2))
     return torch.where(known(mask), share, torch.nan)
 
 
-def box_masks(cells: Sequence[str], height: int, width: int) -> Tensor:
-    """(N, H, W) of 0/1: pixels inside any box of each image. cells: (N,) JSON lists of [kind, left, top, right, bottom]
-    in pixels, "" or "[]" where there is none. A box covers at least the pixel it starts in.
+def box_scores(R: Tensor, cells: pd.Series) -> dict[str, Tensor]:
+    """Does relevance R (B, 1, C, H, W) point at the boxes that radiologists drew? (B,) each, NaN without one: box_hit:
+    1 where the pixel with the most |R| lies in a box, the pointing game of Zhang et al., arXiv 1608.00507; box_share:
+    of |R| inside the boxes; box_chance: their share of the area. cells (B,): JSON lists of [kind, left, top, right,
+    bottom] in pixels, "" or "[]" where there is none. A box covers at least the pixel it starts in.
     """
-    masks = torch.zeros(len(cells), height, width)
-    for mask, cell in zip(masks, cells, strict=True):
+    height, width = R.shape[-2:]
+    boxes = torch.zeros(len(R), height, width)
+    for inside, cell in zip(boxes, cells, strict=True):
         for _, left, top, right, bottom in json.loads(cell or "[]"):
             x, y = min(int(left), width - 1), min(int(top), height - 1)
-            mask[y : max(round(bottom), y + 1), x : max(round(right), x + 1)] = 1
-    return masks
-
-
-def box_scores(R: Tensor, boxes: Tensor) -> dict[str, Tensor]:
-    """Does relevance R (B, 1, C, H, W) point at the boxes (B, H, W) that radiologists drew? (B,) each, NaN without one:
-    box_hit: 1 where the pixel with the most |R| lies in a box, the pointing game of Zhang et al., arXiv 1608.00507;
-    box_share: of |R| inside the boxes; box_chance: their share of the area.
-    """
-    A, inside = R.abs().sum((1, 2)).flatten(1), boxes.flatten(1).to(R.device)
+            inside[y : max(round(bottom), y + 1), x : max(round(right), x + 1)] = 1
+    A, inside = R.abs().sum((1, 2)).flatten(1), boxes.flatten(1)
     hit = inside.gather(1, A.argmax(1, keepdim=True))[:, 0]
     found = {"box_hit": hit, "box_share": (A * inside).sum(1) / A.sum(1), "box_chance": inside.mean(1)}
     return {name: torch.where(inside.any(1), value, torch.nan) for name, value in found.items()}
@@ -178,34 +156,32 @@ def box_scores(R: Tensor, boxes: Tensor) -> dict[str, Tensor]:
 
 # --- a test set, a run
 def test(method: nn.Module, images, batch_size: int = 128, device: str = "cpu", publishable: bool = False) -> Tested:
-    """Predictions, background_share with its chance level, logit_change, dice (of a method that segments), scores
-    against boxes (of a data set that has them), and small maps of the first cases; beside them the images themselves
-    where they are `publishable`.
+    """Predictions, background_share with its chance level, logit_change, dice (of a method that segments), `box_scores`
+    (of a data set with boxes), and small maps of the first cases, with their images where they are `publishable`.
     """
     y, p = scores(method, images, batch_size, device)
-    boxes = box_masks(images.frame["boxes"], *images.x.shape[-2:]) if "boxes" in images.frame else None
-    parts, maps = [], {}
+    change, parts, maps = logit_change(method, images, p, batch_size, device), [], {}
     for rows in torch.arange(len(images)).split(batch_size):
         x, _, mask, _ = images[rows]
-        given, found = inputs(method, x, mask, device), {}
+        given, seen = inputs(method, x, mask, device), known(mask)
         with in_eval(method):
             R = heatmap(method, *given).cpu()
-            if hasattr(method, "segment"):
-                found["dice"] = torch.where(known(mask), dice(method.segment(*given).cpu(), mask), torch.nan)
-        found |= {} if boxes is None else box_scores(R, boxes[rows])
-        chance = torch.where(known(mask), 1 - mask.flatten(1).mean(1), torch.nan)
-        found = {"background_share": background_share(R, mask), "chance_share": chance, **found}
-        parts.append(pd.DataFrame({name: value.numpy() for name, value in found.items()}))
+            segmented = method.segment(*given).cpu() if hasattr(method, "segment") else None
+        chance = torch.where(seen, 1 - mask.flatten(1).mean(1), torch.nan)
+        found = {"background_share": background_share(R, mask), "chance_share": chance, "logit_change": change[rows]}
+        if segmented is not None:
+            found["dice"] = torch.where(seen, dice(segmented, mask), torch.nan)
+        if "boxes" in images.frame:
+            found |= box_scores(R, images.frame["boxes"].iloc[rows.numpy()])
+        parts.append(pd.DataFrame({name: np.asarray(value) for name, value in found.items()}))
         maps = maps or _small_maps(R, x, mask, y, p, publishable)
     labels = {"y": y} if y.ndim == 1 else {f"y_{name}": y[:, k].astype(int) for k, name in enumerate(images.classes)}
     scored = {f"p_{name}": p[:, k] for k, name in enumerate(images.classes)}
-    beside = pd.concat(parts, ignore_index=True)
-    beside.insert(2, "logit_change", logit_change(method, images, p, batch_size, device))
-    return Tested(pd.concat([images.frame[["id", "patient"]].assign(**labels, **scored), beside], axis=1), maps)
+    cases = images.frame[["id", "patient"]].assign(**labels, **scored)
+    return Tested(pd.concat([cases, pd.concat(parts, ignore_index=True)], axis=1), maps)
 
 
 def _small_maps(R, x, mask, y, p, publishable) -> dict[str, np.ndarray]:
-    """The first `MAPS` of a batch, `MAP_SIDE` pixels at most."""
     side = [min(MAP_SIDE, s) for s in R.shape[-2:]]
     R, x, mask = (adaptive_avg_pool2d(part[:MAPS], side) for part in (R.sum((1, 2)), x[:, 0], mask[:, 0]))
     scale = R.abs().amax((1, 2), keepdim=True).clamp(min=1e-12)  # float16 would flush tiny maps to 0
@@ -226,11 +202,11 @@ def test_all(method: nn.Module, experiment, device: str = "cpu") -> dict[str, Te
 
 def write(folder: str | Path, tested: dict[str, Tested], facts: dict) -> None:
     """Write a run's predictions, heatmaps.npz and, last, metrics.json, which holds `facts`."""
-    folder = Path(folder)
-    for name, (predictions, _) in tested.items():
-        write_atomically(folder / "predictions" / f"{name}.csv", predictions.to_csv(index=False, float_format="%.6g"))
-    buffer = io.BytesIO()
-    maps = {f"{key}_{name}": array for name, one in tested.items() for key, array in one.maps.items()}
+    folder, buffer, maps = Path(folder), io.BytesIO(), {}
+    for name, one in tested.items():
+        text = one.predictions.to_csv(index=False, float_format="%.6g")
+        write_atomically(folder / "predictions" / f"{name}.csv", text)
+        maps |= {f"{key}_{name}": array for key, array in one.maps.items()}
     np.savez_compressed(buffer, **maps)
     write_atomically(folder / "heatmaps.npz", buffer.getvalue())
     write_atomically(folder / "metrics.json", json.dumps(facts, indent=1) + "\n")

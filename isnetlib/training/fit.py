@@ -1,11 +1,10 @@
 """One training loop for every method: steps, validation, selection of an epoch, checkpoints, resume.
 
-Selection is by one rule for every method, "swapped": the epoch with the best primary metric on validation images whose
-backgrounds were swapped across classes by the validation masks. Where the background tells the class, plain validation
-saturates and would choose the most biased epoch. Only epochs after the learning rate's warm-up count; ties go to the
-lower loss. An epoch counts with the lower of its swapped and plain scores, so that reading the background in reverse
-does not pay; and only if its plain score is at least `WORKS` of the run's best, since a network that fails (in eval
-mode, say, while its running statistics lag) is at chance, above one that is misled.
+One rule selects the epoch: the best score on validation images whose backgrounds were swapped across classes by the
+masks; on plain ones, where the background tells the class, it would be the most biased. Only epochs after the learning
+rate's warm-up count; ties go to the lower loss. An epoch counts with the lower of its swapped and plain scores, so that
+reading the background in reverse does not pay; and only if its plain score is at least `WORKS` of the run's best, since
+a network that fails (in eval mode, say, while its running statistics lag) is at chance, above one that is misled.
 """
 
 import contextlib
@@ -26,12 +25,11 @@ from torch import nn
 
 from isnetlib.method.course import Weight
 from isnetlib.training.checkpoints import checkpoint, configuration, differences, write_tensors
-from isnetlib.training.evaluate import log_loss, measure, scores, swapped_set
+from isnetlib.training.evaluate import Swapped, log_loss, measure, scores
 from isnetlib.training.files import write_atomically
 
 WORKS = 0.6  # of the best plain score: a network at chance (AUC 0.5) stays below it once another epoch nears 1
 EXPLODED = 1e6  # no loss of ours comes near it while training works: the heatmap terms start below 1e3
-M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of glibc's malloc.h
 
 
 class TrainingStopped(FloatingPointError):
@@ -40,11 +38,8 @@ class TrainingStopped(FloatingPointError):
 
 @contextlib.contextmanager
 def seeded(seed: int):
-    """torch's global generator starts at `seed` inside and is afterwards as it was; on CPU, algorithms inside are
-    deterministic.
-    """
-    before = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
-    fill = torch.utils.deterministic.fill_uninitialized_memory
+    """Inside, torch's global generator starts at `seed`, and on CPU algorithms are deterministic."""
+    mode, fill = torch.get_deterministic_debug_mode(), torch.utils.deterministic.fill_uninitialized_memory
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         torch.use_deterministic_algorithms(not torch.cuda.is_available())
@@ -52,7 +47,7 @@ def seeded(seed: int):
         try:
             yield
         finally:
-            torch.use_deterministic_algorithms(before[0], warn_only=before[1])
+            torch.set_deterministic_debug_mode(mode)
             torch.utils.deterministic.fill_uninitialized_memory = fill
 
 
@@ -76,42 +71,37 @@ def fit(
 ) -> pd.DataFrame:
     """Train `method` on the data set `train` by AdamW, one-cycle learning rate; the log, a row an epoch.
 
-    folder: gets log.csv and checkpoints/{last,swapped}.pt after every epoch; with a checkpoint there, training goes on
-    from it and, on the CPU, ends with the same numbers. clip: largest gradient norm. warm_up: share of the steps before
-    the peak learning rate. A method with `prepare(train, validation, learn)` is given that call first; learn(other,
-    epochs) trains another module with a `loss` on the same images by the same recipe. report: is given a line an epoch;
-    after: epochs' worth of time that what follows takes, for its estimate. Raises TrainingStopped, and, before
-    anything is trained, ValueError for options and data sets that cannot be (`refuse`), and for a folder that holds
-    another training, naming what differs.
+    folder: gets log.csv and checkpoints/{last,swapped}.pt after every epoch; from a checkpoint there training goes on
+    and, on the CPU, ends with the same numbers. clip: largest gradient norm. warm_up: share of the steps before the
+    peak learning rate. A method may have `prepare(train, validation, learn)`, called first; learn(other, epochs) trains
+    another module by the same recipe. report: is given a line an epoch; after: epochs' worth of time that follows, for
+    its estimate. TrainingStopped; at once ValueError: what cannot be, a folder that holds another training.
     """
-    optimizing = {"learning_rate": learning_rate, "weight_decay": weight_decay, "warm_up": warm_up}
-    recipe = {"batch_size": batch_size, "clip": clip}
-    positive = {"epochs": epochs, "learning_rate": learning_rate, "warm_up": warm_up, "1 - warm_up": 1 - warm_up}
-    refuse(method, train, validation, metric, positive | recipe)
-    asked = configuration(method, train, epochs=epochs, metric=metric, seed=seed, **optimizing, **recipe)
-    folder, method = Path(folder), method.to(device)
-    rows, sets = [], {"val": validation, "swapped": swapped_set(validation)}
-    order = torch.Generator().manual_seed(seed)
+    positive = {"learning_rate": learning_rate, "warm_up": warm_up, "batch_size": batch_size, "clip": clip}
+    refuse(method, train, validation, metric, positive | {"epochs": epochs, "1 - warm_up": 1 - warm_up})
+    recipe = positive | {"weight_decay": weight_decay}
+    asked = configuration(method, train, epochs=epochs, metric=metric, seed=seed, **recipe)
+    folder, method, order = Path(folder), method.to(device), torch.Generator().manual_seed(seed)
+    rows, sets = [], {"val": validation, "swapped": Swapped(validation)}
+    recipe |= {"train": train, "order": order, "device": device}
     with seeded(seed):
-        recipe |= {"order": order, "device": device}
-        steps = epochs * steps_an_epoch(len(train), batch_size)
-        optimizer, schedule = _optimizer(method, steps, **optimizing)
+        learning = {"method": method} | _optimizer(method, epochs, **recipe)
         for module in method.modules():
             if isinstance(module, Weight):
-                module.plan(steps)
-        learning = {"method": method, "optimizer": optimizer, "schedule": schedule}
+                module.plan(learning["schedule"].total_steps)
         if (folder / "checkpoints" / "last.pt").exists():
             rows = _resume(folder, learning, order, asked)
         elif hasattr(method, "prepare"):
-            method.prepare(train, validation, partial(learn, train=train, **optimizing, **recipe))
+            method.prepare(train, validation, partial(learn, **recipe))
         for epoch in range(len(rows), epochs):
-            start = time.perf_counter()
-            row = {"epoch": epoch, **_epoch(method, train, optimizer, schedule, f"epoch {epoch}", **recipe)}
+            start, place = time.perf_counter(), f"epoch {epoch}"
+            row = {"epoch": epoch, **_epoch(**learning, place=place, **recipe)}
             for name, images in sets.items():
-                row |= _validated(method, images, name, metric, f"epoch {epoch}", 4 * batch_size, device)
+                y, p = scores(method, images, 4 * batch_size, device)
+                check_finite({f"scores ({name})": float(p.sum())}, place)
+                row |= {f"{name}_{metric}": measure(metric, y, p), f"{name}_loss": log_loss(y, p)}
             row["warm_up"] = epoch + 1 <= warm_up * epochs
-            row |= {"seconds": time.perf_counter() - start, "peak_mib": peak_mib()}
-            rows.append(row)
+            rows.append(row | {"seconds": time.perf_counter() - start, "peak_mib": peak_mib()})
             _save(folder, learning, order, rows, metric, asked)
             report(_progress(rows, epochs, metric, after))
     method.eval()
@@ -119,9 +109,7 @@ def fit(
 
 
 def refuse(method: nn.Module, train, validation, metric: str, positive: dict[str, float]) -> None:
-    """ValueError for what `fit` would notice late or never; positive: numbers above 0, by name. A method that learns
-    without masks says so: `reads_masks = False`.
-    """
+    """ValueError for what `fit` would notice late or never. positive: numbers above 0, by name."""
     for name, value in positive.items():
         if not value > 0:
             raise ValueError(f"{name} is {value}: it must be above 0")
@@ -139,9 +127,7 @@ def refuse(method: nn.Module, train, validation, metric: str, positive: dict[str
 
 
 def chosen_epoch(log: pd.DataFrame, metric: str) -> int:
-    """The epoch that the rule chooses: highest score, then lowest loss, then the earlier; epochs of the warm-up only
-    where there are no others, and of them only those that work (see above).
-    """
+    """The epoch that the rule (see above) chooses; of the warm-up only where there is no other."""
     plain, swapped, loss = (log[name].to_numpy() for name in (f"val_{metric}", f"swapped_{metric}", "swapped_loss"))
     trained = np.flatnonzero(log["warm_up"] == 0) if not log["warm_up"].all() else np.arange(len(log))
     working = trained[plain[trained] >= WORKS * plain[trained].max()]
@@ -149,41 +135,37 @@ def chosen_epoch(log: pd.DataFrame, metric: str) -> int:
 
 
 def load_chosen(method: nn.Module, folder: str | Path) -> int:
-    """Load the weights of the chosen epoch into `method`; returns that epoch. Raises FileNotFoundError, and ValueError
-    for a file that is damaged or of another network.
-    """
+    """Load the weights of the chosen epoch into `method`; returns that epoch. Errors as of `checkpoint`."""
     with checkpoint(Path(folder) / "checkpoints" / "swapped.pt") as state:
         method.load_state_dict(state["method"])
         method.eval()
         return int(state["epoch"])
 
 
+def learn(other: nn.Module, epochs: int, **recipe) -> None:
+    """Train a module by its `loss` alone. recipe: of `fit`, with train, device and the generator `order` of images."""
+    learning = _optimizer(other.to(recipe["device"]), epochs, **recipe)
+    for epoch in range(epochs):
+        _epoch(other, **learning, place=f"{type(other).__name__} beside the method, epoch {epoch}", **recipe)
+
+
+# --- the steps
 def steps_an_epoch(images: int, batch_size: int) -> int:
     """Batches of an epoch; a last one of a single image is left out, since batch statistics need two."""
     return max(1, images // batch_size + (images % batch_size > 1))
 
 
-def learn(other: nn.Module, epochs: int, train, learning_rate, weight_decay, warm_up, **recipe) -> None:
-    """Train a module by its `loss` alone: no validation, no files. recipe: batch_size, clip, device as in `fit`, and
-    the generator `order` that orders the images.
-    """
-    steps = epochs * steps_an_epoch(len(train), recipe["batch_size"])
-    optimizer, schedule = _optimizer(other.to(recipe["device"]), steps, learning_rate, weight_decay, warm_up)
-    for epoch in range(epochs):
-        _epoch(other, train, optimizer, schedule, f"{type(other).__name__} beside the method, epoch {epoch}", **recipe)
-
-
-# --- the steps
-def _optimizer(method, steps, learning_rate, weight_decay, warm_up):
+def _optimizer(method, epochs, train, learning_rate, warm_up, batch_size, weight_decay, **_) -> dict:
+    steps = epochs * steps_an_epoch(len(train), batch_size)
     weights = [p for p in method.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(weights, learning_rate, weight_decay=weight_decay)
     if math.isclose(warm_up * steps, 1):  # OneCycleLR divides by zero where the warm-up is one step
         warm_up *= 1.5
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, learning_rate, total_steps=steps, pct_start=warm_up)
-    return optimizer, schedule
+    return {"optimizer": optimizer, "schedule": schedule}
 
 
-def _epoch(method, train, optimizer, schedule, place, batch_size, clip, order, device) -> dict[str, float]:
+def _epoch(method, optimizer, schedule, place, train, batch_size, clip, order, device, **_) -> dict[str, float]:
     """One pass over `train` in the order that the generator `order` gives; mean loss and terms."""
     method.train()
     terms, steps = {}, steps_an_epoch(len(train), batch_size)
@@ -205,17 +187,8 @@ def _epoch(method, train, optimizer, schedule, place, batch_size, clip, order, d
     return {name: statistics.fmean(values) for name, values in terms.items()}  # a term may be absent from some steps
 
 
-def _validated(method, images, name, metric, place, batch_size, device) -> dict[str, float]:
-    """Metric and loss on one of the validation sets."""
-    y, p = scores(method, images, batch_size=batch_size, device=device)
-    check_finite({f"scores ({name})": float(p.sum())}, place)
-    return {f"{name}_{metric}": measure(metric, y, p), f"{name}_loss": log_loss(y, p)}
-
-
 def check_finite(parts: dict[str, float], place: str, limit: float = EXPLODED) -> None:
-    """Raise TrainingStopped naming the place and the last term that is NaN, infinite or above `limit`; the sum of all
-    comes first.
-    """
+    """TrainingStopped, naming the place and the last term that is NaN, infinite or above `limit`."""
     for name in reversed(parts):
         if not abs(parts[name]) < limit:
             remedy = "try a lower learning rate or heatmap weight, or a larger decay. Earlier epochs are kept"
@@ -230,8 +203,8 @@ def _progress(rows, epochs, metric, after) -> str:
 
 # --- checkpoint and resume
 def _save(folder, learning, order, rows, metric, asked):
-    """The chosen weights first, the resume point next, the log last: a kill between them costs one epoch, which is then
-    repeated exactly. (Where the kept epoch ceases to work beside a later one, no earlier one can be brought back.)
+    """The log last: a kill costs one epoch, which is then repeated exactly. (Where the kept epoch ceases to work beside
+    a later one, no earlier one can be brought back.)
     """
     state = {name: part.state_dict() for name, part in learning.items()} | {"epoch": len(rows) - 1, "rows": rows}
     if chosen_epoch(pd.DataFrame(rows), metric) == len(rows) - 1:
@@ -261,20 +234,17 @@ def _write_log(folder, rows):
 # --- memory of the process
 def peak_mib() -> float:
     """Largest memory of this process so far, MiB."""
-    status = Path("/proc/self/status")
-    if status.exists():  # Linux: getrusage would count what the process was forked from, too
-        return int(re.search(r"VmHWM:\s+(\d+)", status.read_text())[1]) / 2**10
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / 2**20 if sys.platform == "darwin" else peak / 2**10
+    if sys.platform == "linux":  # getrusage would count what the process was forked from, too
+        return int(re.search(r"VmHWM:\s+(\d+)", Path("/proc/self/status").read_text())[1]) / 2**10
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
 
 
 def keep_freed_memory() -> bool:
-    """Let the process keep, until it ends, the memory that its tensors free; True if it worked (Linux with glibc), else
-    False and nothing changed. By default every tensor above some 32 MiB is mapped anew and its pages are cleared at
-    first touch, which can take a third of a training step with several heatmaps.
+    """Let the process keep the memory that its tensors free; whether it worked (Linux with glibc). By default every
+    tensor above some 32 MiB is mapped anew and its pages are cleared, which can take a third of a training step.
     """
     try:
         mallopt = ctypes.CDLL(None).mallopt
     except (OSError, AttributeError, TypeError):  # no glibc: macOS, Windows, musl
         return False
-    return mallopt(M_MMAP_MAX, 0) == 1 and mallopt(M_TRIM_THRESHOLD, -1) == 1  # -1: never trim
+    return mallopt(-4, 0) == 1 and mallopt(-1, -1) == 1  # malloc.h: M_MMAP_MAX; M_TRIM_THRESHOLD, never

@@ -1,6 +1,5 @@
-"""Lung masks for films that have none, the parts of notebook 08_segment: a U-Net learns human masks and predicts, for
-every film, by one network that never saw its patient (out-of-fold). A film with a human mask is no exception: the style
-of a mask, or the smoother outline of a mean of networks, would tell its source.
+"""Lung masks for films that have none, the parts of notebook 08_segment: a U-Net learns human masks, and one that never
+saw its patient predicts the mask of every film, of those with a human mask, too: its style would tell the source.
 
 Human masks follow two conventions: lungs without the heart (JSRT/SCR, Shenzhen), or with the area behind it (V7). Each
 source has one, so the network is told which it is by a second input plane, and every stored mask follows a single one.
@@ -12,7 +11,7 @@ from functools import partial
 import numpy as np
 import torch
 from scipy.ndimage import binary_fill_holes, label
-from torch import Tensor, nn
+from torch import Tensor
 
 from isnetlib.data.backgrounds import STANDING, augment
 from isnetlib.data.images import Images
@@ -24,16 +23,12 @@ SPECK = 0.01  # share of the image: a smaller component is no lung
 AREA = (0.10, 0.55)  # share of the image that two lungs take; 98 % of the human masks lie within
 
 
-class Lungs(nn.Module):
-    """A `UNet` (depth, width: its own) that is told which convention to follow."""
-
-    def __init__(self, depth: int, width: int):
-        super().__init__()
-        self.net = UNet(2, depth, width)
+class Lungs(UNet):
+    """A U-Net of two channels that is told which convention to follow."""
 
     def forward(self, x: Tensor, convention: Tensor) -> Tensor:
         """Images (B, 1, H, W) in [0, 1] and conventions (B,), positions in `CONVENTIONS`, to logits (B, 1, H, W)."""
-        return self.net(torch.cat([x, convention.to(x.dtype)[:, None, None, None].expand_as(x)], 1))
+        return super().forward(torch.cat([x, convention.to(x.dtype)[:, None, None, None].expand_as(x)], 1))
 
     def loss(self, x: Tensor, y: Tensor, mask: Tensor) -> tuple[Tensor, dict[str, float]]:
         """Pixel cross-entropy plus 1 - soft Dice, 2 sum(p m) / sum(p + m), mean over images; y: conventions."""
@@ -48,10 +43,10 @@ def fit(films: Images, *, epochs: int, depth: int, width: int, batch_size: int, 
     """`Lungs` in eval mode, trained on films with masks, as askew and as bright or dark as films can be."""
     films = films.subset(range(len(films)))
     films.augment = partial(augment, reach=STANDING)
-    recipe = {"batch_size": batch_size, "clip": math.inf, "order": torch.default_generator, "device": "cpu"}
+    recipe = {"train": films, "learning_rate": learning_rate, "weight_decay": 1e-2, "warm_up": 0.3, "clip": math.inf}
     with seeded(seed):
-        network = Lungs(depth, width)
-        learn(network, epochs, films, learning_rate, weight_decay=1e-2, warm_up=0.3, **recipe)
+        network = Lungs(2, depth, width)
+        learn(network, epochs, batch_size=batch_size, order=torch.default_generator, device="cpu", **recipe)
     return network.eval()
 
 
