@@ -147,7 +147,7 @@ def test_what_spoils_a_comparison_is_told_first_and_a_refused_training_leaves_th
     with pytest.raises(ValueError, match="learning_rate is 0"):
         own.train(data, tmp_path / "run", learning_rate=0, report=told.append, **how)
     own.train(data, tmp_path / "run", tests=[place / "my_shapes"], report=told.append, **how)
-    assert any(line.startswith("internal: no image with a mask of warm") for line in told)
+    assert any(line.startswith("internal: no mask in images of warm") for line in told)
     assert any("of its patients are in training, too" in line for line in told)
 
 

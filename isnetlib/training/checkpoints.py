@@ -98,7 +98,7 @@ def network_weights(path: Path, state: dict) -> dict:
     wrapper begins (`WRAPPERS`; what it adds beside them is left out). ValueError: a U-Net comes before the network.
     """
     if any(str(name).startswith("segmenter.") for name in state):
-        told = "a U-Net cuts the background away before this network: only its run, with manifest.json, tells how"
+        told = "a U-Net cuts the background away before this network: only its run folder, with run.json, tells how"
         raise ValueError(f"{path}: {told}")
     for name in HELD_AS:
         if isinstance(state.get(name), dict):
