@@ -32,16 +32,15 @@ def main(arguments: list[str] | None = None) -> int:
         with _termination_as_interrupt():
             return command(**options)
     except (ValueError, OSError, ImportError, ArithmeticError, NotImplementedError) as error:  # OSError names its file
-        print("isnet:", "\n".join(" ".join(line.split()) for line in str(error).splitlines()), file=sys.stderr)
-        return 2
+        code, told = 2, "\n".join(" ".join(line.split()) for line in str(error).splitlines())
     except (MemoryError, RuntimeError) as error:
         if not isinstance(error, MemoryError) and type(error).__name__ != "OutOfMemoryError":
             raise
-        print("isnet: out of memory: take a smaller --batch-size, --size or --backbone", file=sys.stderr)
-        return 2
+        code, told = 2, "out of memory: take a smaller --batch-size, --size or --backbone"
     except KeyboardInterrupt:
-        print("isnet: interrupted; the same train or run goes on from here", file=sys.stderr)
-        return 130
+        code, told = 130, "interrupted; the same train or run goes on from here"
+    print("isnet:", told, file=sys.stderr)
+    return code
 
 
 def _parser() -> argparse.ArgumentParser:

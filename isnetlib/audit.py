@@ -1,8 +1,7 @@
 """Does a trained classifier depend on the background? `audit` answers with one HTML page and one word.
 
-The verdict rests on performance when backgrounds are removed, blurred or swapped, and only then on relevance: a network
-may have next to no relevance outside the object and still be decided by the background, where small marks in it move
-the scores. Only images with a mask count, the same ones in every row.
+The verdict rests on performance when backgrounds are removed, blurred or swapped, and only then on relevance; the page
+says why. Only images with a mask count, the same ones in every row.
 """
 
 import base64
@@ -127,20 +126,21 @@ def treated(images: Images, seed: int = 0) -> dict[str, Images]:
     return sets | {"swapped": evaluate.swapped_set(images, seed)}
 
 
-def drops(y: np.ndarray, p: dict[str, np.ndarray], patient: np.ndarray, rng: np.random.Generator) -> pd.DataFrame:
-    """Metric (AUC of two classes, else macro F1) of each treatment, and its fall below as_it_is with a 95 % percentile
-    interval over patients drawn anew. y (N,), p: treatment -> (N, K). ValueError where a class is absent.
+def drops(y: np.ndarray, p: dict[str, np.ndarray], patient: np.ndarray, seed: int = 0) -> tuple:
+    """A table of the metric (AUC of two classes, else macro F1) of each treatment and its fall below the first with a
+    95 % percentile interval over patients drawn anew; and the metric in each draw (treatments, DRAWS). y (N,), p:
+    treatment -> (N, K). ValueError where a class is absent.
     """
-    base, classes = p["as_it_is"], p["as_it_is"].shape[1]
+    classes = next(iter(p.values())).shape[1]
     if len(set(y)) < classes:
         raise ValueError("the images with a mask do not hold every class: performance cannot be measured on them")
     metric = "auc" if classes == 2 else "macro_f1"
-    score, weights, rows = getattr(stats, metric), stats.case_weights(patient, rng, DRAWS), []
-    for name, changed in p.items():
-        low, high = np.nanquantile(score(y, base, weights) - score(y, changed, weights), [0.025, 0.975])
-        value = score(y, changed)
-        rows.append((name, metric, value, stats.accuracy(y, changed), score(y, base) - value, low, high))
-    return pd.DataFrame(rows, columns=["background", "metric", "value", "accuracy", "drop", "low", "high"])
+    score, weights = getattr(stats, metric), stats.case_weights(patient, np.random.default_rng(seed), DRAWS)
+    rows = [(name, metric, score(y, one), stats.accuracy(y, one)) for name, one in p.items()]
+    table = pd.DataFrame(rows, columns=["background", "metric", "value", "accuracy"])
+    draws = np.stack([score(y, one, weights) for one in p.values()])
+    low, high = np.nanquantile(draws[0] - draws, [0.025, 0.975], axis=1)
+    return table.assign(drop=table["value"][0] - table["value"], low=low, high=high), draws
 
 
 def verdict(table: pd.DataFrame, share: float, chance: float) -> str:
@@ -157,46 +157,26 @@ def verdict(table: pd.DataFrame, share: float, chance: float) -> str:
     return "look closer" if share > SHARE * chance else "not shown"
 
 
-def choice(method: dict, standard: dict, seed: int = 0) -> str:
+def choice(method: dict, standard: dict) -> str:
     """yes | no | neither | undecided: whether to use the method, as the page explains, by the score on the worst of the
     backgrounds. Both: `measure`'s answers on the same images.
     """
-    score, rng = getattr(stats, method["table"]["metric"].iloc[0]), np.random.default_rng(seed)
-    weights = stats.case_weights(method["patient"], rng, DRAWS)
-
-    def worst(found, *weights):
-        return np.min([score(found["y"], p, *weights) for p in found["p"].values()], axis=0)
-
-    if max(worst(method), worst(standard)) < USEFUL:
+    if max(found["table"]["value"].min() for found in (method, standard)) < USEFUL:
         return "neither"
-    low, high = np.nanquantile(worst(method, weights) - worst(standard, weights), [0.025, 0.975])
+    low, high = np.nanquantile(method["draws"].min(0) - standard["draws"].min(0), [0.025, 0.975])
     return "yes" if low > 0 else "no" if high < 0 else "undecided"
 
 
-def shares(method: nn.Module, images: Images, device: str = "cpu") -> tuple[float, float]:
-    """The background's share of the relevance and of the area, means over images that all have a mask."""
-    found = []
-    with evaluate.in_eval(method):
-        for rows in torch.arange(len(images)).split(32):
-            x, _, mask, _ = images[rows]
-            R = evaluate.heatmap(method, x.to(device)).cpu()
-            found.append(torch.stack([evaluate.background_share(R, mask), 1 - mask.flatten(1).mean(1)]))
-    return tuple(torch.cat(found, 1).nanmean(1).tolist())
-
-
 def measure(classifier: Classifier, images: Images, seed: int = 0) -> dict:
-    """verdict, table (`drops`), share and chance (`verdict`), classes, images, patients; y (N,), patient (N,) and, by
-    treatment, p (N, K); of some cases the masks (n, H, W), and by treatment x (n, H, W, 3) and maps (n, H, W); faults
-    (`scoring.faults`) of the maps as they are.
+    """verdict, table and draws (`drops`), share and chance (`verdict`), classes, images, patients; of some cases the
+    masks (n, H, W), and by treatment x (n, H, W, 3) and maps (n, H, W); faults (`scoring.faults`) of those as they are.
     """
     method, sets = classifier.method, treated(images, seed)
-    device = str(next(method.parameters()).device)
-    y, patient = images.y.numpy(), images.frame["patient"].to_numpy()
+    device, patient = str(next(method.parameters()).device), images.frame["patient"].to_numpy()
     p = {name: evaluate.scores(method, one, device=device)[1] for name, one in sets.items()}
-    table = drops(y, p, patient, np.random.default_rng(seed))
-    share, chance = shares(method, images, device)
-    found = {"verdict": verdict(table, share, chance), "table": table, "share": share, "chance": chance}
-    found |= {"images": len(images), "patients": len(set(patient)), "classes": classifier.classes}
+    table, draws = drops(images.y.numpy(), p, patient, seed)
+    relevance = evaluate.test(method, images, 32, device).predictions
+    share, chance = relevance[["background_share", "chance_share"]].mean()
     cases, x, maps = np.linspace(0, len(images) - 1, min(CASES, len(images))).round().astype(int), {}, {}
     with evaluate.in_eval(method):
         for name in SHOWN:
@@ -204,8 +184,9 @@ def measure(classifier: Classifier, images: Images, seed: int = 0) -> dict:
             x[name] = (255 * shown).round().byte().permute(0, 2, 3, 1).numpy()
             maps[name] = evaluate.heatmap(method, shown.to(device)).sum((1, 2)).cpu().numpy()
     masks = (mask[:, 0] > 0.5).numpy()
-    found |= {"masks": masks, "x": x, "maps": maps, "faults": faults(maps["as_it_is"], masks)}
-    return found | {"y": y, "patient": patient, "p": p}
+    found = {"verdict": verdict(table, share, chance), "table": table, "draws": draws, "share": share, "chance": chance}
+    found |= {"images": len(images), "patients": len(set(patient)), "classes": classifier.classes}
+    return found | {"masks": masks, "x": x, "maps": maps, "faults": faults(maps["as_it_is"], masks)}
 
 
 # --- the page

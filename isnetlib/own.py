@@ -71,14 +71,14 @@ def train(
         raise ValueError(f"{taken.pop()} is the name of a test set of {data}: name the other folder by its whole path")
     _tell_doubts(images.tests | further, seen, report)
     digest = hashlib.sha256(json.dumps(images.hashes, sort_keys=True).encode()).hexdigest()
-    about = {"backbone": backbone, "weights": weights and str(weights), "classes": seen.classes, "size": size}
-    about |= {"multilabel": seen.multilabel, "grey": grey, "equalise": equalise}
-    about |= {"data": f"{Path(data).resolve().name} {digest[:12]}", **reading}
-    how = {"epochs": epochs, "batch_size": batch_size, "learning_rate": learning_rate, "seed": seed}
     options = (STEERED if method.startswith("isnet") else {}) | (options or {})
-    asked = {Path(run): {"method": method, "options": options} | about | how}
+    how = {"epochs": epochs, "batch_size": batch_size, "learning_rate": learning_rate, "seed": seed}
+    about = {"method": method, "options": options, "backbone": backbone, "weights": weights and str(weights)}
+    about |= {"classes": seen.classes, "size": size, "multilabel": seen.multilabel, "grey": grey, "equalise": equalise}
+    about |= {"data": f"{Path(data).resolve().name} {digest[:12]}", **reading, **how}
+    asked = {Path(run): about}
     if standard and method != "standard":
-        asked[Path(run) / "standard"] = {"method": "standard", "options": {}} | about | how
+        asked[Path(run) / "standard"] = about | {"method": "standard", "options": {}}
     made = {folder: draw(one) for folder, one in asked.items()}
     for folder, one in asked.items():  # after all mistakes that can be told before
         begin(folder, one)
@@ -114,16 +114,14 @@ def draw(about: dict) -> nn.Module:
     """`make`, weights drawn from the seed. ValueError, NotCovered: it cannot be trained on such images, or not used."""
     with fit.seeded(about["seed"]):
         method = make(about)
-    if getattr(method, "needs_mask", False):
-        raise ValueError(f"the method {about['method']} needs the mask of every image in use, too")
-    shape = (3, about["size"], about["size"])
+    x = torch.zeros(1, 3, about["size"], about["size"])
     try:
         with evaluate.in_eval(method), torch.no_grad():
-            method.predict(torch.zeros(1, *shape))
+            method.predict(*evaluate.inputs(method, x, x[:, :1]))
     except RuntimeError as error:
         raise ValueError(f"{about['backbone']} takes no images of {about['size']} pixels: {error}") from None
     if isinstance(method, ISNet):
-        check(method.model, shape)
+        check(method.model, x.shape[1:])
     return method
 
 

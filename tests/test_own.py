@@ -92,7 +92,7 @@ def test_trained_again_nothing_is_and_of_another_configuration_it_is_refused(pla
     "more, message",
     [
         (["--method", "isnet"], "unknown method 'isnet'; known: standard"),
-        (["--method", "oracle"], "needs the mask of every image in use"),
+        (["--method", "oracle"], "Oracle needs the mask of every image"),
         (["--backbone", "resnet0"], "unknown backbone 'resnet0'"),
         (["--backbone", "alexnet"], "alexnet takes no images of 32 pixels"),
         (["--weights", "default"], "small_resnet has no weights"),
@@ -216,7 +216,7 @@ def found(score, n=100):
     y = np.arange(n) % 2
     right = np.arange(n) < score * n
     p = {name: np.eye(2)[y] for name in ("as_it_is", "removed")} | {"swapped": np.eye(2)[np.where(right, y, 1 - y)]}
-    return {"y": y, "patient": np.arange(n), "p": p, "table": pd.DataFrame({"metric": ["auc"]})}
+    return dict(zip(("table", "draws"), audit.drops(y, p, np.arange(n)), strict=True))
 
 
 @pytest.mark.parametrize(
