@@ -4,11 +4,9 @@ its state, make its report. Its commands and their options are listed in command
 
 import argparse
 import contextlib
-import functools
 import signal
 import sys
 import warnings
-from collections.abc import Iterator
 from pathlib import Path
 
 import pandas as pd
@@ -28,9 +26,9 @@ def main(arguments: list[str] | None = None) -> int:
     warnings.formatwarning = lambda message, *_, **__: f"isnet: {message}\n"
     with contextlib.suppress(AttributeError):  # a line at a time, into a file too
         sys.stdout.reconfigure(line_buffering=True)
+    _interrupt_on_termination()
     try:
-        with _termination_as_interrupt():
-            return command(**options)
+        return command(**options)
     except (ValueError, OSError, ImportError, ArithmeticError, NotImplementedError) as error:  # OSError names its file
         code, told = 2, "\n".join(" ".join(line.split()) for line in str(error).splitlines())
     except (MemoryError, RuntimeError) as error:
@@ -41,6 +39,16 @@ def main(arguments: list[str] | None = None) -> int:
         code, told = 130, "interrupted; the same train or run goes on from here"
     print("isnet:", told, file=sys.stderr)
     return code
+
+
+def _interrupt_on_termination() -> None:
+    """End in order, notebooks included, when the terminal is closed or a scheduler says stop, as at Ctrl-C. A signal
+    that is ignored, as nohup has it, stays so.
+    """
+    for name in ("SIGTERM", "SIGHUP"):
+        number = getattr(signal, name, None)  # Windows has no SIGHUP
+        if number and signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, signal.default_int_handler)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -80,8 +88,7 @@ def _train(data, out, test, weights, device, **how) -> int:
 def _predict(run, images, out, heatmaps, device) -> int:
     from isnetlib import own
 
-    told = functools.partial(print, "isnet:", file=sys.stderr)
-    unread = own.predict(run, images, out, heatmaps, device, told)
+    unread = own.predict(run, images, out, heatmaps, device, lambda line: print("isnet:", line, file=sys.stderr))
     print(out)
     return min(1, unread)
 
@@ -119,8 +126,7 @@ def _verify_data(folder, **columns) -> int:
     problems = verify(folder, **columns)
     for level, file, row, problem, remedy in problems.itertuples(index=False):
         print(f"{level}: {file}{f', row {row}' if row else ''}: {problem}; {remedy}")
-    count = "no problem found" if problems.empty else f"{len(problems)} problem{'s' * (len(problems) > 1)}"
-    print(f"{folder}: {count}")
+    print(f"{folder}: {len(problems) or 'no'} problem{'s' * (len(problems) != 1)}")
     return int((problems["level"] == "error").any())
 
 
@@ -153,19 +159,6 @@ def _status(study, notebooks, results) -> int:
 
 def _report(study, notebooks, results) -> int:
     return min(1, runner.report(*_place(notebooks, results), study))
-
-
-@contextlib.contextmanager
-def _termination_as_interrupt() -> Iterator[None]:
-    """End in order, notebooks included, when the terminal is closed or a scheduler says stop, as at Ctrl-C. A signal
-    that is ignored, as nohup has it, stays so.
-    """
-    with contextlib.ExitStack() as afterwards:
-        for name in ("SIGTERM", "SIGHUP"):
-            number = getattr(signal, name, None)  # Windows has no SIGHUP
-            if number and signal.getsignal(number) is not signal.SIG_IGN:
-                afterwards.callback(signal.signal, number, signal.signal(number, signal.default_int_handler))
-        yield
 
 
 if __name__ == "__main__":

@@ -5,7 +5,6 @@ says why. Only images with a mask count, the same ones in every row.
 """
 
 import base64
-import io
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,7 +12,6 @@ import numpy as np
 import pandas as pd
 import torch
 from jinja2 import Template
-from matplotlib.figure import Figure
 from torch import nn
 from torchvision.transforms.functional import gaussian_blur
 
@@ -23,6 +21,7 @@ from isnetlib.data.backgrounds import SCALE, fill_foreground
 from isnetlib.data.images import Images
 from isnetlib.report.figures import picture, relevance_row
 from isnetlib.report.scoring import faults
+from isnetlib.report.show import Picture
 from isnetlib.training import evaluate
 from isnetlib.training.checkpoints import network_weights, read_tensors
 from isnetlib.training.files import write_atomically
@@ -83,18 +82,17 @@ def load_classifier(checkpoint, backbone=None, classes=None, size=None, equalise
     backbone or classes unknown, weights of another network.
     """
     path = Path(checkpoint)
-    run = path if path.is_dir() else path.parent if path.name == "model.pt" else path.parent.parent
-    if path.is_dir() or (path.name in ("model.pt", "swapped.pt") and (run / "run.json").is_file()):
+    if path.is_dir():
         if any((backbone, classes, size, equalise is not None)):
-            raise ValueError(f"{run}: run.json tells the network, classes, size and equalise: leave them out")
-        about, method = own.read(run), own.load_method(run)
+            raise ValueError(f"{path}: run.json tells the network, classes, size and equalise: leave them out")
+        about, method = own.read(path), own.load_method(path)
         if about["multilabel"]:
-            raise ValueError(f"{run}: of a classifier of several labels there is no audit")
+            raise ValueError(f"{path}: of a classifier of several labels there is no audit")
         return Classifier(method.to(device), *(about[name] for name in ("classes", "size", "equalise", "grey")))
     state = read_tensors(path)
     for name, value in {"backbone": backbone, "classes": classes}.items():
         if not value:
-            raise ValueError(f"{path}: nothing beside it tells its {name}; give --{name}")
+            raise ValueError(f"{path} does not tell its {name}: give --{name}, or the folder of its run")
     size = size or 224
     method = build("standard", backbone, len(classes), size=size)
     try:
@@ -203,7 +201,7 @@ def _figure(found: dict[str, dict]) -> str:
     """
     first = next(iter(found.values()))
     columns = [(treatment, model) for treatment in SHOWN for model in (None, *found)]
-    fig = Figure(figsize=(1.5 * len(columns), 1.55 * len(first["masks"])), layout="constrained")
+    fig = Picture(figsize=(1.5 * len(columns), 1.55 * len(first["masks"])), layout="constrained")
     axes = fig.subplots(len(first["masks"]), len(columns), squeeze=False)
     for case, (mask, row) in enumerate(zip(first["masks"], axes, strict=True)):
         places = dict(zip(columns, row, strict=True))
@@ -213,6 +211,4 @@ def _figure(found: dict[str, dict]) -> str:
             picture(first["x"][name][case], mask, places[name, None])
     for ax, (name, model) in zip(axes[0], columns, strict=True):
         ax.set_title(model or name.replace("_", " "), fontsize=8)
-    buffer = io.BytesIO()
-    fig.savefig(buffer, format="png", dpi=90)
-    return base64.b64encode(buffer.getvalue()).decode()
+    return base64.b64encode(fig._repr_png_()).decode()

@@ -255,15 +255,15 @@ def predict(run, places, out="predictions.csv", heatmaps=None, device="auto", re
     places: as of `find_images`. report: is told, one a line, of images that cannot be read or are almost black. Returns
     how many could not be read. Errors as of `load` and `find_images`.
     """
-    model, found = load(run).to(pick(device)), list(dict.fromkeys(find_images(places, report)))
-    several, rows, unread = len({folder for folder, _ in found}) > 1, [], 0
+    model, rows = load(run).to(pick(device)), []
+    found = list({folder / name: (folder, name) for folder, name in find_images(places, report)}.values())
+    several = len({folder for folder, _ in found}) > 1
     for start in range(0, len(found), BATCH):
         batch = {}
         for folder, name in found[start : start + BATCH]:
             try:
                 x = read_image(read_file(folder, name), model)
             except Refused as error:
-                unread += 1
                 report(f"{folder / name}: {'; '.join(error.args)}")
                 continue
             batch[(folder / name).as_posix() if several else name] = x
@@ -278,4 +278,4 @@ def predict(run, places, out="predictions.csv", heatmaps=None, device="auto", re
                 show(model, x).savefig(path, dpi=100)
     table = pd.DataFrame(rows, columns=["image", "answer", *(f"p_{name}" for name in model.classes)])
     write_atomically(out, table.to_csv(index=False, float_format="%.6g"))
-    return unread
+    return len(found) - len(rows)
