@@ -20,9 +20,7 @@ _HOME |= {"show": "report.show"}  # of all others method.lrp
 
 
 def __getattr__(name: str):
-    """Import a public name or a module when it is first asked for: torch, which most commands, tables, figures and
-    reports can do without, takes seconds to import.
-    """
+    """Import a public name or a module when it is first asked for: torch takes seconds, and reports need none."""
     if name in __all__:
         return getattr(import_module(f"isnetlib.{_HOME.get(name, 'method.lrp')}"), name)
     if name.startswith("_") or util.find_spec(f"isnetlib.{name}") is None:

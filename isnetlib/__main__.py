@@ -1,6 +1,4 @@
-"""The command `isnet`: train on your own images, predict, audit, prepare and check data set folders; run a study, tell
-its state, make its report. Its commands and their options are listed in commands.yaml.
-"""
+"""The command `isnet`, for your own images and for studies. What it takes is listed in commands.yaml."""
 
 import argparse
 import contextlib
@@ -42,9 +40,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _interrupt_on_termination() -> None:
-    """End in order, notebooks included, when the terminal is closed or a scheduler says stop, as at Ctrl-C. A signal
-    that is ignored, as nohup has it, stays so.
-    """
+    """End as at Ctrl-C, notebooks included, when a terminal closes or a scheduler says stop, but not under nohup."""
     for name in ("SIGTERM", "SIGHUP"):
         number = getattr(signal, name, None)  # Windows has no SIGHUP
         if number and signal.getsignal(number) is not signal.SIG_IGN:

@@ -142,9 +142,7 @@ def drops(y: np.ndarray, p: dict[str, np.ndarray], patient: np.ndarray, seed: in
 
 
 def verdict(table: pd.DataFrame, share: float, chance: float) -> str:
-    """depends | undecided | look closer | not shown, as the page explains. share: of relevance outside the mask;
-    chance: the background's share of the area.
-    """
+    """depends | undecided | look closer | not shown. share, chance: the background's, of relevance and of the area."""
     changed = table.iloc[1:]
     if table["value"].iloc[0] < USEFUL:
         return "undecided"
@@ -156,9 +154,7 @@ def verdict(table: pd.DataFrame, share: float, chance: float) -> str:
 
 
 def choice(method: dict, standard: dict) -> str:
-    """yes | no | neither | undecided: whether to use the method, as the page explains, by the score on the worst of the
-    backgrounds. Both: `measure`'s answers on the same images.
-    """
+    """Use the method? yes | no | neither | undecided, by the score on the worst background. Of `measure`'s answers."""
     if max(found["table"]["value"].min() for found in (method, standard)) < USEFUL:
         return "neither"
     low, high = np.nanquantile(method["draws"].min(0) - standard["draws"].min(0), [0.025, 0.975])
@@ -196,9 +192,7 @@ def write_page(path: str | Path, title: str, tests: list[dict]) -> None:
 
 
 def _figure(found: dict[str, dict]) -> str:
-    """A row a case: its image as it is, a map a model in shares of its total, and the same with the background swapped.
-    PNG in base 64.
-    """
+    """PNG in base 64, a row a case: as it is and swapped, its image and a map a model in shares of its total."""
     first = next(iter(found.values()))
     columns = [(treatment, model) for treatment in SHOWN for model in (None, *found)]
     fig = Picture(figsize=(1.5 * len(columns), 1.55 * len(first["masks"])), layout="constrained")

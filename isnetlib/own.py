@@ -1,8 +1,7 @@
 """Your own images: train on a data set folder, use what was trained, look at it.
 
-A run folder tells what it is: run.json (how the classifier was made, and what images it takes), model.pt (weights of
-the network alone, of the chosen epoch), checkpoints/ and log.csv (of the training, which goes on from them); standard/
-is the same of the standard classifier beside it.
+A run folder holds run.json (how the classifier was made, and what images it takes), model.pt (weights of the network
+alone, of the chosen epoch), checkpoints/ and log.csv (of the training), and standard/, the same of the standard one.
 """
 
 import hashlib
@@ -157,8 +156,8 @@ def _grey(images: Images) -> bool:
 
 
 def masked_images(folder, classes, size, equalise=False, grey=False, label="label", patient="patient") -> Images:
-    """All images of a data set folder that have a mask; what may be wrong with others is warned of. ValueError:
-    unreadable files, foreign labels, no masks, colour where the model learnt from grey images alone.
+    """All images of a data set folder that have a mask. ValueError: unreadable files, foreign labels, no masks, colour
+    where the model learnt from grey images alone.
     """
     table, problems = read_index(folder, label, classes=classes, patient=patient)
     refuse(folder, problems)
@@ -201,8 +200,7 @@ def load_method(run: str | Path) -> nn.Module:
     try:
         bare(method).load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
     except Exception as error:  # foreign bytes raise almost anything
-        reason = " ".join(str(error).split())[:200]
-        raise ValueError(f"{path} does not hold the weights that run.json tells of: {reason}") from None
+        raise ValueError(f"{path} does not hold the weights that run.json tells of: {error!s:.200}") from None
     return method
 
 
@@ -227,9 +225,7 @@ def read_image(data: bytes, model: nn.Module) -> Tensor:
 
 
 def find_images(places: Iterable[str | Path], report=print) -> Iterator[tuple[Path, str]]:
-    """Folder and name of every image of files, folders, and folders with an index.csv; what is left out is reported.
-    ValueError: none is there.
-    """
+    """Folder and name of every image of files, folders, and folders with an index.csv. ValueError: none is there."""
     for place in map(Path, places):
         place = place.parent if place.name == "index.csv" else place
         if (place / "index.csv").is_file():
