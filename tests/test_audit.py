@@ -5,8 +5,8 @@ from argparse import Namespace
 import numpy as np
 import pandas as pd
 import pytest
+import shapes
 import torch
-from PIL import Image
 from torch import nn
 
 import isnetlib
@@ -84,16 +84,8 @@ def test_the_object_stays_bit_for_bit_and_the_background_changes():
 @pytest.fixture
 def place(tmp_path):
     """Checkpoints, and a folder of 12 images, whose name and class carry markup."""
-    rng, rows, data = np.random.default_rng(0), [], tmp_path / "<i>data"
-    data.mkdir()
-    mask = np.zeros((40, 40), np.uint8)
-    mask[10:30, 10:30] = 255
-    for k in range(12):
-        grey = rng.integers(60 + 90 * (k % 2), 110 + 90 * (k % 2), (40, 40)).astype(np.uint8)
-        Image.fromarray(grey).save(data / f"{k}.png")
-        Image.fromarray(mask).save(data / f"{k}m.png")
-        rows.append((f"{k}.png", f"{k}m.png", ["a", "<b>"][k % 2], "s", k))
-    table = pd.DataFrame(rows, columns=["image", "mask", "label", "source", "patient"])
+    data = shapes.write(tmp_path / "<i>data", images=12)
+    table = pd.read_csv(data / "index.csv").replace({"label": {"cold": "a", "warm": "<b>"}})
     table.to_csv(data / "index.csv", index=False)
     torch.manual_seed(0)
     model = build_model("small_resnet", 2)
@@ -152,11 +144,11 @@ def test_wrong_data_are_told(place, capsys):
         ({"mask": ""}, "no image has a mask"),
         ({"label": "a"}, "do not hold every class"),
         ({"label": "c"}, "label is 'c'"),
-        ({}, "3.png"),
+        ({}, "003.png"),
     ]:
         table.assign(**change).to_csv(data / "index.csv", index=False)
         if not change:
-            (data / "3.png").write_bytes(b"broken")
+            (data / "images" / "003.png").write_bytes(b"broken")
         assert call(place, "plain.pt", *NETWORK, *CLASSES) == 2
         assert message in capsys.readouterr().err
 
