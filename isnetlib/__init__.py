@@ -2,8 +2,7 @@
 method/lrp.py, rules.py, graph.py, loss.py, isnet.py.
 """
 
-import importlib
-import importlib.util
+from importlib import import_module, util
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -16,17 +15,14 @@ if TYPE_CHECKING:
 
 __all__ = ["LRP", "ISNet", "NotCovered", "check", "explain", "heatmap_loss", "load", "rule", "show", "start_for"]
 __version__ = "0.2.0"
-_HOME = {"ISNet": "method.isnet", "heatmap_loss": "method.loss", "rule": "method.rules"}  # of all others method.lrp
-_HOME |= {"load": "own", "show": "report.show"}
+_HOME = {"ISNet": "method.isnet", "heatmap_loss": "method.loss", "rule": "method.rules", "load": "own"}
+_HOME |= {"show": "report.show"}  # of all others method.lrp
 
 
 def __getattr__(name: str):
-    """Import a public name or a module when it is first asked for: most commands, and all tables, figures and reports,
-    can do without torch, which takes seconds to import.
-    """
+    """Import a public name or a module when it is first asked for: torch takes seconds, and reports need none."""
     if name in __all__:
-        return getattr(importlib.import_module(f"{__name__}.{_HOME.get(name, 'method.lrp')}"), name)
-    module = f"{__name__}.{name}"
-    if name.startswith("_") or importlib.util.find_spec(module) is None:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return importlib.import_module(module)
+        return getattr(import_module(f"isnetlib.{_HOME.get(name, 'method.lrp')}"), name)
+    if name.startswith("_") or util.find_spec(f"isnetlib.{name}") is None:
+        raise AttributeError(f"module 'isnetlib' has no attribute {name!r}")
+    return import_module(f"isnetlib.{name}")

@@ -1,14 +1,12 @@
 """Your own images: train on a data set folder, use what was trained, look at it.
 
-A run folder tells what it is: run.json (how the classifier was made, and what images it takes), model.pt (weights of
-the network alone, of the chosen epoch), checkpoints/ and log.csv (of the training, which goes on from them); standard/
-is the same of the standard classifier beside it.
+A run folder holds run.json (how the classifier was made, and what images it takes), model.pt (weights of the network
+alone, of the chosen epoch), checkpoints/ and log.csv (of the training), and standard/, the same of the standard one.
 """
 
 import hashlib
 import json
 from collections.abc import Iterable, Iterator
-from functools import partial
 from importlib import metadata
 from pathlib import Path
 
@@ -56,41 +54,38 @@ def train(
     report=print,
     **reading,
 ) -> dict[str, Images]:
-    """Train `method` on a data set folder and, beside it, unless it is not wanted, a standard classifier, into the run
-    folder. Called again, a training goes on where it stopped; of a finished one nothing is trained.
+    """Train `method` on a data set folder and, unless it is not wanted, a standard classifier beside it, into the run
+    folder. A training that was stopped goes on; a finished one stays as it is.
 
     weights: None (drawn at random), "default" (torchvision's of ImageNet) or a file; options: of the method; an ISNet
     has STEERED. tests: further data set folders. reading: label, patient, split, external, ... of
     `isnetlib.data.folder.load`. Returns the test sets by name, those of the held-out patients first. ValueError: a
     folder with errors, options that cannot be, a run folder of another configuration.
     """
-    device = pick(device)
-    images, columns = data_folder.load(data, size=size, equalise=equalise, **reading), ("label", "patient")
-    columns = {name: reading[name] for name in columns if name in reading}
-    grey = _grey(images.train)
-    further = {str(name): masked_images(name, images.train.classes, size, equalise, grey, **columns) for name in tests}
+    device, images = pick(device), data_folder.load(data, size=size, equalise=equalise, **reading)
+    seen, columns = images.train, {name: reading[name] for name in ("label", "patient") if name in reading}
+    grey = _grey(seen)
+    further = {str(name): masked_images(name, seen.classes, size, equalise, grey, **columns) for name in tests}
     if taken := images.tests.keys() & further:
         raise ValueError(f"{taken.pop()} is the name of a test set of {data}: name the other folder by its whole path")
-    for name, test in (images.tests | further).items():
-        _tell_doubts(name, test, images.train, report)
-    about = {"backbone": backbone, "weights": weights and str(weights), "classes": images.train.classes, "size": size}
-    about |= {"multilabel": images.train.multilabel, "grey": grey, "equalise": equalise}
+    _tell_doubts(images.tests | further, seen, report)
     digest = hashlib.sha256(json.dumps(images.hashes, sort_keys=True).encode()).hexdigest()
-    about |= {"data": f"{Path(data).resolve().name} {digest[:12]}", **reading}
-    how = {"epochs": epochs, "batch_size": batch_size, "learning_rate": learning_rate, "seed": seed}
     options = (STEERED if method.startswith("isnet") else {}) | (options or {})
-    asked = {Path(run): {"method": method, "options": options} | about | how}
+    how = {"epochs": epochs, "batch_size": batch_size, "learning_rate": learning_rate, "seed": seed}
+    about = {"method": method, "options": options, "backbone": backbone, "weights": weights and str(weights)}
+    about |= {"classes": seen.classes, "size": size, "multilabel": seen.multilabel, "grey": grey, "equalise": equalise}
+    about |= {"data": f"{Path(data).resolve().name} {digest[:12]}", **reading, **how}
+    asked = {Path(run): about}
     if standard and method != "standard":
-        asked[Path(run) / "standard"] = {"method": "standard", "options": {}} | about | how
+        asked[Path(run) / "standard"] = about | {"method": "standard", "options": {}}
     made = {folder: draw(one) for folder, one in asked.items()}
     for folder, one in asked.items():  # after all mistakes that can be told before
         begin(folder, one)
-    for k, (folder, one) in enumerate(made.items()):
-        told = partial("{}  {}".format, f"{asked[folder]['method']} ({k + 1} of {len(made)})")
-        after = 1 + epochs / 2 * (len(made) - 1 - k)  # a step of the standard classifier takes about half the time
-        telling = {"report": lambda line, told=told: report(told(line)), "after": after}
-        telling |= {"metric": images.metric, "device": device}
-        fit.fit(one, images.train, images.validation, folder, **how, **telling)
+    for k, (folder, one) in enumerate(made.items(), 1):
+        title = f"{asked[folder]['method']} ({k} of {len(made)})"
+        telling = {"report": lambda line, title=title: report(f"{title}  {line}")}
+        telling["after"] = 1 + epochs / 2 * (len(made) - k)  # a step of the standard one takes about half the time
+        fit.fit(one, seen, images.validation, folder, metric=images.metric, device=device, **how, **telling)
         fit.load_chosen(one, folder)
         write_tensors(folder / "model.pt", bare(one).state_dict())
     return images.tests | further
@@ -98,11 +93,10 @@ def train(
 
 def begin(folder: Path, about: dict) -> None:
     """Write run.json; ValueError, naming what differs, where a training of another configuration has begun there."""
-    path = folder / "run.json"
-    about = json.loads(json.dumps(about))  # tuples are lists
+    path, about = folder / "run.json", json.loads(json.dumps(about))  # tuples are lists
     if path.exists() and (folder / "checkpoints" / "last.pt").exists():
-        begun = {name: value for name, value in read(folder).items() if name != "versions"}
-        if told := differences(begun, about):
+        begun = read(folder)
+        if told := differences(begun, about | {"versions": begun.get("versions")}):
             raise ValueError(f"{folder} holds another training: {told}. Take another folder, or remove this one")
     else:
         versions = {name: metadata.version(name) for name in ("isnetlib", "torch", "torchvision")}
@@ -119,16 +113,14 @@ def draw(about: dict) -> nn.Module:
     """`make`, weights drawn from the seed. ValueError, NotCovered: it cannot be trained on such images, or not used."""
     with fit.seeded(about["seed"]):
         method = make(about)
-    if getattr(method, "needs_mask", False):
-        raise ValueError(f"the method {about['method']} needs the mask of every image in use, too")
-    shape = (3, about["size"], about["size"])
+    x = torch.zeros(1, 3, about["size"], about["size"])
     try:
         with evaluate.in_eval(method), torch.no_grad():
-            method.predict(torch.zeros(1, *shape))
+            method.predict(*evaluate.inputs(method, x, x[:, :1]))
     except RuntimeError as error:
         raise ValueError(f"{about['backbone']} takes no images of {about['size']} pixels: {error}") from None
     if isinstance(method, ISNet):
-        check(method.model, shape)
+        check(method.model, x.shape[1:])
     return method
 
 
@@ -147,17 +139,15 @@ def pick(device: str) -> str:
         raise ValueError(f"device {device} is not there: {str(error).splitlines()[0]}") from None
 
 
-def _tell_doubts(name: str, test: Images, train: Images, report) -> None:
-    """Report what will spoil the comparison on a test set."""
-    if seen := _patients(train) & _patients(test):
-        report(f"{name}: {len(seen)} of its patients are in training, too, so its scores are too good")
-    masked = set(test.y[test.area() > 0].tolist()) if test.y.ndim == 1 else range(len(test.classes))
-    if lacking := [label for k, label in enumerate(test.classes) if k not in masked]:
-        report(f"{name}: no image with a mask of {', '.join(lacking)}: it cannot tell whether the background counts")
-
-
-def _patients(images: Images) -> set[tuple[str, str]]:
-    return set(images.frame[["source", "patient"]].itertuples(index=False, name=None))
+def _tell_doubts(tests: dict[str, Images], train: Images, report) -> None:
+    """Report what will spoil the comparison on test sets."""
+    for name, test in tests.items():
+        one, other = (part.frame[["source", "patient"]].drop_duplicates() for part in (test, train))
+        if seen := len(one.merge(other)):
+            report(f"{name}: {seen} of its patients are in training, too, so its scores are too good")
+        masked = set(test.y[test.area() > 0].tolist()) if test.y.ndim == 1 else range(len(test.classes))
+        if lacking := [label for k, label in enumerate(test.classes) if k not in masked]:
+            report(f"{name}: no mask in images of {', '.join(lacking)}: it cannot tell whether the background counts")
 
 
 def _grey(images: Images) -> bool:
@@ -166,8 +156,8 @@ def _grey(images: Images) -> bool:
 
 
 def masked_images(folder, classes, size, equalise=False, grey=False, label="label", patient="patient") -> Images:
-    """All images of a data set folder that have a mask; what may be wrong with others is warned of. ValueError:
-    unreadable files, foreign labels, no masks, colour where the model learnt from grey images alone.
+    """All images of a data set folder that have a mask. ValueError: unreadable files, foreign labels, no masks, colour
+    where the model learnt from grey images alone.
     """
     table, problems = read_index(folder, label, classes=classes, patient=patient)
     refuse(folder, problems)
@@ -203,29 +193,27 @@ def read(run: str | Path) -> dict:
 def load_method(run: str | Path) -> nn.Module:
     """The method of a run folder in eval mode, with `predict`. Errors as of `load`."""
     about, path = read(run), Path(run) / "model.pt"
+    if not path.exists():
+        raise FileNotFoundError(f"{path} is missing: the training is not finished; the same `isnet train` goes on")
     with torch.random.fork_rng():
         method = make(about | {"weights": about["weights"] and "random"}).eval()
     try:
         bare(method).load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
-    except FileNotFoundError:
-        told = "the training is not finished; the same `isnet train` goes on"
-        raise FileNotFoundError(f"{path} is missing: {told}") from None
     except Exception as error:  # foreign bytes raise almost anything
-        reason = " ".join(str(error).split())[:200]
-        raise ValueError(f"{path} does not hold the weights that run.json tells of: {reason}") from None
+        raise ValueError(f"{path} does not hold the weights that run.json tells of: {error!s:.200}") from None
     return method
 
 
 def load(run: str | Path) -> nn.Module:
     """The classifier of a run folder alone, in eval mode: images (B, 3, size, size) in [0, 1] to logits (B, K).
 
-    It has run.json's entries `classes`, `size`, `grey` (trained on grey images alone) and `equalise` (on images whose
-    histograms were equalised: `read_image` does so). FileNotFoundError, ValueError: no run folder, or a damaged one.
+    It has run.json's entries `classes`, `size`, `grey` (trained on grey images alone), `equalise` (their histograms, as
+    `read_image` does) and `multilabel`. FileNotFoundError, ValueError: no run folder, or a damaged one.
     """
-    model, about = bare(load_method(run)), read(run)
+    model, about = bare(load_method(run)).eval(), read(run)
     for name in ("classes", "size", "grey", "equalise", "multilabel"):
         setattr(model, name, about[name])
-    return model.eval()
+    return model
 
 
 def read_image(data: bytes, model: nn.Module) -> Tensor:
@@ -237,23 +225,21 @@ def read_image(data: bytes, model: nn.Module) -> Tensor:
 
 
 def find_images(places: Iterable[str | Path], report=print) -> Iterator[tuple[Path, str]]:
-    """Folder and name of every image of files, folders, and folders with an index.csv; what is left out is reported.
-    ValueError: none is there.
-    """
+    """Folder and name of every image of files, folders, and folders with an index.csv. ValueError: none is there."""
     for place in map(Path, places):
         place = place.parent if place.name == "index.csv" else place
         if (place / "index.csv").is_file():
             table, problems = read_table(place, ["image"])
             refuse(place, problems)
-            names = table["image"]
+            names = list(table["image"])
         elif place.is_dir():
-            files = [path for path in place.rglob("*") if path.is_file()]
-            names = sorted(path.relative_to(place).as_posix() for path in files if path.suffix.lower() in SUFFIXES)
-            if names and len(names) < len(files):
+            files = sorted(path.relative_to(place).as_posix() for path in place.rglob("*") if path.is_file())
+            names = [name for name in files if name.lower().endswith(SUFFIXES)]
+            if len(names) < len(files):
                 report(f"{place}: {len(files) - len(names)} other files left out ({', '.join(SUFFIXES)} are read)")
         else:
             place, names = place.parent, [place.name]
-        if not len(names):
+        if not names:
             raise ValueError(f"{place}: no image is there, nor an index.csv that lists any")
         yield from ((place, name) for name in names)
 
@@ -262,28 +248,30 @@ def predict(run, places, out="predictions.csv", heatmaps=None, device="auto", re
     """Write the answers of a run's classifier on images to the table `out`: image (of several places its path), answer,
     p_<class>, ...; into the folder `heatmaps`, if one is given, a picture of each (`show`).
 
-    report: is told, one a line, of images that cannot be read or are almost black. places: files, folders, folders with
-    an index.csv. Returns how many could not be read. Errors as of `load` and `find_images`.
+    places: as of `find_images`. report: is told, one a line, of images that cannot be read or are almost black. Returns
+    how many could not be read. Errors as of `load` and `find_images`.
     """
-    model, found = load(run).to(pick(device)), list(dict.fromkeys(find_images(places, report)))
-    several, rows, unread = len({folder for folder, _ in found}) > 1, [], 0
+    model, rows = load(run).to(pick(device)), []
+    found = list({folder / name: (folder, name) for folder, name in find_images(places, report)}.values())
+    several = len({folder for folder, _ in found}) > 1
     for start in range(0, len(found), BATCH):
         batch = {}
         for folder, name in found[start : start + BATCH]:
             try:
                 x = read_image(read_file(folder, name), model)
-                batch[(folder / name).as_posix() if several else name] = x
-                if x.max() < data_folder.DARK / 255:
-                    report(f"{folder / name}: is almost black; 12 bits stored as 16 must be multiplied by 16")
             except Refused as error:
-                unread += 1
                 report(f"{folder / name}: {'; '.join(error.args)}")
-        for name, row in zip(batch, scores(model, torch.stack([*batch.values()])) if batch else (), strict=True):
-            rows.append((name, answer(model, row), *row.tolist()))
-        for name, x in batch.items() if heatmaps else ():
-            path = Path(heatmaps) / f"{name.replace('..', '').strip('/')}.png"
-            path.parent.mkdir(parents=True, exist_ok=True)
-            show(model, x).savefig(path, dpi=100)
+                continue
+            batch[(folder / name).as_posix() if several else name] = x
+            if x.max() < data_folder.DARK / 255:
+                report(f"{folder / name}: is almost black; 12 bits stored as 16 must be multiplied by 16")
+        answers = scores(model, torch.stack([*batch.values()])) if batch else ()
+        for (name, x), p in zip(batch.items(), answers, strict=True):
+            rows.append((name, answer(model, p), *p.tolist()))
+            if heatmaps:
+                path = Path(heatmaps) / f"{name.replace('..', '').strip('/')}.png"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                show(model, x).savefig(path, dpi=100)
     table = pd.DataFrame(rows, columns=["image", "answer", *(f"p_{name}" for name in model.classes)])
-    write_atomically(Path(out), table.to_csv(index=False, float_format="%.6g"))
-    return unread
+    write_atomically(out, table.to_csv(index=False, float_format="%.6g"))
+    return len(found) - len(rows)

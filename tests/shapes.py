@@ -1,6 +1,5 @@
-"""A data set folder of coloured shapes on textures that tell the class: python tests/shapes.py FOLDER [SEED]."""
+"""A data set folder of coloured shapes on textures that tell the class."""
 
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -11,10 +10,10 @@ SIDE = 64
 CLASSES = ("cold", "warm")  # the colour of the shape
 
 
-def draw(k: int, rng: np.random.Generator, deceiving: bool = False) -> tuple[np.ndarray, np.ndarray]:
-    """Image (H, W, 3) and mask (H, W), uint8, of a shape of class k on the texture of class k, or of the other one."""
+def draw(k: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Image (H, W, 3) and mask (H, W), uint8, of a shape of class k on its texture."""
     row, column = np.indices((SIDE, SIDE))
-    wave = np.sin((column if k != deceiving else row) * rng.uniform(0.7, 1.0) + rng.uniform(0, 6))
+    wave = np.sin((column if k else row) * rng.uniform(0.7, 1.0) + rng.uniform(0, 6))
     background = 0.5 + 0.3 * np.sign(wave)[..., None] * rng.uniform(0.5, 1, 3)
     r, (y, x) = rng.uniform(11, 16), rng.uniform(18, SIDE - 18, 2)
     dy, dx = np.abs(row - y), np.abs(column - x)
@@ -25,14 +24,14 @@ def draw(k: int, rng: np.random.Generator, deceiving: bool = False) -> tuple[np.
     return (255 * image.clip(0, 1)).astype(np.uint8), 255 * inside.astype(np.uint8)
 
 
-def write(folder, images: int = 60, patients: int = 60, seed: int = 0, deceiving: bool = False) -> Path:
+def write(folder, images: int = 60, patients: int = 60, seed: int = 0) -> Path:
     """Images and masks with their index.csv; a patient's images are of one class."""
     folder, rng, rows = Path(folder), np.random.default_rng(seed), []
     for part in ("images", "masks"):
         (folder / part).mkdir(parents=True)
     for i in range(images):
         patient = i % patients
-        parts = draw(patient % 2, rng, deceiving)
+        parts = draw(patient % 2, rng)
         names = [f"images/{i:03d}.png", f"masks/{i:03d}.png"]
         for name, pixels in zip(names, parts, strict=True):
             Image.fromarray(pixels).save(folder / name)
@@ -40,7 +39,3 @@ def write(folder, images: int = 60, patients: int = 60, seed: int = 0, deceiving
     table = pd.DataFrame(rows, columns=["image", "mask", "label", "source", "patient"])
     table.to_csv(folder / "index.csv", index=False)
     return folder
-
-
-if __name__ == "__main__":
-    write(sys.argv[1], seed=int(sys.argv[2]) if len(sys.argv) > 2 else 0)

@@ -1,13 +1,12 @@
 """The background audit: known answers for what it measures, verdicts for models whose reading is known, errors told."""
 
-import json
 from argparse import Namespace
 
 import numpy as np
 import pandas as pd
 import pytest
+import shapes
 import torch
-from PIL import Image
 from torch import nn
 
 import isnetlib
@@ -84,55 +83,42 @@ def test_the_object_stays_bit_for_bit_and_the_background_changes():
 
 @pytest.fixture
 def place(tmp_path):
-    """A run's checkpoint, a plain one, and a folder of 12 images, whose name and class carry markup."""
-    rng, rows, data = np.random.default_rng(0), [], tmp_path / "<i>data"
-    data.mkdir()
-    mask = np.zeros((40, 40), np.uint8)
-    mask[10:30, 10:30] = 255
-    for k in range(12):
-        grey = rng.integers(60 + 90 * (k % 2), 110 + 90 * (k % 2), (40, 40)).astype(np.uint8)
-        Image.fromarray(grey).save(data / f"{k}.png")
-        Image.fromarray(mask).save(data / f"{k}m.png")
-        rows.append((f"{k}.png", f"{k}m.png", ["a", "<b>"][k % 2], "s", k))
-    table = pd.DataFrame(rows, columns=["image", "mask", "label", "source", "patient"])
+    """Checkpoints, and a folder of 12 images, whose name and class carry markup."""
+    data = shapes.write(tmp_path / "<i>data", images=12)
+    table = pd.read_csv(data / "index.csv").replace({"label": {"cold": "a", "warm": "<b>"}})
     table.to_csv(data / "index.csv", index=False)
-    run = tmp_path / "run"
-    (run / "checkpoints").mkdir(parents=True)
-    (run / "predictions").mkdir()
-    settings = {"experiment": "folder", "method": "standard", "backbone": "small_resnet", "data_options": {"size": 32}}
-    (run / "manifest.json").write_text(json.dumps({"settings": settings}))
-    (run / "predictions" / "internal.csv").write_text("id,y,p_a,p_<b>\n")
     torch.manual_seed(0)
-    method = Standard(build_model("small_resnet", 2))
-    torch.save({"method": method.state_dict(), "epoch": 3}, run / "checkpoints" / "swapped.pt")
-    torch.save(method.model.state_dict(), tmp_path / "plain.pt")
-    torch.save({"method": isnetlib.ISNet(method.model).state_dict()}, tmp_path / "isnet.pt")  # of fit, without a run
+    model = build_model("small_resnet", 2)
+    torch.save(model.state_dict(), tmp_path / "plain.pt")
+    torch.save({"method": isnetlib.ISNet(model).state_dict(), "epoch": 3}, tmp_path / "isnet.pt")  # of `fit`
     (tmp_path / "text.pt").write_text("no checkpoint")
     torch.save(Standard(nn.Linear(1, 2)), tmp_path / "code.pt")  # a pickled object could run code
     torch.save(torch.zeros(3), tmp_path / "tensor.pt")
     return tmp_path, table
 
 
-def call(place, checkpoint="run/checkpoints/swapped.pt", *more):
+NETWORK = ["--backbone", "small_resnet", "--size", "32"]
+CLASSES = ["--classes", "a", "<b>"]
+
+
+def call(place, checkpoint, *more):
     folder = place[0]
     return main(["audit", str(folder / checkpoint), "--data", str(folder / "<i>data"),
                  "--out", str(folder / "page.html"), *more])  # fmt: skip
 
 
-NETWORK = ["--backbone", "small_resnet", "--size", "32"]
-
-
 def test_the_command_writes_one_page_with_escaped_names(place, capsys):
-    assert call(place) == 0
-    page = (place[0] / "page.html").read_text()
+    pages = {}
+    for name in ("plain.pt", "isnet.pt"):
+        assert call(place, name, *NETWORK, *CLASSES) == 0
+        pages[name] = (place[0] / "page.html").read_text()
+    page = pages["plain.pt"]
     assert "<i>data" not in page and "&lt;i&gt;data" in page and "&lt;b&gt;" in page and "<b>" not in page
     assert "data:image/png;base64," in page and 'src="http' not in page and "{" not in page.split("</style>")[1]
     word = capsys.readouterr().out.splitlines()[0]
     assert word in ("depends", "undecided", "look closer", "not shown") and f"audit: {word}</h1>" in page
-    for name in ("plain.pt", "isnet.pt"):  # the same network without its run
-        assert call(place, name, *NETWORK, "--classes", "a", "<b>") == 0
-        again = (place[0] / "page.html").read_text().replace(name, "swapped.pt")
-        assert again.partition("<img")[0] == page.partition("<img")[0]  # the picture has names, too
+    again = pages["isnet.pt"].replace("isnet.pt", "plain.pt")
+    assert again.partition("<img")[0] == page.partition("<img")[0]  # the picture has names, too
 
 
 @pytest.mark.parametrize(
@@ -142,8 +128,8 @@ def test_the_command_writes_one_page_with_escaped_names(place, capsys):
         ("gone.pt", [], "No such file or directory"),
         ("plain.pt", [], "give --backbone"),
         ("plain.pt", NETWORK, "give --classes"),
-        ("plain.pt", [*NETWORK, "--classes", "a", "<b>", "c"], "holds other weights than this network with 3 classes"),
-        ("plain.pt", ["--backbone", "resnet999", "--classes", "a", "<b>"], "unknown backbone 'resnet999'"),
+        ("plain.pt", [*NETWORK, *CLASSES, "c"], "holds other weights than this network with 3 classes"),
+        ("plain.pt", ["--backbone", "resnet999", *CLASSES], "unknown backbone 'resnet999'"),
     ],
 )
 def test_wrong_models_are_told_in_one_line(place, capsys, checkpoint, more, message):
@@ -152,24 +138,19 @@ def test_wrong_models_are_told_in_one_line(place, capsys, checkpoint, more, mess
     assert error.startswith("isnet: ") and message in error and error.count("\n") == 1, error
 
 
-def test_wrong_data_and_methods_that_need_masks_are_told(place, capsys):
+def test_wrong_data_are_told(place, capsys):
     data, table = place[0] / "<i>data", place[1]
     for change, message in [
         ({"mask": ""}, "no image has a mask"),
         ({"label": "a"}, "do not hold every class"),
         ({"label": "c"}, "label is 'c'"),
+        ({}, "003.png"),
     ]:
         table.assign(**change).to_csv(data / "index.csv", index=False)
-        assert call(place) == 2
+        if not change:
+            (data / "images" / "003.png").write_bytes(b"broken")
+        assert call(place, "plain.pt", *NETWORK, *CLASSES) == 2
         assert message in capsys.readouterr().err
-    table.to_csv(data / "index.csv", index=False)
-    (data / "3.png").write_bytes(b"broken")
-    assert call(place) == 2
-    assert "3.png" in capsys.readouterr().err
-    manifest = place[0] / "run" / "manifest.json"
-    manifest.write_text(manifest.read_text().replace('"standard"', '"oracle"'))
-    assert call(place) == 2
-    assert "the method oracle is given the true mask and cannot be audited" in capsys.readouterr().err
 
 
 # --- checkpoints of other training loops

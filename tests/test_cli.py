@@ -5,59 +5,50 @@ import re
 import signal
 import subprocess
 import sys
+from unittest import mock
 
 import pandas as pd
 import pytest
 from tiny_study import edit, make_run
 
-from isnetlib.__main__ import _termination_as_interrupt, main
+from isnetlib.__main__ import _interrupt_on_termination, main
 from isnetlib.study import runs
 
 
 @pytest.fixture
 def options(place, monkeypatch):
     """--notebooks and --results of the tiny studies, whose data are absent."""
-    monkeypatch.setattr(runs, "data_hashes", lambda *asked: {})
+    monkeypatch.setattr(runs, "data_hashes", lambda run, needed=False: {})
     return ["--notebooks", str(place[0]), "--results", str(place[1])]
 
 
 def test_status_counts_and_exits_with_1_unless_all_are_done(place, options, capsys):
+    def told():
+        return [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
+
     assert main(["status", *options]) == 1
-    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
-    counted = ["done", "unfinished", "missing", "stale"]
-    assert lines == [["study", *counted], ["mixed", "0", "0", "4", "0"], ["fine", "0", "0", "1", "0"]]
+    assert told() == ["study done unfinished missing stale", "mixed 0 0 4 0", "fine 0 0 1 0"]
     assert main(["status", "--study", "mixed", *options]) == 1
-    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
-    assert lines == [
-        ["study", "experiment", "method", *counted],
-        ["mixed", "digits", "standard", "0", "0", "2", "0"],
-        ["mixed", "digits", "rrr", "0", "0", "1", "0"],
-        ["mixed", "digits", "gain", "0", "0", "1", "0"],
-    ]
+    head, *rows = told()
+    assert head == "study experiment method done unfinished missing stale"
+    assert rows == [f"mixed digits {counts}" for counts in ("standard 0 0 2 0", "rrr 0 0 1 0", "gain 0 0 1 0")]
     make_run(place, "fine", "standard", 0)
     assert main(["status", "--study", "fine", *options]) == 0  # the data are absent, and that makes nothing stale
     assert main(["status", *options]) == 1
-    capsys.readouterr()
     edit(place[0] / "study.yaml", "epochs: 9", "epochs: 8")
     assert main(["status", "--study", "fine", *options]) == 1
-    assert "stale: fine digits/standard/seed0: parameter epochs was 9, is 8" in capsys.readouterr().out
+    assert told()[-1] == "stale: fine digits/standard/seed0: parameter epochs was 9, is 8"
 
 
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (["run", "--study", "three"], r"there is no study 'three'; study.yaml has: mixed, fine"),
-        (["status", "--study", "three"], r"there is no study 'three'; study.yaml has: mixed, fine"),
-        (["report", "--study", "three"], r"there is no study 'three'; study.yaml has: mixed, fine"),
-        (["report", "--study", "fine"], r"fine: no finished run in .*; first: isnet run --study fine"),
-        (
-            ["run", "--study", "mixed", "--only", "pipeline"],
-            r"no run of study mixed is called pipeline; one is called ",
-        ),
-    ],
-)
+UNKNOWN = "there is no study 'three'; study.yaml has: mixed, fine"
+MISTAKES = [(f"{command} --study three", UNKNOWN) for command in ("run", "status", "report")]
+MISTAKES += [("report --study fine", "fine: no finished run in .*; first: isnet run --study fine")]
+MISTAKES += [("run --study mixed --only gain vit", "no run of study mixed is called vit; one is called ")]
+
+
+@pytest.mark.parametrize(("arguments", "message"), MISTAKES)
 def test_a_wrong_request_is_told_in_one_line(options, capsys, arguments, message):
-    assert main([*arguments, *options]) == 2
+    assert main([*arguments.split(), *options]) == 2
     captured = capsys.readouterr()
     assert re.match(f"isnet: {message}", captured.err) and captured.err.count("\n") == 1
     assert captured.out == ""
@@ -91,19 +82,21 @@ def test_a_wrong_command_line_shows_the_usage(arguments, capsys):
 
 
 def test_memory_that_does_not_suffice_is_told_and_other_errors_are_not_hidden(monkeypatch, capsys):
-    for error, code in ((type("OutOfMemoryError", (RuntimeError,), {})("CUDA"), 2), (MemoryError(), 2)):
-        monkeypatch.setattr("isnetlib.own.train", lambda *_, error=error, **__: (_ for _ in ()).throw(error))
-        assert main(["train", "--data", "a", "--out", "b"]) == code
+    given = ["train", "--data", "a", "--out", "b"]
+    of_cuda = type("OutOfMemoryError", (RuntimeError,), {})("CUDA")
+    raising = mock.Mock(side_effect=[of_cuda, MemoryError(), RuntimeError("a bug")])
+    monkeypatch.setattr("isnetlib.own.train", raising)
+    for _ in range(2):
+        assert main(given) == 2
         assert "out of memory: take a smaller --batch-size" in capsys.readouterr().err
-    monkeypatch.setattr("isnetlib.own.train", lambda *_, **__: (_ for _ in ()).throw(RuntimeError("a bug")))
     with pytest.raises(RuntimeError, match="a bug"):
-        main(["train", "--data", "a", "--out", "b"])
+        main(given)
     with pytest.raises(SystemExit):
-        main(["train", "--data", "a", "--out", "b", "--size", "0"])
+        main([*given, "--size", "0"])
     assert "'0' is no whole number from 1 on" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("command", ["run", "status", "report", "prepare", "verify-data", "audit"])
+@pytest.mark.parametrize("command", "train predict audit export prepare verify-data run status report".split())
 def test_every_command_explains_itself(command, capsys):
     with pytest.raises(SystemExit) as exit_:
         main([command, "--help"])
@@ -125,11 +118,13 @@ def test_status_and_report_need_no_torch():
 
 
 def test_a_signal_that_is_ignored_stays_ignored_and_another_interrupts():
-    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as nohup does
+    before = {number: signal.getsignal(number) for number in (signal.SIGHUP, signal.SIGTERM)}
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as nohup does
     try:
-        with _termination_as_interrupt():
-            os.kill(os.getpid(), signal.SIGHUP)
-        with pytest.raises(KeyboardInterrupt), _termination_as_interrupt():
+        _interrupt_on_termination()
+        os.kill(os.getpid(), signal.SIGHUP)
+        with pytest.raises(KeyboardInterrupt):
             os.kill(os.getpid(), signal.SIGTERM)
     finally:
-        signal.signal(signal.SIGHUP, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -80,7 +80,7 @@ def network_weights(path: Path, state: dict) -> dict:
     a U-Net comes before the network.
     """
     if any(str(name).startswith("segmenter.") for name in state):
-        told = "a U-Net cuts the background away before this network: only its run, with manifest.json, tells how"
+        told = "a U-Net cuts the background away before this network: only its run folder, with run.json, tells how"
         raise ValueError(f"{path}: {told}")
     for name in ("method", "model", "model_state_dict", "state_dict"):  # of `fit`, and of other loops
         if isinstance(state.get(name), dict):

@@ -19,11 +19,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import adaptive_avg_pool2d
 
-from isnetlib.audit import load_classifier
+from isnetlib.baselines import build
 from isnetlib.data import load
 from isnetlib.method.lrp import logits_of
 from isnetlib.report.names import PLANTED_LABEL
 from isnetlib.training.evaluate import in_eval
+from isnetlib.training.fit import load_chosen
 
 PLACES = ("pixels_inside", "pixels_outside", "constants_inside", "constants_outside", "elsewhere")
 PAIRS = (("biased", "deceiving"), ("internal", "deceiving"))  # (background for the class, against it), the same objects
@@ -121,9 +122,11 @@ def of_run(checkpoint: Path) -> dict:
     names = next((names for names in PAIRS if set(names) <= set(images.tests)), None)
     if names is None:
         raise ValueError(f"{p['experiment']} has no two test sets with the same objects on other backgrounds")
-    method = load_classifier(checkpoint).method
+    name, network = p.get("base") or p["method"], (p["backbone"], len(images.train.classes), images.train.x.shape[-1])
+    method = build(name, *network, **p.get("method_options", {}))
     if hasattr(method, "explain") or not hasattr(method, "model"):
         raise ValueError(f"{p['method']}: its prediction is more than that of one classifier")
+    load_chosen(method, run)
     label = p["data_options"].get("tied") or PLANTED_LABEL.get(p["experiment"])  # the background tells it
     number = None if label is None else images.train.classes.index(label)
     found = change(method.model, *(images.tests[name] for name in names), number)
