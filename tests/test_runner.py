@@ -42,7 +42,7 @@ def test_a_study_skips_resumes_starts_afresh_and_survives_a_failure(place, capsy
     assert "mixed: 4 runs, 1 done, 3 to make, 2 at a time; the whole study takes about 1 min" in printed
     assert "digits/rrr/seed0  starts afresh: parameter rate was 0.25, is 0.5" in printed
     assert "digits/standard/seed1  goes on where it stopped" in printed
-    assert printed.count("[3/3] ") == 1 and printed.count("left, with the report") == 3
+    assert printed.count("[3/3] ") == 1 and printed.count(" min; about ") == 3
     assert "mixed: not all runs are done, so there is no report" in printed
     assert states(place)[0] == found | {"rrr0": "done", "gain0": "unfinished", "standard1": "done"}
     assert (done / "metrics.json").stat().st_mtime_ns == before and not (done / "notebooks").exists()
@@ -202,7 +202,7 @@ def test_a_run_has_one_worker_and_who_comes_second_waits_for_it(place, reported,
             raise AssertionError("two at once")
         make_run(place, "fine", "standard", 0)  # here the first one ends
     second.join()
-    told = f"digits/standard/seed0  waits: process {os.getpid()} is making it"
+    told = "digits/standard/seed0  waits: another process is making it"
     assert told in capsys.readouterr().out and reported == []
 
 
@@ -246,8 +246,6 @@ def test_braces_in_a_folders_name_are_braces(tmp_path):
     write_notebook(tmp_path / "n.ipynb", "seed = 1", "assert seed == 7")
     output = tmp_path / "run {a} {seed}" / "o.ipynb"
     assert execute(tmp_path / "n.ipynb", output, {"seed": 7}, 1) is None and output.exists()
-    output.write_text("{")  # as a full disk leaves it
-    assert runner.execute.__globals__["_recorded_error"](output) is None
 
 
 # --- names, time, data

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from tiny_study import edit, git, make_run, states
 
-from isnetlib.study import recipe, runs
+from isnetlib.study import runs
 from isnetlib.study.config import StudyError
 from isnetlib.study.runs import begin, record
 
@@ -33,8 +33,8 @@ PARAMETERS = {"experiment": "digits", "method": "standard", "base": None, "seed"
 def test_only_what_makes_a_run_makes_it_stale(place, monkeypatch, change, stale):
     for method in ("standard", "rrr"):
         make_run(place, "mixed", method, 0)
-    if change[0] in recipe.RECIPE:
-        part = recipe.RECIPE[change[0]] if len(change) == 2 else recipe.RECIPE
+    if change[0] in runs.RECIPE:
+        part = runs.RECIPE[change[0]] if len(change) == 2 else runs.RECIPE
         monkeypatch.setitem(part, change[-1], 2)
     else:
         edit(place[0] / change[0], *change[1:])
@@ -47,11 +47,11 @@ def test_only_what_makes_a_run_makes_it_stale(place, monkeypatch, change, stale)
 def test_a_variant_has_the_version_of_its_base_and_a_method_without_one_is_told(place, monkeypatch):
     edit(place[0] / "study.yaml", "  gain: {}\n", "  gain: {base: rrr}\n")
     make_run(place, "mixed", "gain", 0)
-    monkeypatch.setitem(recipe.RECIPE["methods"], "rrr", 2)
+    monkeypatch.setitem(runs.RECIPE["methods"], "rrr", 2)
     reason = "the recipe's method version was 1, is 2"
     assert states(place)[0]["gain0"] == "stale" and states(place)[1]["gain0"] == reason
-    monkeypatch.delitem(recipe.RECIPE["methods"], "standard")
-    with pytest.raises(StudyError, match="'standard' has no version in isnetlib/study/recipe.py"):
+    monkeypatch.delitem(runs.RECIPE["methods"], "standard")
+    with pytest.raises(StudyError, match="'standard' has no version in isnetlib/study/recipe.yaml"):
         states(place)
 
 
@@ -132,7 +132,7 @@ def test_a_run_goes_on_only_as_what_it_began_as(tmp_path, monkeypatch):
     for other, data in (({"sizes": (3, 5)}, "abc"), ({}, "abd"), ({"method": "rrr"}, "abc")):
         with pytest.raises(ValueError, match="run holds another run .* was .*: remove it to train afresh"):
             begin(tmp_path / "run", PARAMETERS | other, {"digits": data})
-    monkeypatch.setitem(recipe.RECIPE, "training", 2)
+    monkeypatch.setitem(runs.RECIPE, "training", 2)
     with pytest.raises(ValueError, match="the recipe's training version was 1, is 2"):
         begin(tmp_path / "run", PARAMETERS, {"digits": "abc"})
 

@@ -35,15 +35,15 @@ MISTAKES = [  # of the structure, by JSON schema, then of what the parts say of 
     (
         "[standard], seeds: [0]",
         "[standard], seeds: [3]",
-        "digits.seeds.0: 3 is greater than or equal to the maximum of 3",
+        "runs.digits.seeds.standard: 3 is not one of .0, 1, 2.",
     ),
     ("gain: [0]}", "worse: [0]}", "runs.digits.seeds: 'worse' is not one of"),
-    (", gain: [0]}", "}", "runs.digits.seeds: 'gain' is a required property"),
+    (", gain: [0]}", "}", "runs.digits.seeds, a method without: 'gain' is not one of"),
     ("{digits: {methods: [standard], seeds: [0]}}", "{}", "studies.fine.runs: {} should be non-empty"),
     ("epochs: 9", "epochs: 0", "studies.fine.train.digits.epochs: 0 is less than the minimum of 1"),
     ("epochs: 9", "batch_size: 0", "train.digits.batch_size: 0 is less than the minimum of 1"),
     ("epochs: 9", "learning_rate: -1.0", "learning_rate: -1.0 is less than or equal to the minimum of 0"),
-    ("epochs: 9", "learning_rate: .nan", "learning_rate: '.nan' is not of type 'number'"),
+    ("epochs: 9", "learning_rate: .nan", "study.yaml is not valid: Out of range float"),
     ("epochs: 9", "seed: 5", "studies.fine.train.digits: 'seed' should not be valid"),
     ("[0.5, 5.0]", "[1, 2, 3, 4, 5, 6]", "values: .1, 2, 3, 4, 5, 6. is too long"),
     ("{standard: {option", "{gain: {option", "studies.fine.search.digits: 'gain' is not one of .'standard'"),
@@ -51,8 +51,7 @@ MISTAKES = [  # of the structure, by JSON schema, then of what the parts say of 
     ("standard: {}", "standard: {", "study.yaml is not valid: while parsing"),
     ("standard: {}", "standard: {}\n  standard: {}", "line 5: the key 'standard' is given twice"),
     ("{size: 3}", "&a {size: *a}", "study.yaml is not valid: Circular reference"),
-    ("{size: 3}", "[" * 100000, "study.yaml, line 3: nested too deep"),
-    ("{size: 3}", "{3: 3}", "study.yaml, line 3: the key 3 is no text"),
+    ("{size: 3}", "{3: 3}", "study.yaml is not valid: line 3: the key 3 is no text"),
     ("budget_minutes: 1", f"budget_minutes: {10**400}", "budget_minutes: 10+ is greater than the maximum"),
     ("epochs: 2", "epoch: 2", r"10_train.ipynb has no parameter 'epoch'. Did you mean 'epochs'\? It declares: "),
     (
@@ -83,7 +82,7 @@ def test_files_that_are_absent_or_no_text_are_named(place):
     (place[0] / "study.yaml").write_text(STUDY)
     for damage in (lambda path: path.write_text("{"), lambda path: path.unlink()):
         damage(place[0] / "20_external_test.ipynb")
-        with pytest.raises(StudyError, match="a notebook is absent or damaged: "):
+        with pytest.raises(StudyError, match="the notebook .*20_external_test.ipynb is absent or damaged, or "):
             run_study("fine", *place)
 
 
@@ -123,14 +122,14 @@ def test_own_options_lie_over_the_base_and_under_the_variant():
 
 def test_parameter_cells_hold_literals_alone(tmp_path):
     path = tmp_path / "some.ipynb"
-    write_notebook(path, "rate: float = 0.5  # annotated\nnames = ['a']\nsize = None")
+    write_notebook(path, "rate = 0.5  # told\nnames = ['a']\nsize = None")
     assert declared(path) == {"rate": 0.5, "names": ["a"], "size": None}
     check_parameters("some", declared(path), {"rate": 1, "size": 3})  # an int will do for a float, anything for None
-    write_notebook(path, "rate = 1 / 2")
-    with pytest.raises(ValueError, match="only lines `name = literal`, not `rate = 1 / 2`"):
+    write_notebook(path, "seed = 0\nrate = 1 / 2")
+    with pytest.raises(StudyError, match="holds lines `name = literal` alone: .* on line 2"):
         declared(path)
     path.write_text('{"cells": []}')
-    with pytest.raises(ValueError, match="no code cell is tagged 'parameters'"):
+    with pytest.raises(StudyError, match="some.ipynb is .* has no cell tagged 'parameters'"):
         declared(path)
 
 

@@ -5,8 +5,7 @@ import subprocess
 
 from isnetlib.study import runner
 from isnetlib.study.notebooks import declared
-from isnetlib.study.recipe import versions
-from isnetlib.study.runs import portable, resolve
+from isnetlib.study.runs import portable, resolve, versions
 
 STUDY = """
 experiments:
@@ -117,8 +116,7 @@ def make_run(place, study, method, seed, finished=True, time="2026", **changes):
     folder = run.folder
     folder.mkdir(parents=True)
     settings = portable(declared(place[0] / "10_train.ipynb") | run.parameters | changes)
-    content = {f"{part}_version": number for part, number in versions("digits", method).items()}
-    content |= {"settings": settings, "data": {"digits": "abc"}, "time": time}
+    content = versions(settings) | {"settings": settings, "data": {"digits": "abc"}, "time": time}
     (folder / "manifest.json").write_text(json.dumps(content))
     if finished:
         (folder / "metrics.json").write_text('{"seconds": 10, "thresholds": [], "epoch": 1}')

@@ -17,7 +17,7 @@ import pandas as pd
 
 from isnetlib.report import store
 from isnetlib.stats.metrics import check_scores
-from isnetlib.study.runs import check_sums, finished, recorded
+from isnetlib.study.runs import SUMS, finished, recorded, sums
 from isnetlib.training.files import write_atomically
 
 ROW = [
@@ -44,16 +44,14 @@ def pack(study: Path) -> list[str]:
     whose runs were tested on different cases.
     """
     runs, failures = _read(Path(study) / "runs", _left)
-    if runs:
-        logs = store.logs(study)
-        every = [*(_packed(run, logs) for run in store.find_runs(study)), *runs]
-        latest = {left.run[:3]: left for left in sorted(every, key=lambda left: left.run.facts.get("time", ""))}
-        ordered = [latest[run[:3]] for run in store.in_order([left.run for left in latest.values()])]
-        for experiment in dict.fromkeys(left.run.experiment for left in ordered):
-            try:
-                _write(Path(study) / experiment, [left for left in ordered if left.run.experiment == experiment])
-            except (ValueError, OSError) as error:
-                failures.append(f"packing: {error}")
+    for experiment in dict.fromkeys(left.run.experiment for left in runs):
+        try:
+            every = _packed(study, experiment) + [left for left in runs if left.run.experiment == experiment]
+            latest = {left.run[:3]: left for left in sorted(every, key=lambda left: left.run.facts.get("time", ""))}
+            ordered = store.in_order([left.run for left in latest.values()])
+            _write(Path(study) / experiment, [latest[run[:3]] for run in ordered])
+        except (ValueError, OSError) as error:
+            failures.append(f"packing: {error}")
     return failures + pack_trials(study)
 
 
@@ -62,8 +60,8 @@ def pack_trials(study: Path) -> list[str]:
     trials, failures = _read(Path(study) / "search", _trial)
     if trials:
         rows = sorted([*store.trial_rows(study), *trials], key=lambda row: row.get("time", ""))
-        rows = {tuple(row[name] for name in ("experiment", "method", "value")): row for row in rows}.values()
-        rows = sorted(rows, key=lambda row: [*(row[name] for name in store.TRIAL[:3]), store.place(row["value"])])
+        latest = {store.trial_name(row): row for row in rows}.values()
+        rows = sorted(latest, key=lambda row: [*(row[name] for name in store.TRIAL[:3]), store.place(row["value"])])
         try:
             write_atomically(Path(study) / "trials.csv", _csv(rows, list(dict.fromkeys(store.TRIAL + ROW[2:]))))
         except OSError as error:
@@ -76,19 +74,26 @@ def _read(place: Path, read: Callable) -> tuple[list, list[str]]:
     found, failures = [], []
     for folder in finished(place):
         try:
-            check_sums(folder)
+            _check_sums(folder)
             found.append(read(folder))
-        except (ValueError, OSError) as error:
-            failures.append(f"packing: {' '.join(str(error).split())}")
         except Exception as error:  # whatever is wrong with one run, the others are packed
-            failures.append(f"packing: {folder} is damaged ({type(error).__name__}: {' '.join(str(error).split())})")
+            known = isinstance(error, ValueError | OSError)
+            told = str(error) if known else f"{folder} is damaged ({type(error).__name__}: {error})"
+            failures.append(f"packing: {' '.join(told.split())}")
     return found, failures
+
+
+def _check_sums(folder: Path) -> None:
+    """ValueError naming a file that is no longer as the run left it. Runs of old, and by hand, left no sums."""
+    if (path := folder / SUMS).exists():
+        then = path.read_text(encoding="utf-8", errors="replace").splitlines()
+        if changed := set(then) ^ set(sums(folder).splitlines()):
+            name = min(line[66:] for line in changed)
+            raise ValueError(f"{folder / name} is not as the run left it, says {SUMS}: make the run again")
 
 
 def _trial(folder: Path) -> dict:
     facts = recorded(folder)
-    if missing := [name for name in store.TRIAL[:5] if name not in facts.get("settings", {})]:
-        raise ValueError(f"{folder / 'manifest.json'}: the settings lack {missing[0]}; remove {folder}")
     found = {name: facts["settings"][name] for name in store.TRIAL[:5]}
     if not isinstance(found["value"], (int, float)):
         found["value"] = store.tried(found["value"])
@@ -110,12 +115,14 @@ def _left(folder: Path) -> Left:
     return Left(run, frames, log, store.read_npz(maps) if maps.exists() else {})
 
 
-def _packed(run: store.Run, logs: pd.DataFrame) -> Left:
-    """Of a run that was packed before. logs: `store.logs`."""
-    frames = {name: store.read_frame(run, name) for name in store.test_sets(run)}
-    own = (logs["experiment"] == run.experiment) & (logs["method"] == run.method) & (logs["seed"] == run.seed)
-    maps = store.heatmaps(run.folder.parent, run.experiment).get(run.method, {})
-    return Left(run, frames, logs[own].drop(columns="experiment"), maps)
+def _packed(study: Path, experiment: str) -> list[Left]:
+    """Of the runs of an experiment that were packed before."""
+    found, logs, maps = [], store.logs(study), store.heatmaps(study, experiment)
+    for run in (run for run in store.find_runs(study) if run.experiment == experiment):
+        frames = {name: store.read_frame(run, name) for name in store.test_sets(run)}
+        log = logs[(logs["experiment"] == experiment) & (logs["method"] == run.method) & (logs["seed"] == run.seed)]
+        found.append(Left(run, frames, log.drop(columns="experiment"), maps.get(run.method, {})))
+    return found
 
 
 def _checked(path: Path, facts: dict) -> pd.DataFrame:
@@ -135,9 +142,6 @@ def _checked(path: Path, facts: dict) -> pd.DataFrame:
         check_scores(frame[labels or "y"].to_numpy(), p)
         if p.min() < 0 or p.max() > 1:
             raise ValueError(f"probabilities must be from 0 to 1, found {p.min():g} to {p.max():g}")
-        for name, column in frame.drop(columns=["id", "patient", "y", *labels], errors="ignore").items():
-            if not np.array_equal(store.decimals(column.to_numpy(np.float32)), column, equal_nan=True):
-                raise ValueError(f"column {name}: numbers of more than six digits")
         if len(given := facts.get("thresholds", [])) not in (0, len(labels)):
             told = f"{len(given)} thresholds for {len(labels) or 'no'} labels"
             raise ValueError(f"the run chose {told}; test it again (notebook 20_external_test)")
@@ -179,9 +183,8 @@ def _predictions(own: list[Left]) -> dict[str, np.ndarray]:
             arrays[f"{test_set}/{run.method}/seed{run.seed}"] = scores
     for test_set, parts in cases.items():
         of_folds = pd.concat(part if fold is None else part.assign(fold=fold) for fold, part in parts.items())
-        kinds = {
-            name: np.int16 if c.dtype.kind == "i" else f"<U{c.str.len().max() or 1}" for name, c in of_folds.items()
-        }
+        text = {name: f"<U{of_folds[name].str.len().max() or 1}" for name in ("id", "patient") if name in of_folds}
+        kinds = dict.fromkeys(of_folds, np.int16) | text
         arrays[f"{test_set}/cases"] = of_folds.to_records(index=False, column_dtypes=kinds)
     return {key: np.asarray(array) for key, array in sorted(arrays.items())}
 

@@ -18,24 +18,21 @@ from isnetlib.study.config import StudyError, method_parameters, read_studies
 from isnetlib.study.runs import NOTEBOOKS, Run, checked, finished, git, packed, resolve
 from isnetlib.training.files import locked, write_atomically
 
-SHARE = 4  # a trial has a quarter of the epochs of a run, where its study does not say otherwise
-
 
 def trials(study: str, notebooks: Path, results: Path) -> list[Run]:
-    """The trials of a study's `search`, method by method; none where it has no such block.
-
-    A trial's parameters are those of the method's first run, but for the epochs and the option under search. Raises
-    StudyError as `resolve` does.
+    """The trials of a study's `search`, method by method: a method's first run, but for the epochs and the option under
+    search. Raises StudyError as `resolve` does.
     """
     runs, found, chosen = resolve(study, notebooks, results), [], read_studies(notebooks)["studies"][study]
     for experiment, searched in chosen["search"].items():
         for method, entry in searched.items():
             first = next(run for run in runs if (run.experiment, run.method) == (experiment, method))
-            epochs = chosen["trial_epochs"].get(experiment, max(1, first.parameters.get("epochs", SHARE) // SHARE))
+            epochs = chosen["trial_epochs"].get(experiment, max(1, first.parameters.get("epochs", 1) // 4))
+            data = {key: value for key, value in first.parameters["data_options"].items() if key != "test_seed"}
             for value in entry["values"]:
                 options = first.parameters["method_options"] | {entry["option"]: value}
-                own = {"epochs": epochs, "option": entry["option"], "value": value, "method_options": options}
-                own["data_options"] = {k: v for k, v in first.parameters["data_options"].items() if k != "test_seed"}
+                own = {"option": entry["option"], "value": value, "method_options": options, "data_options": data}
+                own["epochs"] = epochs
                 found.append(replace(first, kind="search", parameters=first.parameters | own))
     return checked(found)
 
@@ -77,10 +74,8 @@ def freeze(runs: list[Run]) -> None:
         return
     files = ["study.yaml", *(f"{name}.ipynb" for name in NOTEBOOKS["runs"])]
     if git(notebooks, "status", "--porcelain", *files):
-        raise StudyError(
-            f"the configuration of {', '.join(asked)} is in no commit, and its tests must not be looked at "
-            f"before it is: commit {notebooks.name} first"
-        )
+        told = f"the configuration of {', '.join(asked)} is in no commit, and must be before its tests are looked at"
+        raise StudyError(f"{told}: commit {notebooks.name} first")
     commit = (git(notebooks, "log", "-1", "--format=%H %cI", "--", *files) or " ").split(" ")
     made = {*packed(home, "runs"), *("/".join(folder.parts[-3:]) for folder in finished(home / "runs"))}
     with locked(home / ".frozen.lock"):
