@@ -1,24 +1,29 @@
 """Notebooks as files: the parameters they declare, and running one in a process of its own."""
 
 import ast
-import contextlib
 import difflib
 import json
 import os
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 from threading import Event
 
 from isnetlib.study.config import StudyError
 
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
-# Papermill, ended when we are (then its input is closed), and without a grammar of addresses that jsonschema builds at
-# import, for longer than all the rest takes.
+# Papermill, ended when its input is closed, as it is when we are ended, and without a grammar of addresses that
+# jsonschema builds at import, for longer than all the rest takes.
 PAPERMILL = """
-import json, os, signal, sys, threading
-threading.Thread(target=lambda: sys.stdin.read() or os.kill(os.getpid(), signal.SIGTERM), daemon=True).start()
+import json, os, signal, sys, threading, time
+def end_with_input():
+    os.read(0, 1)
+    os.kill(os.getpid(), signal.SIGTERM)  # then papermill shuts its kernel down
+    time.sleep(2)
+    os._exit(1)  # a kernel without its parent ends by itself
+threading.Thread(target=end_with_input, daemon=True).start()
 sys.modules["rfc3987_syntax"] = None
 import papermill
 try:
@@ -78,9 +83,9 @@ def execute(
             command, cwd=notebook.parent, env=environment, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL,
             stderr=errors, start_new_session=True, pass_fds=kept_open,
         )  # fmt: skip
-        with process.stdin:
-            if _stopped(process, stop or Event()):
-                return "interrupted"
+        with process:  # in the end its input is closed
+            while process.poll() is None and not (stop and stop.is_set()):
+                time.sleep(0.1)
         errors.seek(0)
         told = errors.read().decode(errors="replace").strip() or f"exit code {process.returncode}"
     return told.splitlines()[-1] if process.returncode else None
@@ -89,16 +94,3 @@ def execute(
 def relative(path: Path, start: Path) -> str:
     """`path` as seen from the folder `start`, with forward slashes."""
     return Path(os.path.relpath(path, start)).as_posix()
-
-
-def _stopped(process: subprocess.Popen, stop: Event) -> bool:
-    """Wait for the process to end, or end it when `stop` is set; tells whether it was stopped."""
-    while process.poll() is None:
-        if stop.wait(0.1):
-            process.terminate()  # papermill then shuts its kernel down
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                process.wait(2)
-            process.kill()  # a kernel without its parent ends by itself
-            process.wait()
-            return True
-    return False

@@ -98,9 +98,6 @@ def _told(failures: list[str]) -> int:
     return len(failures)
 
 
-# --- runs and trials
-
-
 def _called(given: list[Run], only: list[str]) -> list[Run]:
     """The runs of which a name in `only` is the experiment, method, seed ("seed0") or kind ("search"), or several of
     these joined by "/". No names: all.
@@ -203,9 +200,6 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-# --- reports
-
-
 def _reported(grid: list[Run]) -> bool:
     """Whether report.html is there, and holds all that was left in folders of runs."""
     page, rows = grid[0].home / "report.html", runs.packed(grid[0].home, "runs")
@@ -228,10 +222,10 @@ def _report(study: str | None, notebooks: Path, results: Path, stop: threading.E
     from isnetlib.report import page  # imports nbconvert and Matplotlib, which nothing else here needs
 
     home, name = results / (study or ""), "50_report" if study else "51_joint_report"
-    output, given = home / "notebooks" / f"{name}.ipynb", {"results": relative(results, notebooks)}
+    given = {"results": relative(results, notebooks)} | ({"study": study} if study else {})
+    output = home / "notebooks" / f"{name}.ipynb"
     try:  # with one thread: sums in one order give the same bytes everywhere
-        error = execute(notebooks / f"{name}.ipynb", output, given | ({"study": study} if study else {}), 1, stop)
-        if error:
+        if error := execute(notebooks / f"{name}.ipynb", output, given, 1, stop):
             return f"{name}: {error} (see {output})"
         page.write(output, home / "report.html")
     except OSError as problem:

@@ -223,12 +223,11 @@ def states(runs: list[Run]) -> list[tuple[Run, str, str]]:
     for run in runs:
         state, then, reason = _left(run.folder, rows.get(run.name, {}))
         now = versions(run.parameters) | {"settings": portable(usual | run.parameters), "data": {}}
-        if then:
-            reason = difference(then, now)
-        if then.get("data") and not reason:
+        if then.get("data"):
             if run.experiment not in hashes:  # read once for all runs of an experiment
                 hashes[run.experiment] = data_hashes(run)
-            reason = difference(then, now | {"data": hashes[run.experiment]})
+            now["data"] = hashes[run.experiment]
+        reason = difference(then, now) if then else reason
         found.append((run, "stale" if reason else state, reason))
     return found
 
