@@ -10,7 +10,7 @@ import pytest
 from tiny_study import STUDY, WHOLE, edit, write_notebook
 
 from isnetlib.baselines import METHODS
-from isnetlib.report import names, store
+from isnetlib.report import names
 from isnetlib.study import search
 from isnetlib.study.config import StudyError, method_parameters, read_studies
 from isnetlib.study.notebooks import check_parameters, declared
@@ -178,6 +178,7 @@ def test_every_method_of_the_real_studies_has_the_options_it_is_given():
 
 @pytest.mark.parametrize("study", ["full", "real"])
 def test_the_real_studies_hold_what_their_search_chose(study):
-    assert search.not_followed(study, REAL[0], store.trials(REAL[1] / study)) == []
-    counts = Counter((trial.experiment, trial.method) for trial in search.trials(study, *REAL))
-    assert set(counts.values()) == {4} and {trial.seed for trial in search.trials(study, *REAL)} == {0}
+    trials = search.trials(study, *REAL)
+    assert search.not_followed(trials) == []
+    assert set(Counter((trial.experiment, trial.method) for trial in trials).values()) == {4}
+    assert {trial.seed for trial in trials} == {0}

@@ -1,8 +1,6 @@
-"""Packing: what a finished study leaves of its run folders, by experiment, small enough to be committed.
-
-`isnetlib.report.store` says what the files hold, and reads them. Kept are the predictions, which are checked here and
-nowhere else, what the runs recorded, their logs and the maps of the first seed; weights and executed notebooks stay in
-the folders.
+"""Packing: what a finished study leaves of its run folders, by experiment, small enough to be committed: predictions,
+which are checked here and nowhere else, what the runs recorded, their logs, the maps of the first seed. Weights and
+executed notebooks stay in the folders. `isnetlib.report.store` says what the files hold, and reads them.
 """
 
 import io
@@ -20,11 +18,9 @@ from isnetlib.stats.metrics import check_scores
 from isnetlib.study.runs import SUMS, finished, recorded, sums
 from isnetlib.training.files import write_atomically
 
-ROW = [
-    *("method", "seed", "relevance_version", "training_version", "method_version", "data_version"),
-    *("epoch", "seconds", "peak_mib", "parameters", "thresholds", "foreground_range", "torch", "device", "threads"),
-    *("cpus", "platform", "commit", "dirty", "time", "made_by", *store.JSON),
-]
+ROW = """method seed relevance_version training_version method_version data_version epoch seconds peak_mib parameters
+    thresholds foreground_range torch device threads cpus platform commit dirty time made_by""".split()
+ROW += store.JSON
 
 
 class Left(NamedTuple):
@@ -37,11 +33,9 @@ class Left(NamedTuple):
 
 
 def pack(study: Path) -> list[str]:
-    """Write results/<study>/<experiment>/{predictions.npz, runs.csv, logs.csv, heatmaps.npz} from the folders of
-    finished runs, and trials.csv, over what was packed before: of the same run the later counts. The folders stay.
-
-    Returns, in one line each, what could not be packed: a folder with a damaged file, which is named, or an experiment
-    whose runs were tested on different cases.
+    """Write the files of results/<study>/<experiment> from the folders of finished runs, and trials.csv, over what was
+    packed before: of the same run the later counts. Returns, in one line each, what could not be packed: a folder with
+    a damaged file, which is named, or an experiment whose runs were tested on different cases.
     """
     runs, failures = _read(Path(study) / "runs", _left)
     for experiment in dict.fromkeys(left.run.experiment for left in runs):
@@ -95,9 +89,8 @@ def _check_sums(folder: Path) -> None:
 def _trial(folder: Path) -> dict:
     facts = recorded(folder)
     found = {name: facts["settings"][name] for name in store.TRIAL[:5]}
-    if not isinstance(found["value"], (int, float)):
-        found["value"] = store.tried(found["value"])
-    return found | facts
+    value = found["value"]
+    return found | facts | {"value": value if isinstance(value, int | float) else store.tried(value)}
 
 
 def _left(folder: Path) -> Left:
@@ -135,15 +128,14 @@ def _checked(path: Path, facts: dict) -> pd.DataFrame:
         if "id" not in frame or ("y" in frame) == bool(labels) or len(scores) < (1 if labels else 2):
             needs = "id, y (or one y_<label> a label) and one p_<class> a class"
             raise ValueError(f"needs the columns {needs}, found {list(frame)}")
-        if (wrong := (frame["id"] == "") | frame["id"].duplicated()).any():
-            bad = frame["id"][wrong].iloc[0]
+        for bad in frame["id"][(frame["id"] == "") | frame["id"].duplicated()]:
             raise ValueError(f"every case needs an id of its own, {bad!r} is missing or not the first")
         p = frame[scores].to_numpy(float)
         check_scores(frame[labels or "y"].to_numpy(), p)
         if p.min() < 0 or p.max() > 1:
             raise ValueError(f"probabilities must be from 0 to 1, found {p.min():g} to {p.max():g}")
-        if len(given := facts.get("thresholds", [])) not in (0, len(labels)):
-            told = f"{len(given)} thresholds for {len(labels) or 'no'} labels"
+        if (number := len(facts.get("thresholds", []))) not in (0, len(labels)):
+            told = f"{number} thresholds for {len(labels)} labels"
             raise ValueError(f"the run chose {told}; test it again (notebook 20_external_test)")
     except (ValueError, TypeError) as error:
         raise ValueError(f"{path}: {error}") from error
@@ -153,9 +145,8 @@ def _checked(path: Path, facts: dict) -> pd.DataFrame:
 def _write(home: Path, own: list[Left]) -> None:
     """The packed files of one experiment, whose runs are in order."""
     predictions, maps = _predictions(own), {}
-    for left in own:
-        if left.maps:
-            maps.setdefault(left.run.method, {f"{left.run.method}/{key}": array for key, array in left.maps.items()})
+    for left in (left for left in own if left.maps):
+        maps.setdefault(left.run.method, {f"{left.run.method}/{key}": array for key, array in left.maps.items()})
     logs = [one.log.assign(method=one.run.method, seed=one.run.seed) for one in own if len(one.log)]
     log = pd.concat(logs).dropna(axis=1, how="all") if logs else pd.DataFrame(columns=["method", "seed"])
     log = log[["method", "seed", *log.columns.drop(["method", "seed"])]]
@@ -167,9 +158,7 @@ def _write(home: Path, own: list[Left]) -> None:
 
 
 def _predictions(own: list[Left]) -> dict[str, np.ndarray]:
-    """The arrays of predictions.npz: see `isnetlib.report.store`. ValueError where two runs were tested on different
-    cases.
-    """
+    """The arrays of predictions.npz. ValueError where two runs were tested on different cases."""
     arrays, cases = {}, {}
     for run, frames, *_ in own:
         for test_set, frame in frames.items():

@@ -42,13 +42,12 @@ def run_study(
     for name in only:
         if not _called([*trials, *grid], [name]):
             raise StudyError(f"no run of study {study} is called {name}; one is called {grid[0].name}")
-    searched = {trial.name for trial in trials}
-    trials, wanted = _called(trials, only), _called(grid, only)
     jobs = jobs or min(2, cores())
     how = jobs, threads or max(1, cores() // jobs), read_studies(notebooks)["studies"][study]["budget_minutes"]
-    if trials:
-        failures = _make(f"{study}: search", trials, *how) + pack_trials(home)
-        failures = failures or search.not_followed(study, notebooks, store.trials(home, searched))
+    wanted = _called(grid, only)
+    if asked := _called(trials, only):
+        failures = _make(f"{study}: search", asked, *how) + pack_trials(home)
+        failures = failures or search.not_followed(trials)
     if wanted and not failures:  # runs with other options than chosen would be made in vain
         failures = _make(study, wanted, *how)
         if any(state != "done" for _, state, _ in runs.states(grid)):

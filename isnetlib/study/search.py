@@ -20,20 +20,19 @@ from isnetlib.training.files import locked, write_atomically
 
 
 def trials(study: str, notebooks: Path, results: Path) -> list[Run]:
-    """The trials of a study's `search`, method by method: a method's first run, but for the epochs and the option under
-    search. Raises StudyError as `resolve` does.
+    """The trials of a study: its methods' first runs, but for the epochs and the option under search. Raises StudyError
+    as `resolve` does.
     """
     runs, found, chosen = resolve(study, notebooks, results), [], read_studies(notebooks)["studies"][study]
     for experiment, searched in chosen["search"].items():
         for method, entry in searched.items():
             first = next(run for run in runs if (run.experiment, run.method) == (experiment, method))
-            epochs = chosen["trial_epochs"].get(experiment, max(1, first.parameters.get("epochs", 1) // 4))
-            data = {key: value for key, value in first.parameters["data_options"].items() if key != "test_seed"}
+            given = first.parameters | {"option": entry["option"]}
+            given["epochs"] = chosen["trial_epochs"].get(experiment, max(1, given.get("epochs", 1) // 4))
+            given["data_options"] = {k: v for k, v in given["data_options"].items() if k != "test_seed"}
             for value in entry["values"]:
-                options = first.parameters["method_options"] | {entry["option"]: value}
-                own = {"option": entry["option"], "value": value, "method_options": options, "data_options": data}
-                own["epochs"] = epochs
-                found.append(replace(first, kind="search", parameters=first.parameters | own))
+                own = {"value": value, "method_options": given["method_options"] | {entry["option"]: value}}
+                found.append(replace(first, kind="search", parameters=given | own))
     return checked(found)
 
 
@@ -46,26 +45,25 @@ def row(log: pd.DataFrame, metric: str, epoch: int) -> dict:
     return {"metric": metric, "epoch": int(epoch)} | scores
 
 
-def not_followed(study: str, notebooks: Path, chosen: pd.DataFrame) -> list[str]:
-    """Where study.yaml does not hold what the search chose, for the method itself and those that it serves, in one line
-    each. chosen: `store.trials`.
+def not_followed(trials: list[Run]) -> list[str]:
+    """Where study.yaml does not hold what a study's packed trials choose, for a method and those that it serves, in one
+    line each.
     """
-    content, lines = read_studies(notebooks), []
-    for found in chosen[chosen["chosen"]].itertuples():
-        entry = content["studies"][study]["search"].get(found.experiment, {}).get(found.method)
-        for method in [found.method, *entry.get("serves", [])] if entry else []:
-            given = method_parameters(method, content, study, found.experiment)["method_options"].get(found.option)
-            if given is None or store.tried(given) != store.tried(found.value):
-                told = f"study.yaml: {found.option} of {method} in {found.experiment} is {given}"
-                lines.append(f"{told}, the search chose {store.tried(found.value)}")
+    home, content, lines = trials[0].home, read_studies(trials[0].notebooks), []
+    for found in store.trials(home, {trial.name for trial in trials}).query("chosen").itertuples():
+        entry, value = content["studies"][home.name]["search"][found.experiment][found.method], store.tried(found.value)
+        for method in (found.method, *entry.get("serves", [])):
+            given = method_parameters(method, content, home.name, found.experiment)["method_options"].get(found.option)
+            if given is None or store.tried(given) != value:
+                told = f"{found.option} of {method} in {found.experiment} is {given}, the search chose {value}"
+                lines.append(f"study.yaml: {told}")
     return lines
 
 
 def freeze(runs: list[Run]) -> None:
-    """Before `runs`, all of one study, are made: append a row to results/<study>/frozen.csv for each of their
-    experiments that the study freezes, if another commit than its last row names changed notebooks or study.yaml.
-
-    Raises StudyError, and writes nothing, where they lie in a clone and are in no commit.
+    """Before `runs`, all of one study, are made: append a row to frozen.csv for each experiment that the study freezes,
+    if another commit than its last row names changed notebooks or study.yaml. Raises StudyError, and writes nothing,
+    where they lie in a clone and are in no commit.
     """
     home, notebooks = runs[0].home, runs[0].notebooks
     named = read_studies(notebooks)["studies"][home.name]["freeze"]
