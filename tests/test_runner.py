@@ -242,12 +242,6 @@ def test_a_notebook_that_cannot_start_is_told_in_one_line(tmp_path, text, monkey
     assert error and "\n" not in error
 
 
-def test_braces_in_a_folders_name_are_braces(tmp_path):
-    write_notebook(tmp_path / "n.ipynb", "seed = 1", "assert seed == 7")
-    output = tmp_path / "run {a} {seed}" / "o.ipynb"
-    assert execute(tmp_path / "n.ipynb", output, {"seed": 7}, 1) is None and output.exists()
-
-
 # --- names, time, data
 
 
@@ -274,7 +268,7 @@ def test_data_that_are_absent_or_wrong_are_told_at_once_and_nothing_is_lost(plac
     monkeypatch.setenv("ISNET_DATA", str(write_sources(tmp_path)))
     monkeypatch.setenv("ISNET_MASKS", str(write_predicted(tmp_path, tmp_path / "masks")))
     run = Run(place[1], place[0], "tuberculosis", "standard", 0, {"data_options": {"size": 32}})
-    runner.require_data([run])
+    assert data_hashes(run, needed=True)
     (tmp_path / "nih/index.csv").unlink()
     with pytest.raises(StudyError, match="data of tuberculosis: .*nih: 1 problem.*index.csv"):
-        runner.require_data([run])
+        data_hashes(run, needed=True)

@@ -73,9 +73,8 @@ def execute(
     """
     output.parent.mkdir(parents=True, exist_ok=True)
     output.unlink(missing_ok=True)  # an old copy must not pass for this one
-    # papermill fills the parameters into braces of a path
-    paths = [path.replace("{", "{{").replace("}", "}}") for path in (notebook.name, relative(output, notebook.parent))]
-    command = [sys.executable, "-c", PAPERMILL, json.dumps([*paths, parameters])]
+    given = json.dumps([notebook.name, relative(output, notebook.parent), parameters])
+    command = [sys.executable, "-c", PAPERMILL, given]
     environment = os.environ | dict.fromkeys(THREAD_VARIABLES, str(threads)) | {"PYDEVD_DISABLE_FILE_VALIDATION": "1"}
     with tempfile.TemporaryFile() as errors:
         # A session of its own, so that Ctrl-C reaches only us and we end it in order.
@@ -88,7 +87,7 @@ def execute(
                 time.sleep(0.1)
         errors.seek(0)
         told = errors.read().decode(errors="replace").strip() or f"exit code {process.returncode}"
-    return told.splitlines()[-1] if process.returncode else None
+    return f"{notebook.stem}: {told.splitlines()[-1]} (see {output})" if process.returncode else None
 
 
 def relative(path: Path, start: Path) -> str:

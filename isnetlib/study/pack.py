@@ -5,7 +5,6 @@ executed notebooks stay in the folders. `isnetlib.report.store` says what the fi
 
 import io
 import json
-import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -95,14 +94,14 @@ def _trial(folder: Path) -> dict:
 
 def _left(folder: Path) -> Left:
     """Of a run's folder. Raises ValueError naming a file that is damaged, and what is wrong with it."""
-    if not re.fullmatch(r"seed\d+", folder.name):
+    if not folder.name.removeprefix("seed").isdecimal():
         raise ValueError(f"{folder}: a run folder is called seed<number>; rename or remove it")
     facts = recorded(folder)
     run = store.Run(*folder.parts[-3:-1], int(folder.name[4:]), folder, facts, facts.pop("settings", {}))
     named = {"experiment": run.experiment, "method": run.method, "seed": run.seed}
     if moved := [name for name in named if run.parameters.get(name, named[name]) != named[name]]:
         raise ValueError(f"{folder} holds a run of {moved[0]} {run.parameters[moved[0]]}: it was copied or renamed")
-    frames = {path.stem: _checked(path, facts) for path in sorted((folder / "predictions").glob("*.csv"))}
+    frames = {path.stem: _checked(path) for path in sorted((folder / "predictions").glob("*.csv"))}
     log, maps = folder / "log.csv", folder / "heatmaps.npz"
     log = store.read_csv(log) if log.exists() else pd.DataFrame()
     return Left(run, frames, log, store.read_npz(maps) if maps.exists() else {})
@@ -118,7 +117,7 @@ def _packed(study: Path, experiment: str) -> list[Left]:
     return found
 
 
-def _checked(path: Path, facts: dict) -> pd.DataFrame:
+def _checked(path: Path) -> pd.DataFrame:
     """A prediction file: id, patient, y or y_<label>, p_<class>, further numbers; text that is not known is ""."""
     text = {"id": str, "patient": str}
     frame = store.read_csv(path, dtype=text, keep_default_na=False, na_values=["", "nan", "NaN"])
@@ -126,17 +125,14 @@ def _checked(path: Path, facts: dict) -> pd.DataFrame:
     scores, labels = ([c for c in frame if c.startswith(start)] for start in ("p_", "y_"))
     try:
         if "id" not in frame or ("y" in frame) == bool(labels) or len(scores) < (1 if labels else 2):
-            needs = "id, y (or one y_<label> a label) and one p_<class> a class"
-            raise ValueError(f"needs the columns {needs}, found {list(frame)}")
+            told = f"found {list(frame)}"
+            raise ValueError(f"needs the columns id, y (or one y_<label> a label), one p_<class> a class; {told}")
         for bad in frame["id"][(frame["id"] == "") | frame["id"].duplicated()]:
             raise ValueError(f"every case needs an id of its own, {bad!r} is missing or not the first")
         p = frame[scores].to_numpy(float)
         check_scores(frame[labels or "y"].to_numpy(), p)
         if p.min() < 0 or p.max() > 1:
             raise ValueError(f"probabilities must be from 0 to 1, found {p.min():g} to {p.max():g}")
-        if (number := len(facts.get("thresholds", []))) not in (0, len(labels)):
-            told = f"{number} thresholds for {len(labels)} labels"
-            raise ValueError(f"the run chose {told}; test it again (notebook 20_external_test)")
     except (ValueError, TypeError) as error:
         raise ValueError(f"{path}: {error}") from error
     return frame.astype(dict.fromkeys(labels or ["y"], int))

@@ -1,7 +1,6 @@
 """Making a study: its search and runs, several at a time, then its packed results and its report."""
 
 import contextlib
-import inspect
 import itertools
 import os
 import shutil
@@ -110,7 +109,8 @@ def _make(title: str, wanted: list[Run], jobs: int, threads: int, minutes: float
     asked, left, failures = time.time(), [entry for entry in runs.states(wanted) if entry[1] != "done"], []
     if not left:
         return []
-    require_data([run for run, *_ in left])
+    for run in {run.experiment: run for run, *_ in left}.values():  # better told at once than by each run
+        runs.data_hashes(run, needed=True)
     if wanted[0].kind == "runs":
         search.freeze([run for run, *_ in left])
     counts = f"{len(wanted)} runs, {len(wanted) - len(left)} done, {len(left)} to make, {jobs} at a time"
@@ -157,7 +157,7 @@ def _make_one(run: Run, state: str, reason: str, asked: float, threads: int, sto
                 output = run.folder / "notebooks" / notebook.name
                 given = {key: value for key, value in run.parameters.items() if key in known}
                 if error := execute(notebook, output, given, threads, stop, (lock,)):
-                    return f"{notebook.stem}: {error} (see {output})"
+                    return error
             if not made.exists():
                 return f"{notebook.stem}: ended without writing metrics.json (see {output})"
             write_atomically(run.folder / runs.SUMS, runs.sums(run.folder))
@@ -183,15 +183,6 @@ def alone(run: Run, stop: threading.Event) -> Iterator[int]:
                 if stop.wait(1):
                     raise InterruptedError("interrupted") from None
         yield file.fileno()
-
-
-def require_data(wanted: Sequence[Run]) -> None:
-    """StudyError for data of a folder that are absent or wrong: better told at once than by each run."""
-    from isnetlib.data import EXPERIMENTS  # imports torch, which nothing before the runs needs
-
-    for experiment, run in {run.experiment: run for run in wanted}.items():
-        if "folder" in inspect.signature(EXPERIMENTS[experiment]).parameters:
-            runs.data_hashes(run, needed=True)
 
 
 def cores() -> int:
@@ -225,7 +216,7 @@ def _report(study: str | None, notebooks: Path, results: Path, stop: threading.E
     output = home / "notebooks" / f"{name}.ipynb"
     try:  # with one thread: sums in one order give the same bytes everywhere
         if error := execute(notebooks / f"{name}.ipynb", output, given, 1, stop):
-            return f"{name}: {error} (see {output})"
+            return error
         page.write(output, home / "report.html")
     except OSError as problem:
         return f"{name}: {problem}"

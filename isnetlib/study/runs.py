@@ -13,6 +13,7 @@ results/<study>/trials.csv (`isnetlib.study.pack`). A run is
 import contextlib
 import datetime
 import hashlib
+import inspect
 import json
 import os
 import platform
@@ -248,9 +249,13 @@ def _left(folder: Path, row: dict) -> tuple[str, dict, str]:
 
 
 def data_hashes(run: Run, needed: bool = False) -> dict[str, str]:
-    """Hashes of a run's data as they are now; absent: {}. StudyError: they are wrong, or `needed` and absent."""
-    from isnetlib.data import load  # imports torch, which a look at states seldom needs
+    """Hashes of a run's data as they are now; absent: {}. StudyError: they are wrong, or `needed` and absent; needed,
+    only data that lie in a folder are looked at.
+    """
+    from isnetlib.data import EXPERIMENTS, load  # imports torch, which a look at states seldom needs
 
+    if needed and "folder" not in inspect.signature(EXPERIMENTS[run.experiment]).parameters:
+        return {}
     try:
         with contextlib.chdir(run.notebooks):  # paths in options are the notebooks' own
             return load(run.experiment, **run.parameters["data_options"]).hashes
