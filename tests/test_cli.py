@@ -17,7 +17,7 @@ from isnetlib.study import runs
 @pytest.fixture
 def options(place, monkeypatch):
     """--notebooks and --results of the tiny studies, whose data are absent."""
-    monkeypatch.setattr(runs, "data_hashes", lambda *asked: {})
+    monkeypatch.setattr(runs, "data_hashes", lambda run, needed=False: {})
     return ["--notebooks", str(place[0]), "--results", str(place[1])]
 
 

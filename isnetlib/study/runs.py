@@ -63,9 +63,6 @@ class Run:
         return [(path, declared(path)) for path in paths]
 
 
-# --- study.yaml -> runs
-
-
 def resolve(study: str, notebooks: Path, results: Path) -> list[Run]:
     """The runs of a study, seed by seed, with all that their notebooks are given.
 
@@ -95,9 +92,6 @@ def checked(runs: list[Run]) -> list[Run]:
         if run.name in (other.name for other in runs[:k]):
             raise StudyError(f"study.yaml: more than one run would be called {run.name}")
     return runs
-
-
-# --- what a run records
 
 
 def versions(parameters: dict) -> dict[str, int]:
@@ -184,9 +178,6 @@ def sums(folder: Path) -> str:
     return "".join(f"{hashlib.sha256((folder / f).read_bytes()).hexdigest()}  {f.as_posix()}\n" for f in files)
 
 
-# --- states
-
-
 def read_json(path: Path) -> dict:
     """What a run or trial recorded of itself in a file. Raises Damaged, if it is missing, too."""
     try:
@@ -199,13 +190,9 @@ def read_json(path: Path) -> dict:
 
 
 def recorded(folder: Path) -> dict:
-    """What a finished run or trial recorded of itself. Raises Damaged."""
-    return read_json(folder / "manifest.json") | read_json(folder / "metrics.json")
-
-
-def finished(place: Path) -> list[Path]:
-    """The folders of finished runs or trials in results/<study>/<kind>: metrics.json is written last."""
-    return [marker.parent for marker in sorted(Path(place).glob("*/*/*/metrics.json"))]
+    """What a run or trial recorded of itself when it began and, if it is finished, ended. Raises Damaged."""
+    ended = folder / "metrics.json"
+    return read_json(folder / "manifest.json") | (read_json(ended) if ended.exists() else {})
 
 
 def packed(home: Path, kind: str) -> dict[str, dict]:
@@ -222,30 +209,23 @@ def states(runs: list[Run]) -> list[tuple[Run, str, str]]:
         return []
     rows, usual, found, hashes = packed(runs[0].home, runs[0].kind), runs[0].declared()[0][1], [], {}
     for run in runs:
-        state, then, reason = _left(run.folder, rows.get(run.name, {}))
+        row, done = rows.get(run.name, {}), (run.folder / "metrics.json").exists()
         now = versions(run.parameters) | {"settings": portable(usual | run.parameters), "data": {}}
+        try:  # the manifest is written first: without it there is nothing to go on from
+            then = recorded(run.folder) if done or (run.folder / "manifest.json").exists() else {}
+        except store.Damaged as error:
+            found.append((run, "stale", str(error)))
+            continue
+        state = "done" if done else "unfinished" if run.folder.exists() else "missing"
+        if row and then.get("time", "") < row.get("time", ""):  # of folder and packed row the later counts
+            state, then = "done", row
         if then.get("data"):
             if run.experiment not in hashes:  # read once for all runs of an experiment
                 hashes[run.experiment] = data_hashes(run)
             now["data"] = hashes[run.experiment]
-        reason = difference(then, now) if then else reason
+        reason = difference(then, now) if then else ""
         found.append((run, "stale" if reason else state, reason))
     return found
-
-
-def _left(folder: Path, row: dict) -> tuple[str, dict, str]:
-    """The state of a run, what it recorded (of folder and packed row the later; nothing: {}), and what is damaged."""
-    own, done = {}, (folder / "metrics.json").exists()
-    try:
-        if done:
-            own = recorded(folder)
-        elif (folder / "manifest.json").exists():  # written first: without it there is nothing to go on from
-            own = read_json(folder / "manifest.json")
-    except store.Damaged as error:
-        return "stale", {}, str(error)
-    if row and own.get("time", "") < row.get("time", ""):
-        return "done", row, ""
-    return "done" if done else "unfinished" if folder.exists() else "missing", own, ""
 
 
 def data_hashes(run: Run, needed: bool = False) -> dict[str, str]:

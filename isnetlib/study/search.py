@@ -15,7 +15,7 @@ import pandas as pd
 
 from isnetlib.report import store
 from isnetlib.study.config import StudyError, method_parameters, read_studies
-from isnetlib.study.runs import NOTEBOOKS, Run, checked, finished, git, packed, resolve
+from isnetlib.study.runs import NOTEBOOKS, Run, checked, git, packed, resolve
 from isnetlib.training.files import locked, write_atomically
 
 
@@ -75,7 +75,7 @@ def freeze(runs: list[Run]) -> None:
         told = f"the configuration of {', '.join(asked)} is in no commit, and must be before its tests are looked at"
         raise StudyError(f"{told}: commit {notebooks.name} first")
     commit = (git(notebooks, "log", "-1", "--format=%H %cI", "--", *files) or " ").split(" ")
-    made = {*packed(home, "runs"), *("/".join(folder.parts[-3:]) for folder in finished(home / "runs"))}
+    made = {*packed(home, "runs"), *("/".join(path.parts[-4:-1]) for path in home.glob("runs/*/*/*/metrics.json"))}
     with locked(home / ".frozen.lock"):
         table = store.frozen(home)
         for experiment in asked:
