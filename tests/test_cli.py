@@ -50,10 +50,7 @@ def test_status_counts_and_exits_with_1_unless_all_are_done(place, options, caps
         (["status", "--study", "three"], r"there is no study 'three'; study.yaml has: mixed, fine"),
         (["report", "--study", "three"], r"there is no study 'three'; study.yaml has: mixed, fine"),
         (["report", "--study", "fine"], r"fine: no finished run in .*; first: isnet run --study fine"),
-        (
-            ["run", "--study", "mixed", "--only", "pipeline"],
-            r"no run of study mixed is called pipeline; one is called ",
-        ),
+        (["run", "--study", "mixed", "--only", "gain", "vit"], r"no run of study mixed is called vit; one is called "),
     ],
 )
 def test_a_wrong_request_is_told_in_one_line(options, capsys, arguments, message):

@@ -138,17 +138,14 @@ def test_a_run_that_leaves_no_metrics_has_failed(place, capsys):
     write_notebook(place[0] / "20_external_test.ipynb", PARAMETERS, "pass")
     write_notebook(place[0] / "10_train.ipynb", PARAMETERS + MORE, "pass")
     assert run_study("fine", *place) == 1
-    assert (
-        "FAILED digits/standard/seed0: 20_external_test: ended without writing metrics.json" in capsys.readouterr().out
-    )
+    told = "FAILED digits/standard/seed0: 20_external_test: ended without writing metrics.json"
+    assert told in capsys.readouterr().out
 
 
 def test_report_trains_nothing_and_joins_what_is_published(place, reported, monkeypatch, capsys):
     monkeypatch.setattr(runner.names, "LOCAL_STUDIES", ("fine",))
     with pytest.raises(StudyError, match="mixed: no finished run in .*; first: isnet run --study mixed"):
         report(*place)
-    with pytest.raises(StudyError, match="there is no study 'none'; study.yaml has: mixed, fine"):
-        report(*place, "none")
     make_run(place, "fine", "standard", 0), make_run(place, "mixed", "rrr", 0, rate=0.25)
     assert report(*place, "fine") == 0 and reported == [("50_report", 1)]
     assert report(*place) == 0 and [name for name, _ in reported[1:]] == ["50_report", "51_joint_report"]
@@ -236,7 +233,7 @@ def is_alive(pid):
 
 
 @pytest.mark.parametrize("text", ["", "{}", "null", '{"cells": ['])
-def test_a_notebook_that_cannot_start_is_told_in_one_line(tmp_path, text, monkeypatch):
+def test_a_notebook_that_cannot_start_is_told_in_one_line(tmp_path, text):
     (tmp_path / "broken.ipynb").write_text(text)
     error = execute(tmp_path / "broken.ipynb", tmp_path / "out" / "broken.ipynb", {}, threads=1)
     assert error and "\n" not in error
@@ -248,11 +245,6 @@ def test_a_notebook_that_cannot_start_is_told_in_one_line(tmp_path, text, monkey
 @pytest.mark.parametrize("name", ["gain", "digits/gain", "digits/gain/seed0", "gain/seed0", "runs/gain"])
 def test_only_takes_names_of_runs(place, name):
     assert [run.name for run in runner._called(resolve("mixed", *place), [name])] == ["digits/gain/seed0"]
-
-
-def test_only_that_names_nothing_is_refused(place):
-    with pytest.raises(StudyError, match="no run of study mixed is called nobody; one is called digits/standard/seed0"):
-        run_study("mixed", *place, only=["gain", "nobody"])
 
 
 def test_data_that_are_absent_or_wrong_are_told_at_once_and_nothing_is_lost(place, monkeypatch, tmp_path):

@@ -32,11 +32,7 @@ MISTAKES = [  # of the structure, by JSON schema, then of what the parts say of 
     ("[standard], seeds: [0]", "[plane], seeds: [0]", "methods.0: 'plane' is not one of .'standard', 'rrr'"),
     ("[standard], seeds: [0]", "[standard], seeds: [0, 0]", "seeds: .0, 0. has non-unique elements"),
     ("[standard], seeds: [0]", f"[standard], seeds: [{2**63}]", "seeds.0: 9223372036854775808 is greater than"),
-    (
-        "[standard], seeds: [0]",
-        "[standard], seeds: [3]",
-        "runs.digits.seeds.standard: 3 is not one of .0, 1, 2.",
-    ),
+    ("[standard], seeds: [0]", "[standard], seeds: [3]", "runs.digits.seeds.standard: 3 is not one of .0, 1, 2."),
     ("gain: [0]}", "worse: [0]}", "runs.digits.seeds: 'worse' is not one of"),
     (", gain: [0]}", "}", "runs.digits.seeds, a method without: 'gain' is not one of"),
     ("{digits: {methods: [standard], seeds: [0]}}", "{}", "studies.fine.runs: {} should be non-empty"),
@@ -54,11 +50,7 @@ MISTAKES = [  # of the structure, by JSON schema, then of what the parts say of 
     ("{size: 3}", "{3: 3}", "study.yaml is not valid: line 3: the key 3 is no text"),
     ("budget_minutes: 1", f"budget_minutes: {10**400}", "budget_minutes: 10+ is greater than the maximum"),
     ("epochs: 2", "epoch: 2", r"10_train.ipynb has no parameter 'epoch'. Did you mean 'epochs'\? It declares: "),
-    (
-        "epochs: 2, rate: 0.5",
-        "rate: two",
-        r"10_train.ipynb: parameter 'rate' is 'two' \(str\), but its default is 0.1 \(float\)",
-    ),
+    ("epochs: 2, rate: 0.5", "rate: two", r"10_train.ipynb: parameter 'rate' is 'two' .str., but its default is 0.1"),
 ]
 
 

@@ -26,13 +26,11 @@ studies:
 """
 
 # The same with everything that a study may have.
-SEARCH = (
-    "    search: {digits: {rrr: {option: weight, values: [0.5, 5.0], serves: [gain]}}}\n    trial_epochs: {digits: 3}\n"
-)
 WHOLE = STUDY.replace("{epochs: 2, rate: 0.5}}", "{epochs: 2, rate: 0.5}, methods: {rrr: {weight: 0.2}}, folds: 3}")
-WHOLE = WHOLE.replace(
-    "  gain: {}\n", "  gain: {}\n  named: {base: rrr, weight: 2.0, backbone: small_vit}\n"
-) + SEARCH.replace("rrr", "standard")
+WHOLE = WHOLE.replace("  gain: {}\n", "  gain: {}\n  named: {base: rrr, weight: 2.0, backbone: small_vit}\n")
+WHOLE += """    search: {digits: {standard: {option: weight, values: [0.5, 5.0], serves: [gain]}}}
+    trial_epochs: {digits: 3}
+"""
 
 PARAMETERS = """
 study = "mixed"  # results/<study>
