@@ -54,7 +54,7 @@ def run_study(
         elif not runs_only and _reported(grid):
             print(f"{study}: all {len(grid)} runs are done and in {home / 'report.html'}: nothing to do")
         elif not runs_only:
-            failures = pack(home) + _reports([study], notebooks, results)
+            return report(notebooks, results, study)
     return _told(failures)
 
 

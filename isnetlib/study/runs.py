@@ -84,9 +84,10 @@ def resolve(study: str, notebooks: Path, results: Path) -> list[Run]:
 
 
 def checked(runs: list[Run]) -> list[Run]:
-    """The runs, all of a kind. StudyError where their first notebook does not declare what they are given."""
-    if runs:
-        notebook, known = runs[0].declared()[0]
+    """Runs of a kind. StudyError: two have one name, or their first notebook does not declare what they are given."""
+    if not runs:
+        return []
+    notebook, known = runs[0].declared()[0]
     for k, run in enumerate(runs):
         check_parameters(notebook.name, known, run.parameters)
         if run.name in (other.name for other in runs[:k]):
@@ -96,13 +97,13 @@ def checked(runs: list[Run]) -> list[Run]:
 
 def versions(parameters: dict) -> dict[str, int]:
     """The four versions of a run, by column of runs.csv. StudyError for a method or an experiment without one."""
-    found = {f"{part}_version": RECIPE[part] for part in ("relevance", "training")}
-    method = parameters.get("base") or parameters["method"]
-    for name, own, part in ((method, "method", "methods"), (parameters["experiment"], "data", "data")):
-        if name not in RECIPE[part]:
-            raise StudyError(f"{name!r} has no version in isnetlib/study/recipe.yaml: add it to {part}")
-        found[f"{own}_version"] = RECIPE[part][name]
-    return found
+    found = {part: RECIPE[part] for part in ("relevance", "training")}
+    try:
+        found["method"] = RECIPE["methods"][parameters.get("base") or parameters["method"]]
+        found["data"] = RECIPE["data"][parameters["experiment"]]
+    except KeyError as error:
+        raise StudyError(f"{error} has no version in isnetlib/study/recipe.yaml: give it one there") from None
+    return {f"{part}_version": number for part, number in found.items()}
 
 
 def begin(folder: Path, parameters: dict, data_hashes: dict) -> None:
