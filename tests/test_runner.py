@@ -59,7 +59,7 @@ def reported(place, monkeypatch):
     """The tiny study, whose notebooks are not executed but told: [(name, threads)]."""
     told = []
 
-    def execute(notebook, output, parameters, threads, stop=None, kept_open=()):
+    def execute(notebook, output, parameters, threads, stop=None):
         told.append((notebook.stem, threads))
         output.parent.mkdir(parents=True, exist_ok=True)
         if notebook.stem == "20_external_test":

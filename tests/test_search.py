@@ -173,7 +173,7 @@ def test_outside_a_clone_no_commit_can_be_named_and_what_is_not_named_is_not_fro
 def test_the_runner_freezes_before_the_first_run(frozen, monkeypatch):
     seen = []
 
-    def execute(notebook, output, parameters, threads, stop=None, kept_open=()):
+    def execute(notebook, output, parameters, threads, stop=None):
         seen.append(len(store.frozen(frozen[1] / "mixed")))
         return "stopped"
 

@@ -63,25 +63,19 @@ def check_parameters(name: str, known: dict, given: dict) -> None:
             raise StudyError(f"{name}: parameter '{key}' is {kinds}")
 
 
-def execute(
-    notebook: Path, output: Path, parameters: dict, threads: int, stop: Event | None = None, kept_open: tuple = ()
-) -> str | None:
-    """Run a notebook in its own folder, on `threads` cores, and keep it, outputs and error included, at `output`.
-
-    It is a process of its own, which ends early when `stop` is set; its kernel ends with it. `kept_open`: numbers of
-    files that stay open, and locked, as long. Returns None if all went well, else the error in one line.
+def execute(notebook: Path, output: Path, parameters: dict, threads: int, stop: Event | None = None) -> str | None:
+    """Run a notebook in its own folder, on `threads` cores, and keep it, outputs and error included, at `output`. It is
+    a process of its own, which ends early when `stop` is set. Returns None if all went well, else the error in a line.
     """
     output.parent.mkdir(parents=True, exist_ok=True)
     output.unlink(missing_ok=True)  # an old copy must not pass for this one
-    given = json.dumps([notebook.name, relative(output, notebook.parent), parameters])
-    command = [sys.executable, "-c", PAPERMILL, given]
+    given = [notebook.name, relative(output, notebook.parent), parameters]
+    command = [sys.executable, "-c", PAPERMILL, json.dumps(given)]
     environment = os.environ | dict.fromkeys(THREAD_VARIABLES, str(threads)) | {"PYDEVD_DISABLE_FILE_VALIDATION": "1"}
     with tempfile.TemporaryFile() as errors:
         # A session of its own, so that Ctrl-C reaches only us and we end it in order.
-        process = subprocess.Popen(
-            command, cwd=notebook.parent, env=environment, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL,
-            stderr=errors, start_new_session=True, pass_fds=kept_open,
-        )  # fmt: skip
+        streams = {"stdin": subprocess.PIPE, "stdout": subprocess.DEVNULL, "stderr": errors}
+        process = subprocess.Popen(command, cwd=notebook.parent, env=environment, start_new_session=True, **streams)
         with process:  # in the end its input is closed
             while process.poll() is None and not (stop and stop.is_set()):
                 time.sleep(0.1)

@@ -70,9 +70,8 @@ def _read(place: Path, read: Callable) -> tuple[list, list[str]]:
             _check_sums(folder)
             found.append(read(folder))
         except Exception as error:  # whatever is wrong with one run, the others are packed
-            known = isinstance(error, ValueError | OSError)
-            told = str(error) if known else f"{folder} is damaged ({type(error).__name__}: {error})"
-            failures.append(f"packing: {' '.join(told.split())}")
+            told = f"{folder} is damaged ({type(error).__name__}: {error})"
+            failures.append(f"packing: {' '.join((str(error) if str(folder) in str(error) else told).split())}")
     return found, failures
 
 
@@ -94,7 +93,7 @@ def _trial(folder: Path) -> dict:
 
 def _left(folder: Path) -> Left:
     """Of a run's folder. Raises ValueError naming a file that is damaged, and what is wrong with it."""
-    if not folder.name.removeprefix("seed").isdecimal():
+    if not (folder.name.startswith("seed") and folder.name[4:].isdecimal()):
         raise ValueError(f"{folder}: a run folder is called seed<number>; rename or remove it")
     facts = recorded(folder)
     run = store.Run(*folder.parts[-3:-1], int(folder.name[4:]), folder, facts, facts.pop("settings", {}))

@@ -146,7 +146,7 @@ def _make_one(run: Run, state: str, reason: str, asked: float, threads: int, sto
     print(f"{run.name}  {how}", flush=True)
     made = run.folder / "metrics.json"
     try:
-        with alone(run, stop) as lock:
+        with alone(run, stop):
             if made.exists() and made.stat().st_mtime > asked:
                 return None
             if state == "stale":  # its files must not mix with new ones
@@ -156,7 +156,7 @@ def _make_one(run: Run, state: str, reason: str, asked: float, threads: int, sto
             for notebook, known in run.declared():
                 output = run.folder / "notebooks" / notebook.name
                 given = {key: value for key, value in run.parameters.items() if key in known}
-                if error := execute(notebook, output, given, threads, stop, (lock,)):
+                if error := execute(notebook, output, given, threads, stop):
                     return error
             if not made.exists():
                 return f"{notebook.stem}: ended without writing metrics.json (see {output})"
@@ -167,10 +167,8 @@ def _make_one(run: Run, state: str, reason: str, asked: float, threads: int, sto
 
 
 @contextlib.contextmanager
-def alone(run: Run, stop: threading.Event) -> Iterator[int]:
-    """Nobody else makes the run inside: wait for another process that does; InterruptedError if `stop` is set before.
-    Gives the number of the open file that holds the lock.
-    """
+def alone(run: Run, stop: threading.Event) -> Iterator[None]:
+    """Nobody else makes the run inside: wait for another process that does. InterruptedError: `stop` is set before."""
     run.folder.parent.mkdir(parents=True, exist_ok=True)
     with open(run.folder.with_name(f".{run.folder.name}.lock"), "a") as file:
         for attempt in itertools.count() if fcntl else ():
@@ -182,7 +180,7 @@ def alone(run: Run, stop: threading.Event) -> Iterator[int]:
                     print(f"{run.name}  waits: another process is making it", flush=True)
                 if stop.wait(1):
                     raise InterruptedError("interrupted") from None
-        yield file.fileno()
+        yield
 
 
 def cores() -> int:
