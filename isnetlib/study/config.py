@@ -101,13 +101,13 @@ def _validator() -> type:
 
 def method_parameters(name: str, content: dict, study: str, experiment: str) -> dict:
     """The parameters `method`, `method_options` and, where the entry of `methods` has them, `base` and `backbone` of a
-    run. The options, each over those before: of the base; the experiment's and the study's own of the base; of the
-    entry; the experiment's and the study's own of the entry.
+    run. Options, each over those before: of the base, by the experiment, by the study; of the entry, by both likewise.
     """
-    own = content["experiments"][experiment].get("methods", {}), content["studies"][study]["methods"]
+    places = [content["methods"], content["experiments"][experiment].get("methods", {})]
+    places.append(content["studies"][study]["methods"].get(experiment, {}))
     entry, options = content["methods"][name], {}
-    for part in filter(None, (entry.get("base"), name)):
-        for place in (content["methods"], own[0], own[1].get(experiment, {})):
+    for part in (entry.get("base"), name):
+        for place in places:
             options |= place.get(part, {})
     brought = {key: entry[key] for key in ("base", "backbone") if key in entry}
     return {"method": name, "method_options": {k: v for k, v in options.items() if k not in brought}} | brought
