@@ -1,6 +1,6 @@
 """Golden numbers: every part of the recipe on tiny inputs, held by digest under the part's declared version.
 
-tests/golden.json has, for each part of `isnetlib.study.recipe.RECIPE`, its version, its cases (of a method and of an
+tests/golden.json has, for each part of `isnetlib.study.runs.RECIPE`, its version, its cases (of a method and of an
 experiment: options), digests of every bit (weights, predictions, maps, images) for the versions of torch and the
 processors that it was made on, and five rounded numbers a case. Elsewhere sums are rounded otherwise; there the five
 numbers are compared, to `NEAR`. Where a number is meant to change: raise the version of its part, and make the file
@@ -33,7 +33,7 @@ from isnetlib.method.isnet import ISNet
 from isnetlib.method.loss import heatmap_loss
 from isnetlib.method.lrp import LRP, explain, start_for
 from isnetlib.networks import build_model
-from isnetlib.study.recipe import RECIPE, versions
+from isnetlib.study.runs import RECIPE, versions
 from isnetlib.training import evaluate, segmenter
 from isnetlib.training.fit import chosen_epoch, fit, seeded
 
@@ -247,7 +247,7 @@ def changed(golden, now):
 @pytest.mark.parametrize("part", PARTS)
 def test_numbers_change_with_their_version_alone(part):
     golden = json.loads(GOLDEN.read_text())[part]
-    remedy = "raise its version in isnetlib/study/recipe.py and run `python tests/test_golden.py --write`"
+    remedy = "raise its version in isnetlib/study/recipe.yaml and run `python tests/test_golden.py --write`"
     assert golden["version"] == version(part), f"golden.json holds another version of {part}; {remedy}"
     cases = changed(golden, measured(part, golden["numbers"]))
     assert not cases, f"the numbers of {part} changed ({'; '.join(cases)}): a mistake, or {remedy}"
@@ -255,9 +255,10 @@ def test_numbers_change_with_their_version_alone(part):
 
 def test_every_method_and_experiment_has_a_version():
     assert RECIPE["methods"].keys() == METHODS.keys() and RECIPE["data"].keys() == data.EXPERIMENTS.keys()
-    assert [*versions("digits", "vit")] == ["relevance", "training", "method", "data"]
+    parts = ("relevance", "training", "method", "data")
+    assert [*versions({"experiment": "digits", "method": "vit"})] == [f"{part}_version" for part in parts]
     with pytest.raises(ValueError, match="'unknown' has no version"):
-        versions("digits", "unknown")
+        versions({"experiment": "digits", "method": "unknown"})
 
 
 def write():

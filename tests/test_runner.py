@@ -42,7 +42,7 @@ def test_a_study_skips_resumes_starts_afresh_and_survives_a_failure(place, capsy
     assert "mixed: 4 runs, 1 done, 3 to make, 2 at a time; the whole study takes about 1 min" in printed
     assert "digits/rrr/seed0  starts afresh: parameter rate was 0.25, is 0.5" in printed
     assert "digits/standard/seed1  goes on where it stopped" in printed
-    assert printed.count("[3/3] ") == 1 and printed.count("left, with the report") == 3
+    assert printed.count("[3/3] ") == 1 and printed.count(" min; about ") == 3
     assert "mixed: not all runs are done, so there is no report" in printed
     assert states(place)[0] == found | {"rrr0": "done", "gain0": "unfinished", "standard1": "done"}
     assert (done / "metrics.json").stat().st_mtime_ns == before and not (done / "notebooks").exists()
@@ -59,7 +59,7 @@ def reported(place, monkeypatch):
     """The tiny study, whose notebooks are not executed but told: [(name, threads)]."""
     told = []
 
-    def execute(notebook, output, parameters, threads, stop=None, kept_open=()):
+    def execute(notebook, output, parameters, threads, stop=None):
         told.append((notebook.stem, threads))
         output.parent.mkdir(parents=True, exist_ok=True)
         if notebook.stem == "20_external_test":
@@ -138,17 +138,14 @@ def test_a_run_that_leaves_no_metrics_has_failed(place, capsys):
     write_notebook(place[0] / "20_external_test.ipynb", PARAMETERS, "pass")
     write_notebook(place[0] / "10_train.ipynb", PARAMETERS + MORE, "pass")
     assert run_study("fine", *place) == 1
-    assert (
-        "FAILED digits/standard/seed0: 20_external_test: ended without writing metrics.json" in capsys.readouterr().out
-    )
+    told = "FAILED digits/standard/seed0: 20_external_test: ended without writing metrics.json"
+    assert told in capsys.readouterr().out
 
 
 def test_report_trains_nothing_and_joins_what_is_published(place, reported, monkeypatch, capsys):
     monkeypatch.setattr(runner.names, "LOCAL_STUDIES", ("fine",))
     with pytest.raises(StudyError, match="mixed: no finished run in .*; first: isnet run --study mixed"):
         report(*place)
-    with pytest.raises(StudyError, match="there is no study 'none'; study.yaml has: mixed, fine"):
-        report(*place, "none")
     make_run(place, "fine", "standard", 0), make_run(place, "mixed", "rrr", 0, rate=0.25)
     assert report(*place, "fine") == 0 and reported == [("50_report", 1)]
     assert report(*place) == 0 and [name for name, _ in reported[1:]] == ["50_report", "51_joint_report"]
@@ -202,7 +199,7 @@ def test_a_run_has_one_worker_and_who_comes_second_waits_for_it(place, reported,
             raise AssertionError("two at once")
         make_run(place, "fine", "standard", 0)  # here the first one ends
     second.join()
-    told = f"digits/standard/seed0  waits: process {os.getpid()} is making it"
+    told = "digits/standard/seed0  waits: another process is making it"
     assert told in capsys.readouterr().out and reported == []
 
 
@@ -236,18 +233,10 @@ def is_alive(pid):
 
 
 @pytest.mark.parametrize("text", ["", "{}", "null", '{"cells": ['])
-def test_a_notebook_that_cannot_start_is_told_in_one_line(tmp_path, text, monkeypatch):
+def test_a_notebook_that_cannot_start_is_told_in_one_line(tmp_path, text):
     (tmp_path / "broken.ipynb").write_text(text)
     error = execute(tmp_path / "broken.ipynb", tmp_path / "out" / "broken.ipynb", {}, threads=1)
     assert error and "\n" not in error
-
-
-def test_braces_in_a_folders_name_are_braces(tmp_path):
-    write_notebook(tmp_path / "n.ipynb", "seed = 1", "assert seed == 7")
-    output = tmp_path / "run {a} {seed}" / "o.ipynb"
-    assert execute(tmp_path / "n.ipynb", output, {"seed": 7}, 1) is None and output.exists()
-    output.write_text("{")  # as a full disk leaves it
-    assert runner.execute.__globals__["_recorded_error"](output) is None
 
 
 # --- names, time, data
@@ -256,11 +245,6 @@ def test_braces_in_a_folders_name_are_braces(tmp_path):
 @pytest.mark.parametrize("name", ["gain", "digits/gain", "digits/gain/seed0", "gain/seed0", "runs/gain"])
 def test_only_takes_names_of_runs(place, name):
     assert [run.name for run in runner._called(resolve("mixed", *place), [name])] == ["digits/gain/seed0"]
-
-
-def test_only_that_names_nothing_is_refused(place):
-    with pytest.raises(StudyError, match="no run of study mixed is called nobody; one is called digits/standard/seed0"):
-        run_study("mixed", *place, only=["gain", "nobody"])
 
 
 def test_data_that_are_absent_or_wrong_are_told_at_once_and_nothing_is_lost(place, monkeypatch, tmp_path):
@@ -276,7 +260,7 @@ def test_data_that_are_absent_or_wrong_are_told_at_once_and_nothing_is_lost(plac
     monkeypatch.setenv("ISNET_DATA", str(write_sources(tmp_path)))
     monkeypatch.setenv("ISNET_MASKS", str(write_predicted(tmp_path, tmp_path / "masks")))
     run = Run(place[1], place[0], "tuberculosis", "standard", 0, {"data_options": {"size": 32}})
-    runner.require_data([run])
+    assert data_hashes(run, needed=True)
     (tmp_path / "nih/index.csv").unlink()
     with pytest.raises(StudyError, match="data of tuberculosis: .*nih: 1 problem.*index.csv"):
-        runner.require_data([run])
+        data_hashes(run, needed=True)

@@ -72,7 +72,7 @@ def test_the_search_is_made_skips_what_is_done_and_stops_runs_with_other_options
     found = store.trials(tiny[1] / "small")
     methods = "methods: {rrr: {penalty_weight: 5.0}, gain: {penalty_weight: 5.0}}"  # it may stand in the experiment
     edit(tiny[0] / "study.yaml", "  digits:\n    data:", f"  digits:\n    {methods}\n    data:")
-    assert search.not_followed("small", tiny[0], found) == []
+    assert search.not_followed(search.trials("small", *tiny)) == []
     assert found["chosen"].tolist() == [False, True] and 0 <= found["swapped"][1] <= 1 and found["epoch"][1] == 0
     states = runner.status("small", *tiny).set_index("method")["state"]
     assert set(states["rrr (search)"]) == {"done"} and set(states["rrr"]) == {"missing"}
@@ -90,7 +90,7 @@ def test_a_weight_that_falls_is_a_value_like_another(tiny):
     assert pack_trials(tiny[1] / "small") == []
     found = store.trials(tiny[1] / "small")
     assert list(map(store.tried, found["value"])) == ["0.5", "5-0.5"] and found["chosen"].tolist() == [False, True]
-    (line,) = {line.partition(" is ")[2] for line in search.not_followed("small", tiny[0], found)[:1]}
+    (line,) = {line.partition(" is ")[2] for line in search.not_followed([first, falling])[:1]}
     assert line == "0.5, the search chose 5-0.5"
     assert set(runner.status("small", *tiny)["state"][:2]) == {"done"}
     shutil.rmtree(tiny[1] / "small/search")
@@ -102,7 +102,7 @@ def test_a_weight_that_falls_is_a_value_like_another(tiny):
         assert pack_trials(tiny[1] / "small") == []
         found = store.trials(tiny[1] / "small")
         assert list(map(store.tried, found["value"])) == ["0.5", "10", "5-0.5"]
-        assert not [line for line in search.not_followed("small", tiny[0], found) if " of rrr " in line]
+        assert not [line for line in search.not_followed(search.trials("small", *tiny)) if " of rrr " in line]
 
 
 def test_a_row_of_a_log_is_what_a_trial_found():
@@ -173,7 +173,7 @@ def test_outside_a_clone_no_commit_can_be_named_and_what_is_not_named_is_not_fro
 def test_the_runner_freezes_before_the_first_run(frozen, monkeypatch):
     seen = []
 
-    def execute(notebook, output, parameters, threads, stop=None, kept_open=()):
+    def execute(notebook, output, parameters, threads, stop=None):
         seen.append(len(store.frozen(frozen[1] / "mixed")))
         return "stopped"
 

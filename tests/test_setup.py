@@ -66,12 +66,7 @@ def make(tmp_path):
 @needs_make
 @pytest.mark.parametrize(
     ("target", "command"),
-    [
-        ("study", "isnet run --study some"),
-        ("report", "isnet report --study some"),
-        ("test", "-m pytest"),
-        ("lab", "lab"),
-    ],
+    [("study", "run --study some"), ("report", "report --study some"), ("test", "-m pytest"), ("lab", "lab")],
 )
 def test_every_target_installs_first_and_help_lists_it(make, target, command):
     assert f"make {target}\t" in make().stdout

@@ -10,7 +10,7 @@ import pytest
 from tiny_study import STUDY, WHOLE, edit, write_notebook
 
 from isnetlib.baselines import METHODS
-from isnetlib.report import names, store
+from isnetlib.report import names
 from isnetlib.study import search
 from isnetlib.study.config import StudyError, method_parameters, read_studies
 from isnetlib.study.notebooks import check_parameters, declared
@@ -32,18 +32,14 @@ MISTAKES = [  # of the structure, by JSON schema, then of what the parts say of 
     ("[standard], seeds: [0]", "[plane], seeds: [0]", "methods.0: 'plane' is not one of .'standard', 'rrr'"),
     ("[standard], seeds: [0]", "[standard], seeds: [0, 0]", "seeds: .0, 0. has non-unique elements"),
     ("[standard], seeds: [0]", f"[standard], seeds: [{2**63}]", "seeds.0: 9223372036854775808 is greater than"),
-    (
-        "[standard], seeds: [0]",
-        "[standard], seeds: [3]",
-        "digits.seeds.0: 3 is greater than or equal to the maximum of 3",
-    ),
+    ("[standard], seeds: [0]", "[standard], seeds: [3]", "runs.digits.seeds.standard: 3 is not one of .0, 1, 2."),
     ("gain: [0]}", "worse: [0]}", "runs.digits.seeds: 'worse' is not one of"),
-    (", gain: [0]}", "}", "runs.digits.seeds: 'gain' is a required property"),
+    (", gain: [0]}", "}", "runs.digits.seeds, a method without: 'gain' is not one of"),
     ("{digits: {methods: [standard], seeds: [0]}}", "{}", "studies.fine.runs: {} should be non-empty"),
     ("epochs: 9", "epochs: 0", "studies.fine.train.digits.epochs: 0 is less than the minimum of 1"),
     ("epochs: 9", "batch_size: 0", "train.digits.batch_size: 0 is less than the minimum of 1"),
     ("epochs: 9", "learning_rate: -1.0", "learning_rate: -1.0 is less than or equal to the minimum of 0"),
-    ("epochs: 9", "learning_rate: .nan", "learning_rate: '.nan' is not of type 'number'"),
+    ("epochs: 9", "learning_rate: .nan", "study.yaml is not valid: Out of range float"),
     ("epochs: 9", "seed: 5", "studies.fine.train.digits: 'seed' should not be valid"),
     ("[0.5, 5.0]", "[1, 2, 3, 4, 5, 6]", "values: .1, 2, 3, 4, 5, 6. is too long"),
     ("{standard: {option", "{gain: {option", "studies.fine.search.digits: 'gain' is not one of .'standard'"),
@@ -51,15 +47,10 @@ MISTAKES = [  # of the structure, by JSON schema, then of what the parts say of 
     ("standard: {}", "standard: {", "study.yaml is not valid: while parsing"),
     ("standard: {}", "standard: {}\n  standard: {}", "line 5: the key 'standard' is given twice"),
     ("{size: 3}", "&a {size: *a}", "study.yaml is not valid: Circular reference"),
-    ("{size: 3}", "[" * 100000, "study.yaml, line 3: nested too deep"),
-    ("{size: 3}", "{3: 3}", "study.yaml, line 3: the key 3 is no text"),
+    ("{size: 3}", "{3: 3}", "study.yaml is not valid: line 3: the key 3 is no text"),
     ("budget_minutes: 1", f"budget_minutes: {10**400}", "budget_minutes: 10+ is greater than the maximum"),
     ("epochs: 2", "epoch: 2", r"10_train.ipynb has no parameter 'epoch'. Did you mean 'epochs'\? It declares: "),
-    (
-        "epochs: 2, rate: 0.5",
-        "rate: two",
-        r"10_train.ipynb: parameter 'rate' is 'two' \(str\), but its default is 0.1 \(float\)",
-    ),
+    ("epochs: 2, rate: 0.5", "rate: two", r"10_train.ipynb: parameter 'rate' is 'two' .str., but its default is 0.1"),
 ]
 
 
@@ -83,7 +74,7 @@ def test_files_that_are_absent_or_no_text_are_named(place):
     (place[0] / "study.yaml").write_text(STUDY)
     for damage in (lambda path: path.write_text("{"), lambda path: path.unlink()):
         damage(place[0] / "20_external_test.ipynb")
-        with pytest.raises(StudyError, match="a notebook is absent or damaged: "):
+        with pytest.raises(StudyError, match="the notebook .*20_external_test.ipynb is absent or damaged, or "):
             run_study("fine", *place)
 
 
@@ -123,14 +114,14 @@ def test_own_options_lie_over_the_base_and_under_the_variant():
 
 def test_parameter_cells_hold_literals_alone(tmp_path):
     path = tmp_path / "some.ipynb"
-    write_notebook(path, "rate: float = 0.5  # annotated\nnames = ['a']\nsize = None")
+    write_notebook(path, "rate = 0.5  # told\nnames = ['a']\nsize = None")
     assert declared(path) == {"rate": 0.5, "names": ["a"], "size": None}
     check_parameters("some", declared(path), {"rate": 1, "size": 3})  # an int will do for a float, anything for None
-    write_notebook(path, "rate = 1 / 2")
-    with pytest.raises(ValueError, match="only lines `name = literal`, not `rate = 1 / 2`"):
+    write_notebook(path, "seed = 0\nrate = 1 / 2")
+    with pytest.raises(StudyError, match="holds lines `name = literal` alone: .* on line 2"):
         declared(path)
     path.write_text('{"cells": []}')
-    with pytest.raises(ValueError, match="no code cell is tagged 'parameters'"):
+    with pytest.raises(StudyError, match="some.ipynb is .* has no cell tagged 'parameters'"):
         declared(path)
 
 
@@ -179,6 +170,7 @@ def test_every_method_of_the_real_studies_has_the_options_it_is_given():
 
 @pytest.mark.parametrize("study", ["full", "real"])
 def test_the_real_studies_hold_what_their_search_chose(study):
-    assert search.not_followed(study, REAL[0], store.trials(REAL[1] / study)) == []
-    counts = Counter((trial.experiment, trial.method) for trial in search.trials(study, *REAL))
-    assert set(counts.values()) == {4} and {trial.seed for trial in search.trials(study, *REAL)} == {0}
+    trials = search.trials(study, *REAL)
+    assert search.not_followed(trials) == []
+    assert set(Counter((trial.experiment, trial.method) for trial in trials).values()) == {4}
+    assert {trial.seed for trial in trials} == {0}

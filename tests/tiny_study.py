@@ -5,8 +5,7 @@ import subprocess
 
 from isnetlib.study import runner
 from isnetlib.study.notebooks import declared
-from isnetlib.study.recipe import versions
-from isnetlib.study.runs import portable, resolve
+from isnetlib.study.runs import portable, resolve, versions
 
 STUDY = """
 experiments:
@@ -27,13 +26,11 @@ studies:
 """
 
 # The same with everything that a study may have.
-SEARCH = (
-    "    search: {digits: {rrr: {option: weight, values: [0.5, 5.0], serves: [gain]}}}\n    trial_epochs: {digits: 3}\n"
-)
 WHOLE = STUDY.replace("{epochs: 2, rate: 0.5}}", "{epochs: 2, rate: 0.5}, methods: {rrr: {weight: 0.2}}, folds: 3}")
-WHOLE = WHOLE.replace(
-    "  gain: {}\n", "  gain: {}\n  named: {base: rrr, weight: 2.0, backbone: small_vit}\n"
-) + SEARCH.replace("rrr", "standard")
+WHOLE = WHOLE.replace("  gain: {}\n", "  gain: {}\n  named: {base: rrr, weight: 2.0, backbone: small_vit}\n")
+WHOLE += """    search: {digits: {standard: {option: weight, values: [0.5, 5.0], serves: [gain]}}}
+    trial_epochs: {digits: 3}
+"""
 
 PARAMETERS = """
 study = "mixed"  # results/<study>
@@ -117,8 +114,7 @@ def make_run(place, study, method, seed, finished=True, time="2026", **changes):
     folder = run.folder
     folder.mkdir(parents=True)
     settings = portable(declared(place[0] / "10_train.ipynb") | run.parameters | changes)
-    content = {f"{part}_version": number for part, number in versions("digits", method).items()}
-    content |= {"settings": settings, "data": {"digits": "abc"}, "time": time}
+    content = versions(settings) | {"settings": settings, "data": {"digits": "abc"}, "time": time}
     (folder / "manifest.json").write_text(json.dumps(content))
     if finished:
         (folder / "metrics.json").write_text('{"seconds": 10, "thresholds": [], "epoch": 1}')

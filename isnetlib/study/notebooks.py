@@ -1,49 +1,49 @@
 """Notebooks as files: the parameters they declare, and running one in a process of its own."""
 
 import ast
-import base64
 import difflib
 import json
 import os
 import subprocess
 import sys
 import tempfile
-import threading
+import time
 from pathlib import Path
-
-import yaml
+from threading import Event
 
 from isnetlib.study.config import StudyError
 
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
-# The papermill command, ended when we are (then its input is closed), and without a grammar of addresses that
+# Papermill, ended when its input is closed, as it is when we are ended, and without a grammar of addresses that
 # jsonschema builds at import, for longer than all the rest takes.
 PAPERMILL = """
-import os, signal, sys, threading
-threading.Thread(target=lambda: sys.stdin.read() or os.kill(os.getpid(), signal.SIGTERM), daemon=True).start()
+import json, os, signal, sys, threading, time
+def end_with_input():
+    os.read(0, 1)
+    os.kill(os.getpid(), signal.SIGTERM)  # then papermill shuts its kernel down
+    time.sleep(2)
+    os._exit(1)  # a kernel without its parent ends by itself
+threading.Thread(target=end_with_input, daemon=True).start()
 sys.modules["rfc3987_syntax"] = None
-from papermill.cli import papermill; papermill()
+import papermill
+try:
+    papermill.execute_notebook(*json.loads(sys.argv[1]), progress_bar=False, start_timeout=180)
+except papermill.PapermillExecutionError as error:
+    sys.exit(" ".join(f"{error.ename}: {error.evalue}".split()))
 """
 
 
 def declared(notebook: Path) -> dict:
-    """Names and default values of the notebook's parameters: the literals of its cell tagged "parameters".
-
-    Raises ValueError where there is no such cell, or where one of its lines is not `name = literal`.
+    """Names and default values of the notebook's parameters: the lines `name = literal` of its cell tagged
+    "parameters". Raises StudyError.
     """
-    cells = json.loads(Path(notebook).read_text(encoding="utf-8"))["cells"]
-    sources = ["".join(cell["source"]) for cell in cells if "parameters" in cell["metadata"].get("tags", [])]
-    if not sources:
-        raise ValueError(f"{notebook}: no code cell is tagged 'parameters'")
-    found = {}
-    for line in ast.parse("\n".join(sources)).body:
-        try:
-            target = line.targets[0] if isinstance(line, ast.Assign) else line.target
-            found[target.id] = ast.literal_eval(line.value)
-        except (AttributeError, ValueError):
-            message = f"{notebook}: the parameters cell holds only lines `name = literal`, not `{ast.unparse(line)}`"
-            raise ValueError(message) from None
-    return found
+    try:
+        cells = json.loads(Path(notebook).read_text(encoding="utf-8"))["cells"]
+        sources = ["".join(cell["source"]) for cell in cells if "parameters" in cell["metadata"].get("tags", [])]
+        return {line.targets[0].id: ast.literal_eval(line.value) for line in ast.parse(sources[0]).body}
+    except (OSError, ValueError, TypeError, LookupError, AttributeError, SyntaxError) as error:
+        told = "absent or damaged, or has no cell tagged 'parameters' that holds lines `name = literal` alone"
+        raise StudyError(f"the notebook {notebook} is {told}: {error}") from None
 
 
 def check_parameters(name: str, known: dict, given: dict) -> None:
@@ -63,71 +63,27 @@ def check_parameters(name: str, known: dict, given: dict) -> None:
             raise StudyError(f"{name}: parameter '{key}' is {kinds}")
 
 
-def execute(
-    notebook: Path,
-    output: Path,
-    parameters: dict,
-    threads: int,
-    stop: threading.Event | None = None,
-    kept_open: tuple[int, ...] = (),
-) -> str | None:
-    """Run a notebook with its own folder as working directory and keep it, outputs and error included, at `output`.
-
-    A process for each notebook keeps memory, threads and kernels apart: whatever ends the process ends its kernel.
-    `threads`: how many cores it may use. `stop`: when set, the notebook is ended early. `kept_open`: files that stay
-    open, and locked, as long as the process.
-    Returns None if all went well, else the error in one line.
+def execute(notebook: Path, output: Path, parameters: dict, threads: int, stop: Event | None = None) -> str | None:
+    """Run a notebook in its own folder, on `threads` cores, and keep it, outputs and error included, at `output`. It is
+    a process of its own, which ends early when `stop` is set. Returns None if all went well, else the error in a line.
     """
     output.parent.mkdir(parents=True, exist_ok=True)
     output.unlink(missing_ok=True)  # an old copy must not pass for this one
-    encoded = base64.b64encode(yaml.safe_dump(parameters, allow_unicode=True).encode()).decode()
-    # papermill fills the parameters into braces of a path
-    paths = [path.replace("{", "{{").replace("}", "}}") for path in (notebook.name, relative(output, notebook.parent))]
-    command = [sys.executable, "-c", PAPERMILL, *paths, "-b", encoded]
-    command += ["--no-progress-bar", "--log-level", "ERROR", "--start-timeout", "180"]
-    environment = {**os.environ, **dict.fromkeys(THREAD_VARIABLES, str(threads))}
+    given = [notebook.name, relative(output, notebook.parent), parameters]
+    command = [sys.executable, "-c", PAPERMILL, json.dumps(given)]
+    environment = os.environ | dict.fromkeys(THREAD_VARIABLES, str(threads)) | {"PYDEVD_DISABLE_FILE_VALIDATION": "1"}
     with tempfile.TemporaryFile() as errors:
         # A session of its own, so that Ctrl-C reaches only us and we end it in order.
-        process = subprocess.Popen(
-            command, cwd=notebook.parent, env=environment, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL,
-            stderr=errors, start_new_session=True, pass_fds=kept_open,
-        )  # fmt: skip
-        with process.stdin:
-            if _stopped(process, stop or threading.Event()):
-                return "interrupted"
+        streams = {"stdin": subprocess.PIPE, "stdout": subprocess.DEVNULL, "stderr": errors}
+        process = subprocess.Popen(command, cwd=notebook.parent, env=environment, start_new_session=True, **streams)
+        with process:  # in the end its input is closed
+            while process.poll() is None and not (stop and stop.is_set()):
+                time.sleep(0.1)
         errors.seek(0)
-        text = errors.read().decode(errors="replace").strip() or f"exit code {process.returncode}"
-    return (_recorded_error(output) or text.splitlines()[-1]) if process.returncode else None
+        told = errors.read().decode(errors="replace").strip() or f"exit code {process.returncode}"
+    return f"{notebook.stem}: {told.splitlines()[-1]} (see {output})" if process.returncode else None
 
 
 def relative(path: Path, start: Path) -> str:
-    """`path` as seen from the folder `start`, with forward slashes; absolute where it is on another drive."""
-    try:
-        return Path(os.path.relpath(path, start)).as_posix()
-    except ValueError:
-        return Path(path).absolute().as_posix()
-
-
-def _stopped(process: subprocess.Popen, stop: threading.Event) -> bool:
-    """Wait for the process to end, or end it when `stop` is set; tells whether it was stopped."""
-    while process.poll() is None:
-        if stop.wait(0.1):
-            process.terminate()  # papermill then shuts its kernel down
-            try:
-                process.wait(2)
-            except subprocess.TimeoutExpired:
-                process.kill()  # a kernel without its parent ends by itself
-                process.wait()
-            return True
-    return False
-
-
-def _recorded_error(output: Path) -> str | None:
-    """The first error among a notebook's outputs, as `Name: message`, in one line; None where the file is damaged."""
-    try:
-        cells = json.loads(output.read_text(encoding="utf-8"))["cells"]
-        items = [item for cell in cells for item in cell.get("outputs", [])]
-        errors = [f"{item['ename']}: {item['evalue']}" for item in items if item["output_type"] == "error"]
-    except (OSError, ValueError, TypeError, KeyError):  # papermill writes in place, and the disk may be full
-        return None
-    return " ".join(errors[0].split()) if errors else None
+    """`path` as seen from the folder `start`, with forward slashes."""
+    return Path(os.path.relpath(path, start)).as_posix()

@@ -1,13 +1,10 @@
-"""Packing: what a finished study leaves of its run folders, by experiment, small enough to be committed.
-
-`isnetlib.report.store` says what the files hold, and reads them. Kept are the predictions, which are checked here and
-nowhere else, what the runs recorded, their logs and the maps of the first seed; weights and executed notebooks stay in
-the folders.
+"""Packing: what a finished study leaves of its run folders, by experiment, small enough to be committed: predictions,
+which are checked here and nowhere else, what the runs recorded, their logs, the maps of the first seed. Weights and
+executed notebooks stay in the folders. `isnetlib.report.store` says what the files hold, and reads them.
 """
 
 import io
 import json
-import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -17,14 +14,12 @@ import pandas as pd
 
 from isnetlib.report import store
 from isnetlib.stats.metrics import check_scores
-from isnetlib.study.runs import check_sums, finished, recorded
+from isnetlib.study.runs import SUMS, recorded, sums
 from isnetlib.training.files import write_atomically
 
-ROW = [
-    *("method", "seed", "relevance_version", "training_version", "method_version", "data_version"),
-    *("epoch", "seconds", "peak_mib", "parameters", "thresholds", "foreground_range", "torch", "device", "threads"),
-    *("cpus", "platform", "commit", "dirty", "time", "made_by", *store.JSON),
-]
+ROW = """method seed relevance_version training_version method_version data_version epoch seconds peak_mib parameters
+    thresholds foreground_range torch device threads cpus platform commit dirty time made_by""".split()
+ROW += store.JSON
 
 
 class Left(NamedTuple):
@@ -37,23 +32,19 @@ class Left(NamedTuple):
 
 
 def pack(study: Path) -> list[str]:
-    """Write results/<study>/<experiment>/{predictions.npz, runs.csv, logs.csv, heatmaps.npz} from the folders of
-    finished runs, and trials.csv, over what was packed before: of the same run the later counts. The folders stay.
-
-    Returns, in one line each, what could not be packed: a folder with a damaged file, which is named, or an experiment
-    whose runs were tested on different cases.
+    """Write the files of results/<study>/<experiment> from the folders of finished runs, and trials.csv, over what was
+    packed before: of the same run the later counts. Returns, in one line each, what could not be packed: a folder with
+    a damaged file, which is named, or an experiment whose runs were tested on different cases.
     """
     runs, failures = _read(Path(study) / "runs", _left)
-    if runs:
-        logs = store.logs(study)
-        every = [*(_packed(run, logs) for run in store.find_runs(study)), *runs]
-        latest = {left.run[:3]: left for left in sorted(every, key=lambda left: left.run.facts.get("time", ""))}
-        ordered = [latest[run[:3]] for run in store.in_order([left.run for left in latest.values()])]
-        for experiment in dict.fromkeys(left.run.experiment for left in ordered):
-            try:
-                _write(Path(study) / experiment, [left for left in ordered if left.run.experiment == experiment])
-            except (ValueError, OSError) as error:
-                failures.append(f"packing: {error}")
+    for experiment in dict.fromkeys(left.run.experiment for left in runs):
+        try:
+            every = _packed(study, experiment) + [left for left in runs if left.run.experiment == experiment]
+            latest = {left.run[:3]: left for left in sorted(every, key=lambda left: left.run.facts.get("time", ""))}
+            ordered = store.in_order([left.run for left in latest.values()])
+            _write(Path(study) / experiment, [latest[run[:3]] for run in ordered])
+        except (ValueError, OSError) as error:
+            failures.append(f"packing: {error}")
     return failures + pack_trials(study)
 
 
@@ -62,8 +53,8 @@ def pack_trials(study: Path) -> list[str]:
     trials, failures = _read(Path(study) / "search", _trial)
     if trials:
         rows = sorted([*store.trial_rows(study), *trials], key=lambda row: row.get("time", ""))
-        rows = {tuple(row[name] for name in ("experiment", "method", "value")): row for row in rows}.values()
-        rows = sorted(rows, key=lambda row: [*(row[name] for name in store.TRIAL[:3]), store.place(row["value"])])
+        latest = {store.trial_name(row): row for row in rows}.values()
+        rows = sorted(latest, key=lambda row: [*(row[name] for name in store.TRIAL[:3]), store.place(row["value"])])
         try:
             write_atomically(Path(study) / "trials.csv", _csv(rows, list(dict.fromkeys(store.TRIAL + ROW[2:]))))
         except OSError as error:
@@ -74,51 +65,58 @@ def pack_trials(study: Path) -> list[str]:
 def _read(place: Path, read: Callable) -> tuple[list, list[str]]:
     """What can be read of the finished folders at a place, and what is wrong with the others."""
     found, failures = [], []
-    for folder in finished(place):
+    for folder in (path.parent for path in sorted(place.glob("*/*/*/metrics.json"))):
         try:
-            check_sums(folder)
+            _check_sums(folder)
             found.append(read(folder))
-        except (ValueError, OSError) as error:
-            failures.append(f"packing: {' '.join(str(error).split())}")
         except Exception as error:  # whatever is wrong with one run, the others are packed
-            failures.append(f"packing: {folder} is damaged ({type(error).__name__}: {' '.join(str(error).split())})")
+            told = f"{folder} is damaged ({type(error).__name__}: {error})"
+            failures.append(f"packing: {' '.join((str(error) if str(folder) in str(error) else told).split())}")
     return found, failures
+
+
+def _check_sums(folder: Path) -> None:
+    """ValueError naming a file that is no longer as the run left it. Runs of old, and by hand, left no sums."""
+    if (path := folder / SUMS).exists():
+        then = path.read_text(encoding="utf-8", errors="replace").splitlines()
+        if changed := set(then) ^ set(sums(folder).splitlines()):
+            name = min(line[66:] for line in changed)
+            raise ValueError(f"{folder / name} is not as the run left it, says {SUMS}: make the run again")
 
 
 def _trial(folder: Path) -> dict:
     facts = recorded(folder)
-    if missing := [name for name in store.TRIAL[:5] if name not in facts.get("settings", {})]:
-        raise ValueError(f"{folder / 'manifest.json'}: the settings lack {missing[0]}; remove {folder}")
     found = {name: facts["settings"][name] for name in store.TRIAL[:5]}
-    if not isinstance(found["value"], (int, float)):
-        found["value"] = store.tried(found["value"])
-    return found | facts
+    value = found["value"]
+    return found | facts | {"value": value if isinstance(value, int | float) else store.tried(value)}
 
 
 def _left(folder: Path) -> Left:
     """Of a run's folder. Raises ValueError naming a file that is damaged, and what is wrong with it."""
-    if not re.fullmatch(r"seed\d+", folder.name):
+    if not (folder.name.startswith("seed") and folder.name[4:].isdecimal()):
         raise ValueError(f"{folder}: a run folder is called seed<number>; rename or remove it")
     facts = recorded(folder)
     run = store.Run(*folder.parts[-3:-1], int(folder.name[4:]), folder, facts, facts.pop("settings", {}))
     named = {"experiment": run.experiment, "method": run.method, "seed": run.seed}
     if moved := [name for name in named if run.parameters.get(name, named[name]) != named[name]]:
         raise ValueError(f"{folder} holds a run of {moved[0]} {run.parameters[moved[0]]}: it was copied or renamed")
-    frames = {path.stem: _checked(path, facts) for path in sorted((folder / "predictions").glob("*.csv"))}
+    frames = {path.stem: _checked(path) for path in sorted((folder / "predictions").glob("*.csv"))}
     log, maps = folder / "log.csv", folder / "heatmaps.npz"
     log = store.read_csv(log) if log.exists() else pd.DataFrame()
     return Left(run, frames, log, store.read_npz(maps) if maps.exists() else {})
 
 
-def _packed(run: store.Run, logs: pd.DataFrame) -> Left:
-    """Of a run that was packed before. logs: `store.logs`."""
-    frames = {name: store.read_frame(run, name) for name in store.test_sets(run)}
-    own = (logs["experiment"] == run.experiment) & (logs["method"] == run.method) & (logs["seed"] == run.seed)
-    maps = store.heatmaps(run.folder.parent, run.experiment).get(run.method, {})
-    return Left(run, frames, logs[own].drop(columns="experiment"), maps)
+def _packed(study: Path, experiment: str) -> list[Left]:
+    """Of the runs of an experiment that were packed before."""
+    found, logs, maps = [], store.logs(study), store.heatmaps(study, experiment)
+    for run in (run for run in store.find_runs(study) if run.experiment == experiment):
+        frames = {name: store.read_frame(run, name) for name in store.test_sets(run)}
+        log = logs[(logs["experiment"] == experiment) & (logs["method"] == run.method) & (logs["seed"] == run.seed)]
+        found.append(Left(run, frames, log.drop(columns="experiment"), maps.get(run.method, {})))
+    return found
 
 
-def _checked(path: Path, facts: dict) -> pd.DataFrame:
+def _checked(path: Path) -> pd.DataFrame:
     """A prediction file: id, patient, y or y_<label>, p_<class>, further numbers; text that is not known is ""."""
     text = {"id": str, "patient": str}
     frame = store.read_csv(path, dtype=text, keep_default_na=False, na_values=["", "nan", "NaN"])
@@ -126,21 +124,14 @@ def _checked(path: Path, facts: dict) -> pd.DataFrame:
     scores, labels = ([c for c in frame if c.startswith(start)] for start in ("p_", "y_"))
     try:
         if "id" not in frame or ("y" in frame) == bool(labels) or len(scores) < (1 if labels else 2):
-            needs = "id, y (or one y_<label> a label) and one p_<class> a class"
-            raise ValueError(f"needs the columns {needs}, found {list(frame)}")
-        if (wrong := (frame["id"] == "") | frame["id"].duplicated()).any():
-            bad = frame["id"][wrong].iloc[0]
+            told = f"found {list(frame)}"
+            raise ValueError(f"needs the columns id, y (or one y_<label> a label), one p_<class> a class; {told}")
+        for bad in frame["id"][(frame["id"] == "") | frame["id"].duplicated()]:
             raise ValueError(f"every case needs an id of its own, {bad!r} is missing or not the first")
         p = frame[scores].to_numpy(float)
         check_scores(frame[labels or "y"].to_numpy(), p)
         if p.min() < 0 or p.max() > 1:
             raise ValueError(f"probabilities must be from 0 to 1, found {p.min():g} to {p.max():g}")
-        for name, column in frame.drop(columns=["id", "patient", "y", *labels], errors="ignore").items():
-            if not np.array_equal(store.decimals(column.to_numpy(np.float32)), column, equal_nan=True):
-                raise ValueError(f"column {name}: numbers of more than six digits")
-        if len(given := facts.get("thresholds", [])) not in (0, len(labels)):
-            told = f"{len(given)} thresholds for {len(labels) or 'no'} labels"
-            raise ValueError(f"the run chose {told}; test it again (notebook 20_external_test)")
     except (ValueError, TypeError) as error:
         raise ValueError(f"{path}: {error}") from error
     return frame.astype(dict.fromkeys(labels or ["y"], int))
@@ -149,9 +140,8 @@ def _checked(path: Path, facts: dict) -> pd.DataFrame:
 def _write(home: Path, own: list[Left]) -> None:
     """The packed files of one experiment, whose runs are in order."""
     predictions, maps = _predictions(own), {}
-    for left in own:
-        if left.maps:
-            maps.setdefault(left.run.method, {f"{left.run.method}/{key}": array for key, array in left.maps.items()})
+    for left in (left for left in own if left.maps):
+        maps.setdefault(left.run.method, {f"{left.run.method}/{key}": array for key, array in left.maps.items()})
     logs = [one.log.assign(method=one.run.method, seed=one.run.seed) for one in own if len(one.log)]
     log = pd.concat(logs).dropna(axis=1, how="all") if logs else pd.DataFrame(columns=["method", "seed"])
     log = log[["method", "seed", *log.columns.drop(["method", "seed"])]]
@@ -163,9 +153,7 @@ def _write(home: Path, own: list[Left]) -> None:
 
 
 def _predictions(own: list[Left]) -> dict[str, np.ndarray]:
-    """The arrays of predictions.npz: see `isnetlib.report.store`. ValueError where two runs were tested on different
-    cases.
-    """
+    """The arrays of predictions.npz. ValueError where two runs were tested on different cases."""
     arrays, cases = {}, {}
     for run, frames, *_ in own:
         for test_set, frame in frames.items():
@@ -179,9 +167,8 @@ def _predictions(own: list[Left]) -> dict[str, np.ndarray]:
             arrays[f"{test_set}/{run.method}/seed{run.seed}"] = scores
     for test_set, parts in cases.items():
         of_folds = pd.concat(part if fold is None else part.assign(fold=fold) for fold, part in parts.items())
-        kinds = {
-            name: np.int16 if c.dtype.kind == "i" else f"<U{c.str.len().max() or 1}" for name, c in of_folds.items()
-        }
+        text = {name: f"<U{of_folds[name].str.len().max() or 1}" for name in ("id", "patient") if name in of_folds}
+        kinds = dict.fromkeys(of_folds, np.int16) | text
         arrays[f"{test_set}/cases"] = of_folds.to_records(index=False, column_dtypes=kinds)
     return {key: np.asarray(array) for key, array in sorted(arrays.items())}
 

@@ -13,30 +13,25 @@ results/<study>/trials.csv (`isnetlib.study.pack`). A run is
 import contextlib
 import datetime
 import hashlib
+import inspect
 import json
 import os
 import platform
 import subprocess
-from collections import Counter
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
 from isnetlib.report import store
-from isnetlib.study import recipe
-from isnetlib.study.config import OBJECT, StudyError, method_parameters, misfit, read_studies
+from isnetlib.study.config import StudyError, check, method_parameters, read_studies, read_yaml
 from isnetlib.study.notebooks import check_parameters, declared, relative
 from isnetlib.training.files import write_atomically
 
 PACKAGE = Path(__file__).parents[1]
+RECIPE = read_yaml(Path(__file__).with_name("recipe.yaml"))  # its declared versions
 STATES = ("done", "unfinished", "missing", "stale")
-NOTEBOOKS = {"runs": ("10_train", "20_external_test"), "search": ("05_search",)}  # the first declares every parameter
+NOTEBOOKS = {"runs": ("10_train", "20_external_test"), "search": ("05_search",)}
 SUMS = "SHA256SUMS"  # of the files of a run that are packed
-TEXT, NUMBER = {"type": "string"}, {"type": "number"}
-FOLD = OBJECT | {"properties": {"fold": {"type": "integer"}}}
-SETTINGS = {"data_options": FOLD, "experiment": TEXT, "method": TEXT, "option": TEXT, "value": {}, "epochs": NUMBER}
-RECORD = dict.fromkeys(store.JSON, OBJECT) | {name: {"type": "array", "items": NUMBER} for name in store.LISTS}
-RECORD |= {"time": TEXT, "epoch": NUMBER, "seconds": NUMBER, "settings": OBJECT | {"properties": SETTINGS}}
 
 
 @dataclass(frozen=True)
@@ -62,8 +57,10 @@ class Run:
     def folder(self) -> Path:
         return self.home / self.kind / self.name
 
-
-# --- study.yaml -> runs
+    def declared(self) -> list[tuple[Path, dict]]:
+        """Its notebooks, and the parameters, with their defaults, that each declares: the first one declares all."""
+        paths = [self.notebooks / f"{name}.ipynb" for name in NOTEBOOKS[self.kind]]
+        return [(path, declared(path)) for path in paths]
 
 
 def resolve(study: str, notebooks: Path, results: Path) -> list[Run]:
@@ -71,48 +68,47 @@ def resolve(study: str, notebooks: Path, results: Path) -> list[Run]:
 
     Raises StudyError for an unknown study and for a parameter that the notebooks do not declare.
     """
-    content = read_studies(notebooks)
+    content, found = read_studies(notebooks), []
     if study not in content["studies"]:
         raise StudyError(f"there is no study '{study}'; study.yaml has: {', '.join(content['studies'])}")
-    chosen, runs, place = content["studies"][study], [], (Path(results) / study, Path(notebooks))
-    for experiment, grid in chosen["runs"].items():
-        here = content["experiments"][experiment]
+    for experiment, grid in content["studies"][study]["runs"].items():
+        here, chosen = content["experiments"][experiment], content["studies"][study]
         data, train = (here[part] | chosen[part].get(experiment, {}) for part in ("data", "train"))
-        for seed in sorted({seed for of_method in grid["seeds"].values() for seed in of_method}):
+        for seed in sorted(set().union(*grid["seeds"].values())):
             own = {"study": study, "experiment": experiment, "seed": seed, "results": relative(results, notebooks)}
             own["data_options"] = data | ({"fold": seed, "folds": here["folds"]} if "folds" in here else {})
             for method in (method for method in grid["methods"] if seed in grid["seeds"][method]):
-                options = method_parameters(method, content, study, experiment)
-                runs.append(Run(*place, experiment, method, seed, train | own | options))
-    return checked(runs)
+                given = train | own | method_parameters(method, content, study, experiment)
+                found.append(Run(Path(results) / study, Path(notebooks), experiment, method, seed, given))
+    return checked(found)
 
 
 def checked(runs: list[Run]) -> list[Run]:
-    """The runs, all of a kind. StudyError where their first notebook does not declare what they are given."""
-    for name, known in list(own_parameters(runs[0]).items())[:1] if runs else ():
-        for run in runs:
-            check_parameters(f"{name}.ipynb", known, run.parameters)
-    if twice := [name for name, number in Counter(run.name for run in runs).items() if number > 1]:
-        raise StudyError(f"study.yaml: more than one run would be called {twice[0]}")
+    """Runs of a kind. StudyError: two have one name, or their first notebook does not declare what they are given."""
+    if not runs:
+        return []
+    notebook, known = runs[0].declared()[0]
+    for k, run in enumerate(runs):
+        check_parameters(notebook.name, known, run.parameters)
+        if run.name in (other.name for other in runs[:k]):
+            raise StudyError(f"study.yaml: more than one run would be called {run.name}")
     return runs
 
 
-def own_parameters(run: Run) -> dict[str, dict]:
-    """The parameters, with their defaults, that each notebook of a run declares."""
+def versions(parameters: dict) -> dict[str, int]:
+    """The four versions of a run, by column of runs.csv. StudyError for a method or an experiment without one."""
+    found = {part: RECIPE[part] for part in ("relevance", "training")}
     try:
-        return {name: declared(run.notebooks / f"{name}.ipynb") for name in NOTEBOOKS[run.kind]}
-    except (OSError, ValueError, TypeError, KeyError) as error:
-        raise StudyError(f"a notebook is absent or damaged: {error}") from None
-
-
-# --- what a run records
+        found["method"] = RECIPE["methods"][parameters.get("base") or parameters["method"]]
+        found["data"] = RECIPE["data"][parameters["experiment"]]
+    except KeyError as error:
+        raise StudyError(f"{error} has no version in isnetlib/study/recipe.yaml: give it one there") from None
+    return {f"{part}_version": number for part, number in found.items()}
 
 
 def begin(folder: Path, parameters: dict, data_hashes: dict) -> None:
-    """Write the manifest.json of a run that starts; of one that goes on, make sure that it is still the same run.
-
-    `parameters`: all of the notebook, resolved; "experiment" and "method" are needed. `data_hashes`: what data ->
-    sha256. Raises ValueError if the folder holds a run of another recipe or of other parameters, or on other data.
+    """Write the manifest.json of a run that starts; of one that goes on, make sure that it is still the same run:
+    ValueError if its recipe, parameters or data were others. parameters: all of the notebook; data_hashes: sha256.
     """
     path, now = Path(folder) / "manifest.json", record(parameters, data_hashes)
     if not path.exists():
@@ -122,9 +118,7 @@ def begin(folder: Path, parameters: dict, data_hashes: dict) -> None:
 
 
 def record(parameters: dict, data_hashes: dict) -> dict:
-    """What a run's manifest.json holds: enough to repeat the run and to tell whether it is stale. It names no host and
-    no path of this machine.
-    """
+    """What manifest.json holds: enough to repeat the run and to tell if it is stale, but no host and no path."""
     import torch  # only here: who reads manifests needs no torch for that
 
     device = parameters.get("device", "cpu")
@@ -137,20 +131,14 @@ def record(parameters: dict, data_hashes: dict) -> dict:
         "time": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "settings": portable(parameters),
         "data": dict(data_hashes),
-        "versions": {name: metadata.version(name) for name in ("torchvision", "numpy")},
+        "versions": {name: metadata.version(name) for name in ("torchvision", "numpy")}
+        | {"python": platform.python_version()},
     }
-    found["versions"]["python"] = platform.python_version()
     # An installed copy may lie inside somebody else's clone: then the package is not among its files.
     if git(PACKAGE.parent, "ls-files", "--error-unmatch", f"{PACKAGE.name}/__init__.py") is not None:
         found["commit"] = git(PACKAGE.parent, "rev-parse", "HEAD")
         found["dirty"] = bool(git(PACKAGE.parent, "status", "--porcelain", PACKAGE.name, "notebooks"))
     return found
-
-
-def versions(parameters: dict) -> dict[str, int]:
-    """The recipe's versions that concern a run, by column of runs.csv."""
-    found = recipe.versions(parameters["experiment"], parameters.get("base") or parameters["method"])
-    return {f"{part}_version": number for part, number in found.items()}
 
 
 def portable(value, outer: bool = True):
@@ -166,12 +154,11 @@ def portable(value, outer: bool = True):
 
 
 def difference(then: dict, now: dict) -> str:
-    """Why the run that recorded `then` is not that of `now`, in words; "" if it is. What `now` does not have passes."""
+    """Why the run that recorded `then` is not that of `now`, in words; "" if it is. Data that are not here pass."""
     for part, label in (("settings", "parameter"), ("data", "data")):
-        old, new = then.get(part, {}), now.get(part, then.get(part, {}))
-        for name in sorted(old.keys() | new.keys()):
-            absent = part == "data" and name not in new  # data that are not here cannot have changed
-            if not absent and (name not in old or name not in new or old[name] != new[name]):
+        old, new = then.get(part, {}), now[part]
+        for name in sorted(new if part == "data" else old.keys() | new.keys()):
+            if name not in old or name not in new or old[name] != new[name]:
                 return f"{label} {name} was {old.get(name, 'absent')!r}, is {new.get(name, 'absent')!r}"
     for name in (name for name in now if name.endswith("_version") and then.get(name) != now[name]):
         return f"the recipe's {name.replace('_', ' ')} was {then.get(name, 'absent')}, is {now[name]}"
@@ -192,40 +179,21 @@ def sums(folder: Path) -> str:
     return "".join(f"{hashlib.sha256((folder / f).read_bytes()).hexdigest()}  {f.as_posix()}\n" for f in files)
 
 
-def check_sums(folder: Path) -> None:
-    """ValueError naming a file that is no longer as the run left it. Runs of old, and by hand, left no sums."""
-    if (path := folder / SUMS).exists():
-        then = path.read_text(encoding="utf-8", errors="replace")
-        if changed := set(then.splitlines()) ^ set(sums(folder).splitlines()):
-            name = min(line[66:] for line in changed)
-            raise ValueError(f"{folder / name} is not as the run left it, says {SUMS}: make the run again")
-
-
-# --- states
-
-
-def finished(place: Path) -> list[Path]:
-    """The folders of finished runs or trials in results/<study>/<kind>: metrics.json is written last."""
-    return [marker.parent for marker in sorted(Path(place).glob("*/*/*/metrics.json"))]
-
-
 def read_json(path: Path) -> dict:
-    """A file of a run or trial. Raises Damaged."""
+    """What a run or trial recorded of itself in a file. Raises Damaged, if it is missing, too."""
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
-        if fault := misfit(found, {"properties": RECORD, **OBJECT}):
-            raise ValueError(fault)
+        check(found, "record")
     except (ValueError, OSError, RecursionError) as error:
         told = " ".join(str(error).split())
-        raise store.Damaged(f"{path} is damaged ({told}): remove it, and make the run or trial again") from None
+        raise store.Damaged(f"{path} is damaged ({told}): remove {path.parent}, and make the run again") from None
     return found
 
 
 def recorded(folder: Path) -> dict:
-    """What a finished run or trial recorded of itself. Raises Damaged."""
-    if not (folder / "manifest.json").exists():
-        raise store.Damaged(f"{folder / 'manifest.json'} is missing: remove {folder}, and make the run or trial again")
-    return read_json(folder / "manifest.json") | read_json(folder / "metrics.json")
+    """What a run or trial recorded of itself when it began and, if it is finished, ended. Raises Damaged."""
+    ended = folder / "metrics.json"
+    return read_json(folder / "manifest.json") | (read_json(ended) if ended.exists() else {})
 
 
 def packed(home: Path, kind: str) -> dict[str, dict]:
@@ -240,41 +208,35 @@ def states(runs: list[Run]) -> list[tuple[Run, str, str]]:
     """Each run, its state, and the reason of being stale; they are of one study and kind."""
     if not runs:
         return []
-    rows, usual = packed(runs[0].home, runs[0].kind), own_parameters(runs[0])[NOTEBOOKS[runs[0].kind][0]]
-    found, hashes = [], {}  # data are read once for all runs of an experiment
+    rows, usual, found, hashes = packed(runs[0].home, runs[0].kind), runs[0].declared()[0][1], [], {}
     for run in runs:
-        state, then = _state(run.folder, rows.get(run.name, {}))
-        now = {"settings": json.loads(json.dumps(portable(usual | run.parameters)))} | versions(run.parameters)
-        reason = (then.get("damaged") or difference(then, now)) if then else ""
-        if not reason and then.get("data"):
-            if run.experiment not in hashes:
+        row, done = rows.get(run.name, {}), (run.folder / "metrics.json").exists()
+        now = versions(run.parameters) | {"settings": portable(usual | run.parameters), "data": {}}
+        try:  # the manifest is written first: without it there is nothing to go on from
+            then = recorded(run.folder) if done or (run.folder / "manifest.json").exists() else {}
+        except store.Damaged as error:
+            found.append((run, "stale", str(error)))
+            continue
+        state = "done" if done else "unfinished" if run.folder.exists() else "missing"
+        if row and then.get("time", "") < row.get("time", ""):  # of folder and packed row the later counts
+            state, then = "done", row
+        if then.get("data"):
+            if run.experiment not in hashes:  # read once for all runs of an experiment
                 hashes[run.experiment] = data_hashes(run)
-            reason = difference(then, {"data": hashes[run.experiment]})
+            now["data"] = hashes[run.experiment]
+        reason = difference(then, now) if then else ""
         found.append((run, "stale" if reason else state, reason))
     return found
 
 
-def _state(folder: Path, row: dict) -> tuple[str, dict]:
-    """The state of a run, and what is recorded of it (nothing: {}); of its folder and its packed row the later."""
-    own, done = {}, (folder / "metrics.json").exists()
-    try:
-        if done:
-            own = recorded(folder)
-        elif (folder / "manifest.json").exists():  # written first: without it there is nothing to go on from
-            own = read_json(folder / "manifest.json")
-    except store.Damaged as error:
-        return "stale", {"damaged": str(error)}
-    if row and own.get("time", "") < row.get("time", ""):
-        return "done", row
-    return "done" if done else "unfinished" if folder.exists() else "missing", own
-
-
 def data_hashes(run: Run, needed: bool = False) -> dict[str, str]:
-    """Hashes of the data of a run's experiment as they are here and now. Where they are absent: empty, or, if they are
-    `needed`, StudyError, as for data that are wrong.
+    """Hashes of a run's data as they are now; absent: {}. StudyError: they are wrong, or `needed` and absent; needed,
+    only data that lie in a folder are looked at.
     """
-    from isnetlib.data import load  # imports torch, which a look at states seldom needs
+    from isnetlib.data import EXPERIMENTS, load  # imports torch, which a look at states seldom needs
 
+    if needed and "folder" not in inspect.signature(EXPERIMENTS[run.experiment]).parameters:
+        return {}
     try:
         with contextlib.chdir(run.notebooks):  # paths in options are the notebooks' own
             return load(run.experiment, **run.parameters["data_options"]).hashes

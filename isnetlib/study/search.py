@@ -15,28 +15,24 @@ import pandas as pd
 
 from isnetlib.report import store
 from isnetlib.study.config import StudyError, method_parameters, read_studies
-from isnetlib.study.runs import NOTEBOOKS, Run, checked, finished, git, packed, resolve
+from isnetlib.study.runs import NOTEBOOKS, Run, checked, git, packed, resolve
 from isnetlib.training.files import locked, write_atomically
-
-SHARE = 4  # a trial has a quarter of the epochs of a run, where its study does not say otherwise
 
 
 def trials(study: str, notebooks: Path, results: Path) -> list[Run]:
-    """The trials of a study's `search`, method by method; none where it has no such block.
-
-    A trial's parameters are those of the method's first run, but for the epochs and the option under search. Raises
-    StudyError as `resolve` does.
+    """The trials of a study: its methods' first runs, but for the epochs and the option under search. Raises StudyError
+    as `resolve` does.
     """
     runs, found, chosen = resolve(study, notebooks, results), [], read_studies(notebooks)["studies"][study]
     for experiment, searched in chosen["search"].items():
         for method, entry in searched.items():
             first = next(run for run in runs if (run.experiment, run.method) == (experiment, method))
-            epochs = chosen["trial_epochs"].get(experiment, max(1, first.parameters.get("epochs", SHARE) // SHARE))
+            given = first.parameters | {"option": entry["option"]}
+            given["epochs"] = chosen["trial_epochs"].get(experiment, max(1, given.get("epochs", 1) // 4))
+            given["data_options"] = {k: v for k, v in given["data_options"].items() if k != "test_seed"}
             for value in entry["values"]:
-                options = first.parameters["method_options"] | {entry["option"]: value}
-                own = {"epochs": epochs, "option": entry["option"], "value": value, "method_options": options}
-                own["data_options"] = {k: v for k, v in first.parameters["data_options"].items() if k != "test_seed"}
-                found.append(replace(first, kind="search", parameters=first.parameters | own))
+                own = {"value": value, "method_options": given["method_options"] | {entry["option"]: value}}
+                found.append(replace(first, kind="search", parameters=given | own))
     return checked(found)
 
 
@@ -49,26 +45,25 @@ def row(log: pd.DataFrame, metric: str, epoch: int) -> dict:
     return {"metric": metric, "epoch": int(epoch)} | scores
 
 
-def not_followed(study: str, notebooks: Path, chosen: pd.DataFrame) -> list[str]:
-    """Where study.yaml does not hold what the search chose, for the method itself and those that it serves, in one line
-    each. chosen: `store.trials`.
+def not_followed(trials: list[Run]) -> list[str]:
+    """Where study.yaml does not hold what a study's packed trials choose, for a method and those that it serves, in one
+    line each.
     """
-    content, lines = read_studies(notebooks), []
-    for found in chosen[chosen["chosen"]].itertuples():
-        entry = content["studies"][study]["search"].get(found.experiment, {}).get(found.method)
-        for method in [found.method, *entry.get("serves", [])] if entry else []:
-            given = method_parameters(method, content, study, found.experiment)["method_options"].get(found.option)
-            if given is None or store.tried(given) != store.tried(found.value):
-                told = f"study.yaml: {found.option} of {method} in {found.experiment} is {given}"
-                lines.append(f"{told}, the search chose {store.tried(found.value)}")
+    home, content, lines = trials[0].home, read_studies(trials[0].notebooks), []
+    for found in store.trials(home, {trial.name for trial in trials}).query("chosen").itertuples():
+        entry, value = content["studies"][home.name]["search"][found.experiment][found.method], store.tried(found.value)
+        for method in (found.method, *entry.get("serves", [])):
+            given = method_parameters(method, content, home.name, found.experiment)["method_options"].get(found.option)
+            if given is None or store.tried(given) != value:
+                told = f"{found.option} of {method} in {found.experiment} is {given}, the search chose {value}"
+                lines.append(f"study.yaml: {told}")
     return lines
 
 
 def freeze(runs: list[Run]) -> None:
-    """Before `runs`, all of one study, are made: append a row to results/<study>/frozen.csv for each of their
-    experiments that the study freezes, if another commit than its last row names changed notebooks or study.yaml.
-
-    Raises StudyError, and writes nothing, where they lie in a clone and are in no commit.
+    """Before `runs`, all of one study, are made: append a row to frozen.csv for each experiment that the study freezes,
+    if another commit than its last row names changed notebooks or study.yaml. Raises StudyError, and writes nothing,
+    where they lie in a clone and are in no commit.
     """
     home, notebooks = runs[0].home, runs[0].notebooks
     named = read_studies(notebooks)["studies"][home.name]["freeze"]
@@ -77,12 +72,10 @@ def freeze(runs: list[Run]) -> None:
         return
     files = ["study.yaml", *(f"{name}.ipynb" for name in NOTEBOOKS["runs"])]
     if git(notebooks, "status", "--porcelain", *files):
-        raise StudyError(
-            f"the configuration of {', '.join(asked)} is in no commit, and its tests must not be looked at "
-            f"before it is: commit {notebooks.name} first"
-        )
+        told = f"the configuration of {', '.join(asked)} is in no commit, and must be before its tests are looked at"
+        raise StudyError(f"{told}: commit {notebooks.name} first")
     commit = (git(notebooks, "log", "-1", "--format=%H %cI", "--", *files) or " ").split(" ")
-    made = {*packed(home, "runs"), *("/".join(folder.parts[-3:]) for folder in finished(home / "runs"))}
+    made = {*packed(home, "runs"), *("/".join(path.parts[-4:-1]) for path in home.glob("runs/*/*/*/metrics.json"))}
     with locked(home / ".frozen.lock"):
         table = store.frozen(home)
         for experiment in asked:
