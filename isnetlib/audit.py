@@ -25,8 +25,7 @@ from isnetlib.baselines import build
 from isnetlib.data.backgrounds import SCALE, fill_foreground
 from isnetlib.data.images import Images
 from isnetlib.own import masked_images, with_masks
-from isnetlib.report.figures import picture, relevance_row
-from isnetlib.report.scoring import faults
+from isnetlib.report.figures import faults, picture, relevance_row
 from isnetlib.study.runs import read_json
 from isnetlib.training import evaluate
 from isnetlib.training.checkpoints import network_weights, read_tensors
@@ -209,7 +208,7 @@ def shares(method: nn.Module, images: Images, device: str = "cpu") -> tuple[floa
 def measure(classifier: Classifier, images: Images, seed: int = 0) -> dict:
     """verdict, table (`drops`), share and chance (`verdict`), classes, images, patients; y (N,), patient (N,) and, by
     treatment, p (N, K); of some cases the masks (n, H, W), and by treatment x (n, H, W, 3) and maps (n, H, W); faults
-    (`scoring.faults`) of the maps as they are.
+    (`figures.faults`) of the maps as they are.
     """
     method, sets = classifier.method, treated(images, seed)
     device = str(next(method.parameters()).device)

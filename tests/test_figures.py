@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from isnetlib.report import figures, names, scoring
+from isnetlib.report import figures, names
 
 
 def drawn(fig):
@@ -23,8 +23,9 @@ def drawn(fig):
 def test_every_method_has_a_look_of_its_own():
     looks = [figures.look(method) for method in names.METHOD_NAMES]
     assert len({colour for colour, _ in looks}) == len({marker for _, marker in looks}) == len(names.METHOD_NAMES)
-    for group in (names.ABLATIONS, names.NETWORKS):
-        assert len({figures.look(method) for method in group}) == len(group)
+    for kind in ("ablation", "network"):
+        group = names.TABLE.index[names.TABLE["kind"] == kind]
+        assert len({tuple(figures.look(method)) for method in group}) == len(group) > 1
     assert figures.look("mine") not in [figures.look(method) for method in figures.LOOKS]
 
 
@@ -93,7 +94,7 @@ def test_curves_have_two_lines_a_seed():
     logs = pd.DataFrame(
         {"method": ["standard", "mine"], "seed": 0, "epoch": 0, "val_auc": [0.9, 0.8], "swapped_auc": 0.1}
     )
-    fig = figures.curves_figure(pd.concat([logs, logs.assign(seed=1)]), "auc", ["standard"])
+    fig = figures.curves_figure(pd.concat([logs, logs.assign(seed=1)]), "auc")
     (ax,) = fig.axes
     assert [line.get_ydata()[0] for line in ax.lines] == [0.9, 0.1, 0.9, 0.1] and ax.get_ylabel() == "AUC"
 
@@ -135,7 +136,9 @@ def maps(images=True, several=False):
 @pytest.mark.parametrize("images", [True, False])
 def test_heatmaps_show_images_only_where_they_are_kept(images):
     given = maps(images)
-    fig = figures.heatmaps_figure(given, ["no", "yes"], {"standard": "cancels"})
+    given["standard"]["relevance_biased"][:] = np.tile([-1, 1], (2, 6, 3))
+    given["isnet_selective"]["relevance_biased"][:] = np.tile([[[1]], [[0]]], (1, 6, 6)) * np.eye(6)
+    fig = figures.heatmaps_figure(given, ["no", "yes"])
     assert len(fig.axes) == 2 * (2 + images)  # unbiased cases are left out
     shown = [ax.images[0] for ax in fig.axes]
     assert sum(image.get_cmap().name == "gray" for image in shown) == 2 * images
@@ -143,7 +146,10 @@ def test_heatmaps_show_images_only_where_they_are_kept(images):
     np.testing.assert_allclose(shown[images].get_array(), relevance / np.abs(relevance).sum())
     assert shown[images].get_clim() == shown[images + 1].get_clim()  # one scale for all methods
     assert fig.axes[images].get_xlabel() == "says: yes"
-    assert fig.axes[images].get_title().endswith("\ncancels") and "cancels" not in fig.axes[images + 1].get_title()
+    assert [ax.get_title() for ax in fig.axes[images:][:2]] == [
+        "Standard\nclassifier\ncancels, alike",
+        "ISNet\nselective",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -159,13 +165,11 @@ def test_maps_that_cancel_or_are_alike_are_named(map_, word):
     inside, sign = np.zeros((8, 8)), np.tile([1.0, -1.0], (8, 4))
     inside[2:6] = 1
     masks, maps_ = np.stack([inside > 0] * 3), np.stack([map_(k, inside, sign) for k in range(3)])
-    assert scoring.faults(maps_, masks) == scoring.faults(1e-20 * maps_, masks) == word
-    sets = {"relevance_internal": maps_, "mask_internal": masks[:, None], "relevance_swapped": 0 * maps_}
-    assert scoring.faults_of({"standard": sets}) == {"standard": word}
+    assert figures.faults(maps_, masks) == figures.faults(1e-20 * maps_, masks) == word
 
 
 def test_heatmaps_of_several_labels_name_those_that_are_present():
-    fig = figures.heatmaps_figure(maps(several=True), ["hat", "glasses"], {})
+    fig = figures.heatmaps_figure(maps(several=True), ["hat", "glasses"])
     assert [ax.get_xlabel() for ax in fig.axes[:2]] == ["truth: hat", "says: none"]
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from isnetlib.report import scoring, store
+from isnetlib.report import store, tables
 from isnetlib.study.pack import pack
 
 ALIKE = {"check_dtype": False, "check_index_type": False, "check_column_type": False}
@@ -92,7 +92,7 @@ def test_what_is_packed_is_read_to_the_bit(study):
                 .fillna({"patient": ""})
             )
             pd.testing.assert_frame_equal(store.read_frame(run, name)[list(frame)], frame, check_exact=True, **ALIKE)
-    tests = {test.experiment: test for test in scoring.tested(study) if test.name in ("biased", "internal")}
+    tests = {test.experiment: test for test in tables.tested(study) if test.name in ("biased", "internal")}
     single, several = tests["digits"].networks["pipeline", 0], tests["faces"].networks["isnet", 1]
     assert several.groups[0] == "patient NA" and several.frame.loc[3, ["cut_hat", "cut_ear"]].tolist() == [
         1.25,

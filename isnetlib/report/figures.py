@@ -1,4 +1,4 @@
-"""Figures of the reports: they draw what a table holds and compute no statistic. One colour and one marker a method."""
+"""Figures of the reports: they draw what tables, logs and maps hold."""
 
 import io
 import textwrap
@@ -15,29 +15,24 @@ from PIL import Image
 
 from isnetlib.report import names
 
-# Colours: the eight of Okabe & Ito (2008), which colour-blind readers tell apart, with lighter and darker relatives;
-# related methods share a hue, no two share a marker. Variants never stand beside the methods whose hues they borrow.
-COLOURS = "D55E00 009E73 E69F00 CC79A7 B8A500 6B6000 882255 332288 66C9AE 8C4A1F 56B4E9 0072B2 004B76 AA4499"
-COLOURS = [*COLOURS.split(), "555555"]
-SPARE = "C2661F 3B9A76 B98A1E A0528A 5C1A3B 7FB7D6".split() * 3
-LOOKS = dict(zip(names.METHOD_NAMES, zip(COLOURS, "XsD^v<>ph*oPdH8", strict=True), strict=True))
-for group in (names.ABLATIONS, names.NETWORKS):
-    LOOKS |= dict(zip(group, zip(SPARE, "sD^v<>ph*Xd8HP", strict=False), strict=False))
+# One colour and marker a method. Colours: the eight of Okabe & Ito (2008), which colour-blind readers tell apart, with
+# lighter and darker relatives; related methods share a hue. Variants never stand beside methods whose hues they borrow.
+LOOKS = names.TABLE.dropna()[["colour", "marker"]].T.to_dict("list")
 STYLE = {"font.size": 8.5, "axes.titlesize": 8.5, "axes.spines.top": False, "axes.spines.right": False}
 STYLE |= {"text.parse_math": False, "savefig.dpi": 160}  # names may hold any character
 WIDTH = 7.0  # inches: at 700 pixels a page's letters are 12 pixels high
 LIMIT = 0.995  # quantile of |share| at which colours saturate: single pixels would make everything else white
 SHOWN = ["standard", "pipeline", "gain_ext", "rrr", "background_random", "isnet_selective"]  # where not all have room
 SHOWN += [f"isnet_selective_{changed}" for changed in ("decay_0_996", "decay_1", "detached_biases", "every_2")]
-
 COURSES = {"isnet_selective_constant": "P constant", "isnet_selective_falling": "P falling"}
 COURSES |= {"isnet_selective": "P steered"}
+DASHES = (0, (2, 1))
+CANCELS, ALIKE = 0.03, 0.65  # of `faults`, chosen on committed maps: both hold for most ISNets on films, for few others
 
 
-def look(method: str) -> tuple[str, str]:
+def look(method: str) -> list[str]:
     """Colour and marker of a method, grey and round where it is not in the list."""
-    colour, marker = LOOKS.get(method, ("999999", "o"))
-    return f"#{colour}", marker
+    return LOOKS.get(method, ["#999999", "o"])
 
 
 def save(fig: Figure, path: Path) -> Path:
@@ -45,7 +40,7 @@ def save(fig: Figure, path: Path) -> Path:
     buffer = io.BytesIO()
     with matplotlib.rc_context(STYLE):
         fig.savefig(buffer, format="png", facecolor="white")
-    path.parent.mkdir(parents=True, exist_ok=True)
+    path.parent.mkdir(exist_ok=True)
     image = Image.open(buffer).convert("RGB").quantize(128, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
     image.save(path, optimize=True)
     return path
@@ -53,9 +48,8 @@ def save(fig: Figure, path: Path) -> Path:
 
 @matplotlib.rc_context(STYLE)
 def panels(frame: pd.DataFrame, draw: Callable, columns: dict[str, str], height: float, label: str, **axis) -> Figure:
-    """Panels side by side with common axes, one for each value of frame.column -> its title, drawn by draw(rows, ax).
-
-    height: inches; label: of the axis below; axis: settings of the axes.
+    """Panels side by side with common axes and settings `axis`, one for each value of frame.column -> its title, drawn
+    by draw(rows, ax). height: inches; label: of the axis below.
     """
     fig = Figure(figsize=(WIDTH, height), layout="constrained")
     axes = fig.subplots(1, len(columns), sharex=True, sharey=True, squeeze=False)[0]
@@ -71,9 +65,10 @@ def panels(frame: pd.DataFrame, draw: Callable, columns: dict[str, str], height:
     return fig
 
 
-def _legend(fig: Figure, handles: Sequence, labels: Sequence[str]) -> Figure:
-    columns = min(4 if max(map(len, labels)) < 24 else 3, len(labels))
-    fig.legend(handles, labels, loc="outside lower center", ncols=columns, frameon=False, fontsize=8.5)
+def _legend(fig: Figure, handles: dict) -> Figure:
+    """handles: by label."""
+    columns = min(4 if max(map(len, handles)) < 24 else 3, len(handles))
+    fig.legend(handles.values(), handles, loc="outside lower center", ncols=columns, frameon=False, fontsize=8.5)
     return fig
 
 
@@ -114,8 +109,8 @@ def forest_figure(frame: pd.DataFrame) -> Figure:
     shown = frame.assign(column=frame["b"], method=frame["b"], value=frame["difference"])
     shown = shown.assign(filled=frame["verdict"] != "no difference shown", dashed=~frame["unit"].str.contains("seeds"))
     label = "ISNet selective minus the other method; right of 0: ISNet selective is better"
-    rows, axis = dict(zip(frame["row"], frame["row"], strict=True)), {"xticks": [-0.5, 0, 0.5]}
-    return ladders(shown, rows, _methods(frame["b"]), label, **axis, xticklabels=["-0.5", "0", "0.5"])
+    axis = {"xticks": [-0.5, 0, 0.5], "xticklabels": ["-0.5", "0", "0.5"]}
+    return ladders(shown, {name: name for name in frame["row"]}, _methods(frame["b"]), label, **axis)
 
 
 def scores_figure(frame: pd.DataFrame) -> Figure:
@@ -138,33 +133,31 @@ def cost_figure(frame: pd.DataFrame) -> Figure:
     shown = frame.assign(row=frame["variant"], column=title.str.replace("inference", "prediction"), value=value)
     shown = shown.assign(method=frame["variant"], low=np.nan, high=np.nan, filled=True, dashed=False)
     axis = {"xscale": "log", "xlim": (0.7, 14), "xticks": [1, 3, 10], "xticklabels": ["1", "3", "10"]}
-    columns = dict(zip(shown["column"], shown["column"], strict=True))
+    columns = {name: name for name in shown["column"]}
     return ladders(shown, _methods(frame["variant"]), columns, "times as long as the standard classifier", **axis)
 
 
 # ---- lines ----
 
 
-def curves_figure(logs: pd.DataFrame, metric: str, methods: Sequence[str] = SHOWN) -> Figure:
+def curves_figure(logs: pd.DataFrame, metric: str) -> Figure:
     """Validation by epoch, a panel a method, a line a seed. logs: the rows of one experiment of `store.logs`."""
-    lines = {"swapped": {"lw": 1.2}, "val": {"lw": 0.9, "ls": (0, (2, 1))}}  # backgrounds swapped, and as they are
+    lines = {"swapped": {"lw": 1.2, "ls": "-"}, "val": {"lw": 0.9, "ls": DASHES}}
 
     def curves(part: pd.DataFrame, ax: Axes) -> None:
         for (method, _), run in part.groupby(["method", "seed"]):
             for kind in ("val", "swapped"):
                 ax.plot(run["epoch"], run[f"{kind}_{metric}"], color=look(method)[0], **lines[kind])
 
-    columns, axis = _methods(set(methods) & set(logs["method"])), {"ylim": (-0.03, 1.03)}
-    fig = panels(logs.assign(column=logs["method"]), curves, columns, 2.5, "epoch", **axis, ylabel=names.shown(metric))
-    handles = [Line2D([], [], color="0.3", ls=line.get("ls", "-")) for line in lines.values()]
-    return _legend(fig, handles, ["validation, backgrounds swapped", "validation, as they are"])
+    columns, axis = _methods(set(SHOWN) & set(logs["method"])), {"ylim": (-0.03, 1.03), "ylabel": names.shown(metric)}
+    fig = panels(logs.assign(column=logs["method"]), curves, columns, 2.5, "epoch", **axis)
+    handles = (Line2D([], [], color="0.3", ls=line["ls"]) for line in lines.values())
+    return _legend(fig, dict(zip(("validation, backgrounds swapped", "validation, as they are"), handles, strict=True)))
 
 
 @matplotlib.rc_context(STYLE)
 def training_figure(logs: pd.DataFrame, metric: str) -> Figure:
-    """The course of a training, one a column: ISNet selective with P constant, falling and steered. logs: the rows of
-    one experiment of `store.logs`.
-    """
+    """The course of a training, one a column: ISNet selective with P constant, falling and steered. logs: as above."""
     rows = {f"{names.shown(metric)} on\nvalidation": {f"val_{metric}": "as it is", f"swapped_{metric}": "swapped"}}
     rows |= {"P": {"P": ""}, "term of the loss": {"classification": "classification", "background": "background"}}
     rows |= {"net share of relevance\ninside the mask": {"net_share": ""}}
@@ -175,7 +168,7 @@ def training_figure(logs: pd.DataFrame, metric: str) -> Figure:
         run = logs[logs["method"] == method]
         run = run[run["seed"] == run["seed"].min()]
         for ax, lines in zip(column, rows.values(), strict=True):
-            for (name, label), line in zip(lines.items(), ("-", (0, (2, 1))), strict=False):
+            for (name, label), line in zip(lines.items(), ("-", DASHES), strict=False):
                 ax.plot(run["epoch"] + 1, run[name], color="0.2", lw=1.2, ls=line, label=label)
         column[0].set_title(COURSES[method])
         column[-1].set_xlabel("epoch")
@@ -187,23 +180,22 @@ def training_figure(logs: pd.DataFrame, metric: str) -> Figure:
 
 
 def search_figure(trials: pd.DataFrame) -> Figure:
-    """The `score` of `store.trials` by the place of the value tried, in their order, a panel an experiment, a line a
-    method; a ring: chosen.
+    """The `score` of `store.trials` by the place of the value tried, a panel an experiment, a line a method; a ring:
+    chosen.
     """
+    handles = {}
 
     def search(part: pd.DataFrame, ax: Axes) -> None:
         for method, name in _methods(part["method"]).items():
             own, (colour, marker) = part[part["method"] == method].reset_index(drop=True), look(method)
-            ax.plot(own.index + 1, own["score"], color=colour, marker=marker, ms=4, lw=1.2, label=name)
+            (handles[name],) = ax.plot(own.index + 1, own["score"], color=colour, marker=marker, ms=4, lw=1.2)
             ax.plot(own.index[own["chosen"]] + 1, own["score"][own["chosen"]], "o", mfc="none", mec="0.2", ms=9)
 
-    columns = {name: name.replace("_", " ") for name in dict.fromkeys(trials["experiment"])}
+    columns = {name: name.replace("_", " ") for name in trials["experiment"]}
     ticks = range(1, 1 + trials.groupby(["experiment", "method"]).size().max())
     axis = {"xlim": (0.7, ticks[-1] + 0.3), "xticks": ticks, "ylim": (-0.05, 1.05), "ylabel": "lower validation score"}
     label = "loss weight tried, from the smallest"  # last, where there is one, that falls
-    fig = panels(trials.assign(column=trials["experiment"]), search, columns, 3.2, label, **axis)
-    found = {label: handle for ax in fig.axes for handle, label in zip(*ax.get_legend_handles_labels(), strict=True)}
-    return _legend(fig, list(found.values()), list(found))
+    return _legend(panels(trials.assign(column=trials["experiment"]), search, columns, 3.2, label, **axis), handles)
 
 
 # ---- images and their relevance ----
@@ -232,11 +224,26 @@ def relevance_row(maps: Sequence[np.ndarray], mask: np.ndarray, axes: Sequence[A
         picture(share, mask, ax, limit)
 
 
-@matplotlib.rc_context(STYLE)
-def heatmaps_figure(maps: dict, classes: Sequence[str], faults: dict[str, str], methods: Sequence = SHOWN) -> Figure:
-    """The first case of each test set: the image, where it may be shown, then a map a method and what it answers.
+def faults(R: np.ndarray, mask: np.ndarray) -> str:
+    """What makes maps R (n, H, W) of different images say little of the class, whatever lies outside the masks
+    (n, H, W): "cancels": inside, red and blue add up to nothing (median of |sum R| / sum |R|); "alike": they point the
+    same way in every image (mean |cosine| of two maps). Both joined by a comma; "": neither.
+    """
+    R, tiny = np.asarray(R, float), 1e-300
+    inside = R * (mask > 0)
+    whole = np.abs(inside).sum((1, 2))
+    net = np.where(whole > 0, np.abs(inside.sum((1, 2))) / np.maximum(whole, tiny), 1.0)
+    flat = R.reshape(len(R), -1)
+    flat = flat / np.maximum(np.linalg.norm(flat, axis=1, keepdims=True), tiny)
+    cosines = np.abs(flat @ flat.T)[np.triu_indices(len(R), 1)]
+    found = {"cancels": np.median(net) < CANCELS, "alike": len(cosines) > 0 and cosines.mean() > ALIKE}
+    return ", ".join(word for word, there in found.items() if there)
 
-    maps: `store.heatmaps`; classes: names by number; faults: `scoring.faults_of`.
+
+@matplotlib.rc_context(STYLE)
+def heatmaps_figure(maps: dict[str, dict], classes: Sequence[str], methods: Sequence[str] = SHOWN) -> Figure:
+    """The first case of each test set: the image, where it may be shown, then a map a method and what it answers; above
+    them the `faults` on the first test set. maps: `store.heatmaps`; classes: names by number.
     """
     methods = [method for method in methods if method in maps] or list(maps)
     one = maps[methods[0]]
@@ -245,16 +252,17 @@ def heatmaps_figure(maps: dict, classes: Sequence[str], faults: dict[str, str], 
     fig = Figure(figsize=(WIDTH, 0.3 + 1.3 * len(tests)), layout="constrained")
     axes = fig.subplots(len(tests), shown + len(methods), squeeze=False)
     for row, name in zip(axes, tests, strict=True):
-        mask = np.squeeze(one[f"mask_{name}"][0]) > 0
+        mask = one[f"mask_{name}"][0] > 0
         if shown:
             picture(one[f"x_{name}"][0], mask, row[0]).set_xlabel(f"truth: {_label(one[f'y_{name}'][0], classes)}")
         relevance_row([maps[method][f"relevance_{name}"][0].astype(float) for method in methods], mask, row[shown:])
         for ax, method in zip(row[shown:], methods, strict=True):
             p = maps[method][f"p_{name}"][0]
             ax.set_xlabel(f"says: {_label(p >= 0.5 if one[f'y_{name}'].ndim == 2 else p.argmax(), classes)}")
-        row[0].set_ylabel(names.TEST_SET_NAMES[name])
+        row[0].set_ylabel(names.shown(name))
     for ax, method in zip(axes[0][shown:], methods, strict=True):
-        ax.set_title("\n".join(filter(None, [textwrap.fill(names.shown(method), 13), faults.get(method)])))
+        told = faults(maps[method][f"relevance_{tests[0]}"], one[f"mask_{tests[0]}"])
+        ax.set_title(f"{textwrap.fill(names.shown(method), 13)}\n{told}".rstrip())
     return fig
 
 
@@ -271,7 +279,7 @@ def hero_figure(maps: dict[str, dict], classes: Sequence[str], scores: dict[tupl
     """
     methods = ["standard", "isnet_selective"]
     tests = {"biased": "biased: mark\nas in training", "deceiving": "deceiving: mark\nof another digit"}
-    fig = heatmaps_figure(maps, classes, {}, methods)
+    fig = heatmaps_figure(maps, classes, methods)
     fig.set_size_inches(4.6, 3.8)
     for row, (test_set, name) in zip(np.reshape(fig.axes, (2, 3)), tests.items(), strict=True):
         row[0].set_ylabel(name)

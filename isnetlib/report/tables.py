@@ -2,17 +2,23 @@
 
 results/README.md explains every column. Of the same predictions the tables are the same to the byte: random draws are
 seeded by what they are for, rows have one order, numbers one format.
+
+By folds, each case was tested by the network of its own fold, and a method's predictions are joined to one set, in
+which intervals and tests count each case once. Where one network calls everything more likely than another, the joined
+AUC is lower than the mean over folds.
 """
 
+import functools
+import hashlib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
 from isnetlib import stats
-from isnetlib.report import names, scoring
-from isnetlib.report.scoring import Network, TestSet
+from isnetlib.report import names, store
 from isnetlib.training.files import write_atomically
 
 KEY = "study experiment test_set".split()
@@ -26,14 +32,16 @@ COLUMNS = {
 ALPHA = 0.05
 UNROUNDED = ("p", "p_holm", "p_equivalent")
 TEXT = "method metric a b family unit variant network label verdict".split()
+SHARES = ("background_share", "chance_share")  # of the relevance and of the area, known where a mask is
+SMALLEST = 1e-300  # stands for a probability of 0 under a logarithm
 
 
 def write(study: Path) -> dict[str, pd.DataFrame]:
     """Write the tables of `COLUMNS` to results/<study>/tables/*.csv and return `read`. FileNotFoundError: no run is
-    finished; ValueError, naming the file: predictions are not as they must be.
+    finished; ValueError: a case is in two folds; Damaged.
     """
     for name, frame in build(study).items():
-        exact = {p: [repr(value) if value == value else "" for value in frame[p]] for p in UNROUNDED if p in frame}
+        exact = frame.filter(items=UNROUNDED).map(repr, na_action="ignore")
         text = frame.assign(**exact).to_csv(index=False, lineterminator="\n", float_format="%.6f")
         write_atomically(Path(study) / "tables" / f"{name}.csv", text.replace("-0.000000", "0.000000"))
     return read(study)
@@ -52,14 +60,139 @@ def build(study: Path) -> dict[str, pd.DataFrame]:
     """The tables, unrounded."""
     makers = dict(zip(COLUMNS, (metric_rows, seed_rows, comparison_rows, label_rows), strict=True))
     rows = {name: [] for name in COLUMNS}
-    for test in scoring.tested(study):
-        about = dict(zip(KEY, (Path(study).name, test.experiment, test.name), strict=True))
+    for test in tested(study):
+        about = dict(zip(KEY, test[:3], strict=True))
         for name, make in makers.items():
             rows[name] += [about | row | {"primary": row["metric"] == test.primary} for row in make(test)]
     if not rows["metrics"]:
         raise FileNotFoundError(f"{study}: no finished run; start them by: isnet run --study {Path(study).name}")
     frames = {name: pd.DataFrame(rows[name], columns=columns) for name, columns in COLUMNS.items()}
     return frames | {"seeds": pd.concat([frames["seeds"], gaps(frames["seeds"])], ignore_index=True)}
+
+
+# --- what is scored
+
+
+class Network:
+    """What one network, or by folds one method's networks, said of a test set.
+
+    frame: of `store.read_frame`, of several labels with a column cut_<label>, the score from which on each is called
+    present; trainings: how many networks. y (n,) int 0..K-1, or (n, K) of 0/1; p (n, K); groups (n,): the patient, or
+    the case where none is given; independent: how many of these; unit: what they are.
+    """
+
+    def __init__(self, frame: pd.DataFrame, experiment: str, trainings: int = 1):
+        labels, scores, cuts = ([name for name in frame if name.startswith(part)] for part in ("y_", "p_", "cut_"))
+        self.frame, self.experiment, self.trainings = frame, experiment, trainings
+        self.y, self.p = frame[labels or "y"].to_numpy(int), frame[scores].to_numpy(float)
+        self.classes = [name[2:] for name in scores]
+        answers = (self.p >= frame[cuts].to_numpy()).astype(float) if labels else self.p
+        self.judged = {"accuracy": answers, "macro_f1": answers, "auc": self.p if labels else log_odds(self.p)}
+        patient = frame.get("patient", pd.Series("", frame.index))
+        self.groups = ("patient " + patient).where(patient != "", "case " + frame["id"]).to_numpy(str)
+        self.independent = len(set(self.groups))
+        self.unit = "patients" if self.independent < len(frame) else "cases"
+
+    @functools.cached_property
+    def estimates(self) -> dict[str, stats.Estimate]:
+        """Accuracy, macro F1 and AUC; where patients have several cases, in bootstrap draws of patients."""
+        found = {metric: of(self.y, self.judged[metric]) for metric, of in stats.ESTIMATES.items()}
+        if self.unit == "cases":
+            return found
+        weights = _weights(self.experiment, tuple(self.groups))
+        draws = {metric: getattr(stats, metric)(self.y, self.judged[metric], weights) for metric in found}
+        return {metric: stats.Estimate(own.value, draws[metric], self.independent) for metric, own in found.items()}
+
+    @functools.cached_property
+    def values(self) -> dict[str, tuple[float, int]]:
+        """By metric its value and over how many cases: the estimates, and the means of `SHARES`."""
+        found = {metric: (own.value, len(self.frame)) for metric, own in self.estimates.items()}
+        for share in self.frame.filter(items=SHARES):
+            if len(known := self.frame[share].dropna()):
+                found[share] = (known * 2**30).round().mean() / 2**30, len(known)  # exact in any order
+        return found
+
+
+def log_odds(p: np.ndarray) -> np.ndarray:
+    """log p_k - log of the sum of the others, (n, K): orders cases as p does, even where p_k is written as 1."""
+    others = np.stack([np.delete(p, k, 1).sum(1) for k in range(p.shape[1])], 1)
+    return np.log(p.clip(SMALLEST, None)) - np.log(others.clip(SMALLEST, None))
+
+
+@functools.lru_cache(maxsize=8)
+def _weights(experiment: str, groups: tuple[str, ...]) -> np.ndarray:
+    """The bootstrap's case weights, shared by all that is tested on the same cases: differences are paired."""
+    seed = hashlib.sha256("\0".join((experiment, *groups)).encode()).digest()[:8]
+    return stats.case_weights(np.array(groups), np.random.default_rng(int.from_bytes(seed, "big")))
+
+
+class TestSet(NamedTuple):
+    """One test set of an experiment, by which metric it is judged, and the networks tested on it, by method and seed.
+
+    folded: each was tested on the cases of the fold that has its seed's number; else all on the same cases.
+    """
+
+    study: str
+    experiment: str
+    name: str
+    primary: str
+    folded: bool
+    networks: dict[tuple[str, int], Network]
+
+    @property
+    def methods(self) -> list[str]:
+        return names.in_order((method for method, _ in self.networks), names.METHOD_NAMES)
+
+    def of(self, *methods: str) -> list[list[Network]]:
+        """Of each method its networks; by folds one, their cases joined, of the folds that all of these methods have.
+        None in common: no networks.
+        """
+        each = [{seed: one for (name, seed), one in self.networks.items() if name == method} for method in methods]
+        if not self.folded:
+            return [list(own.values()) for own in each]
+        common = [fold for fold in each[0] if all(fold in own for own in each)]
+        return [[_joined(*(own[fold] for fold in common))] if common else [] for own in each]
+
+
+@functools.lru_cache(maxsize=64)  # more than a test set asks for
+def _joined(*networks: Network) -> Network:
+    frame = pd.concat([one.frame for one in networks], join="inner", ignore_index=True)
+    if (twice := frame["id"].duplicated()).any():
+        told = f"the case '{frame['id'][twice].iloc[0]}' is in two folds; run them again on data cut in one way"
+        raise ValueError(f"{networks[0].experiment}: {told}")
+    return Network(frame, networks[0].experiment, len(networks))
+
+
+def tested(study: Path) -> Iterator[TestSet]:
+    """The test sets of results/<study>, one after the other. ValueError: a case is in two folds."""
+    found = store.find_runs(study)
+    for experiment in sorted({run.experiment for run in found}):
+        own = [run for run in found if run.experiment == experiment]
+        folded = all(run.fold == run.seed for run in own)
+        own.sort(key=lambda run: run.fold if folded else 0)  # fold after fold
+        for name in names.in_order((name for run in own for name in store.test_sets(run)), names.TEST_SET_NAMES):
+            networks = {(run.method, run.seed): _network(run, name) for run in own if name in store.test_sets(run)}
+            primary = _primary(own[0], next(iter(networks.values())))
+            yield TestSet(Path(study).name, experiment, name, primary, folded, networks)
+
+
+def _network(run: store.Run, test_set: str) -> Network:
+    frame = store.read_frame(run, test_set)
+    labels = [name[2:] for name in frame if name.startswith("y_")]
+    cuts = run.facts.get("thresholds") or [0.5] * len(labels)
+    frame = frame.assign(**{f"cut_{name}": cut for name, cut in zip(labels, cuts, strict=False)})
+    return Network(frame, run.experiment)
+
+
+def _primary(run: store.Run, one: Network) -> str:
+    """`names.primary_metric`; of anybody's own data what `data.folder` chooses epochs by."""
+    if run.experiment != names.OWN_DATA:
+        return names.primary_metric(run.experiment)
+    usual = "auc" if one.y.ndim == 2 or one.p.shape[1] == 2 else "macro_f1"
+    return run.parameters.get("data_options", {}).get("metric") or usual
+
+
+# --- rows
 
 
 def metric_rows(test: TestSet) -> Iterator[dict]:
@@ -117,7 +250,7 @@ def comparison_rows(test: TestSet) -> Iterator[dict]:
     for metric in stats.ESTIMATES:
         margin = names.MARGINS.get((test.experiment, metric), names.MARGIN)
         rows = [{"b": b} | compare(metric, *pair, margin) for b, pair in pairs.items() if all(pair)]
-        planned = [row for row in rows if row["b"] in test.rivals]
+        planned = [row for row in rows if row["b"] in names.rivals(test.study)]
         for row, p in zip(planned, stats.holm([row["p"] for row in planned]), strict=True):
             row |= {"p_holm": p, "family": "/".join((test.experiment, test.name, metric))}
         for row in rows:

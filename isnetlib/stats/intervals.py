@@ -1,10 +1,14 @@
-"""95 % intervals over cases, over patients, and over cases and seeds together: pairs (low, high), NaN where none is."""
+"""95 % intervals over cases, over patients, and over cases and seeds together: pairs (low, high), NaN where none is;
+and tests of differences of two methods, as `two_level` gives them.
+"""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
-from scipy.special import stdtr, stdtrit
+from scipy.optimize import brentq
+from scipy.special import nctdtr, stdtr, stdtrit
 
 from isnetlib.stats.metrics import Estimate
 
@@ -19,12 +23,11 @@ def t_quantile(df: float) -> float:
 
 
 def wilson(share: float, n: float, df: float = np.inf) -> tuple[float, float]:
-    """Wilson's score interval (1927) for a share of n independent cases:
+    """Wilson's score interval (1927) for a share of n independent cases: both ends that solve
 
-        |share - end| = t sqrt(end (1 - end) / n)  solved for both ends
+        |share - end| = t sqrt(end (1 - end) / n)
 
-    A mean share over several networks is taken as that of one network with as many right: exact where the networks
-    agree, too wide otherwise.
+    A mean share over several networks is taken as one network's: exact where they agree, too wide otherwise.
     """
     squared = t_quantile(df) ** 2 / n
     centre, half = share + squared / 2, (squared * share * (1 - share) + squared**2 / 4) ** 0.5
@@ -33,14 +36,12 @@ def wilson(share: float, n: float, df: float = np.inf) -> tuple[float, float]:
 
 def score_interval(estimate: Estimate, df: float = np.inf) -> tuple[float, float]:
     """Wilson's interval for a share-like value (macro F1, AUC) as of the number of cases that would give the same
-    variance, value (1 - value) / variance. df: the variance's degrees of freedom, see `degrees`.
-
-    Value 0 or 1: as many cases as there are. No spread in between (a constant score): none.
+    variance, value (1 - value) / variance; value 0 or 1: as many cases as there are. df: of the variance (`degrees`).
     """
     value, variance = estimate.value, estimate.variance
     if min(value, 1 - value) < 1e-12:
         return wilson(value, len(estimate.parts))
-    if not variance > 1e-18:  # rounding of zero
+    if not variance > 1e-18:  # rounding of zero: a constant score
         return NONE
     return wilson(value, value * (1 - value) / variance, df)
 
@@ -117,3 +118,43 @@ def two_level(case_variance: float, groups: int, *methods, bounds: tuple[float, 
     if min(map(len, methods)) > 1:
         parts += [(np.var(seeds, ddof=1) / len(seeds), len(seeds) - 1) for seeds in methods]
     return t_interval(value, parts, bounds)
+
+
+# --- tests
+
+
+def paired_share_variance(difference: float, variance: float, n: int) -> float:
+    """Variance of a paired difference of shares after one more case in favour of each side (Bonett & Price 2012, J.
+    Educ. Behav. Stat. 37, 479): above 0 even where one method is always right and the other never.
+
+    variance: of the mean over n cases (sum of squares / n^2).
+    """
+    squares = n * (n * variance + difference**2) + 2
+    return (squares - (n * difference) ** 2 / (n + 2)) / (n + 2) ** 2
+
+
+def holm(p: Sequence[float]) -> np.ndarray:
+    """Adjusted p of one family (Holm 1979): the k-th smallest of m times m - k + 1, never below a smaller one's nor
+    above 1. A NaN counts as 1 in the number of tests and stays NaN.
+    """
+    p = np.asarray(p, float)
+    order, adjusted = np.argsort(p), np.empty(len(p))  # NaN last
+    stepped = np.nan_to_num(p, nan=1.0)[order] * np.arange(len(p), 0, -1)
+    adjusted[order] = np.maximum.accumulate(stepped).clip(max=1)
+    return np.where(np.isnan(p), np.nan, adjusted)
+
+
+def equivalence(found: Spread, margin: float) -> float:
+    """p of the two one-sided t tests (TOST; Schuirmann 1987) that the difference lies within +- margin, above 0."""
+    return float(stdtr(found.df, (abs(found.value) - margin) / found.se))
+
+
+def detectable(found: Spread) -> float:
+    """Smallest true difference that a two-sided t test at 5 % finds with a power of 0.8, with this error (noncentral t;
+    its other tail is below 1e-6).
+    """
+    if np.isnan(found.df):
+        return np.nan
+    df = min(found.df, 1e6)  # the noncentral t has no infinite case
+    critical = t_quantile(df)
+    return found.se * brentq(lambda shift: nctdtr(df, shift, critical) - 0.2, 0, 2 * critical + 5, xtol=1e-9)

@@ -5,7 +5,8 @@ value of each draw (draws,). Whole weights make their sums exact, whatever the o
 the same values with how they vary with the cases.
 """
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Sequence
 from itertools import combinations
 from typing import NamedTuple
 
@@ -41,7 +42,7 @@ def average(estimates: Sequence[Estimate]) -> Estimate:
 
 
 def check_scores(y: np.ndarray, p: np.ndarray) -> None:
-    """Labels (n,) 0..K-1 or (n, K) of 0/1, scores (n, K). ValueError says what is wrong."""
+    """ValueError says what is wrong with labels and scores."""
     if p.ndim != 2 or not len(p):
         raise ValueError(f"scores must be (cases, classes) with at least one case, not of shape {p.shape}")
     if y.shape not in {p.shape[:1], p.shape}:
@@ -53,26 +54,27 @@ def check_scores(y: np.ndarray, p: np.ndarray) -> None:
         raise ValueError(f"labels must be whole numbers from 0 to {highest}, found {np.unique(y)[:20].tolist()}")
 
 
+def _by_draw(metric: Callable) -> Callable:
+    """Without weights, every case counts once, and the one value is returned."""
+
+    @functools.wraps(metric)
+    def checked(y: np.ndarray, p: np.ndarray, weights: np.ndarray | None = None) -> np.ndarray | float:
+        check_scores(y, p)
+        if weights is None:
+            return float(metric(y, p, np.ones((1, len(p))))[0])
+        if weights.ndim != 2 or weights.shape[1] != len(p):
+            raise ValueError(f"weights must be (draws, {len(p)}) for {len(p)} cases, not of shape {weights.shape}")
+        return metric(y, p, weights)
+
+    return checked
+
+
 def _truth_and_answer(y: np.ndarray, p: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """(n, K) bool: is the case of the class, is it called so (highest score; several labels: score of at least 0.5)."""
-    check_scores(y, p)
     if y.ndim == 2:
         return y == 1, p >= 0.5
     classes = np.arange(p.shape[1])
     return y[:, None] == classes, p.argmax(1)[:, None] == classes
-
-
-def _weighed(weights: np.ndarray | None, p: np.ndarray) -> np.ndarray:
-    """Weights (draws, n), or one draw that has every case once. ValueError where they do not fit the cases."""
-    weights = np.ones((1, len(p))) if weights is None else weights
-    if weights.ndim != 2 or weights.shape[1] != len(p):
-        raise ValueError(f"weights must be (draws, {len(p)}) for {len(p)} cases, not of shape {weights.shape}")
-    return weights
-
-
-def _as_given(values: np.ndarray, weights: np.ndarray | None) -> np.ndarray | float:
-    """One float where no weights were given, else the values of all draws."""
-    return float(values[0]) if weights is None else values
 
 
 def _ratio(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
@@ -91,10 +93,10 @@ def _right(y: np.ndarray, p: np.ndarray) -> np.ndarray:
     return (truth == said if y.ndim == 2 else truth & said).sum(1)
 
 
-def accuracy(y: np.ndarray, p: np.ndarray, weights: np.ndarray | None = None) -> np.ndarray | float:
+@_by_draw
+def accuracy(y: np.ndarray, p: np.ndarray, weights: np.ndarray) -> np.ndarray:
     """Share of cases that are right; several labels: of cases and labels."""
-    w = _weighed(weights, p)
-    return _as_given(w @ _right(y, p) / (w.sum(1) * y[0].size), weights)
+    return weights @ _right(y, p) / (weights.sum(1) * y[0].size)
 
 
 def accuracy_estimate(y: np.ndarray, p: np.ndarray) -> Estimate:
@@ -103,49 +105,50 @@ def accuracy_estimate(y: np.ndarray, p: np.ndarray) -> Estimate:
     return Estimate(value, (_right(y, p) / y[0].size - value) / max(n * (n - 1), 1) ** 0.5)
 
 
-def macro_f1(y: np.ndarray, p: np.ndarray, weights: np.ndarray | None = None) -> np.ndarray | float:
+@_by_draw
+def macro_f1(y: np.ndarray, p: np.ndarray, weights: np.ndarray) -> np.ndarray:
     """Mean over the classes (labels) that occur (in the draw) of F1 = 2 TP / (2 TP + FP + FN)."""
-    (truth, said), w = _truth_and_answer(y, p), _weighed(weights, p)
-    f1 = _ratio(2 * (w @ (truth & said).astype(float)), w @ (truth.astype(float) + said))
-    return _as_given(_mean_of_defined(np.where(w @ truth.astype(float) > 0, f1, np.nan)), weights)
+    truth, said = (one.astype(float) for one in _truth_and_answer(y, p))
+    f1 = _ratio(2 * (weights @ (truth * said)), weights @ (truth + said))
+    return _mean_of_defined(np.where(weights @ truth > 0, f1, np.nan))
 
 
 def f1_estimate(y: np.ndarray, p: np.ndarray) -> Estimate:
     """Macro F1 with the parts of the jackknife: part_i = sqrt((n - 1) / n) (mean of f_-j over j - f_-i), f_-i being
     macro F1 without case i (Efron & Stein 1981, Ann. Stat. 9, 586). One case: the part is 0.
     """
-    truth, said = _truth_and_answer(y, p)
-    hits, claims = (truth & said).astype(float), truth.astype(float) + said
-    present = truth.sum(0) - truth > 0  # without case i
-    f1 = np.where(present, _ratio(2 * (hits.sum(0) - hits), claims.sum(0) - claims), np.nan)
-    without, n = _mean_of_defined(f1), len(p)
+    value, n = macro_f1(y, p), len(p)
+    truth, said = (one.astype(float) for one in _truth_and_answer(y, p))
+    hits, claims = truth * said, truth + said
+    f1 = _ratio(2 * (hits.sum(0) - hits), claims.sum(0) - claims)  # without case i
+    without = _mean_of_defined(np.where(truth.sum(0) - truth > 0, f1, np.nan))
     parts = ((n - 1) / n) ** 0.5 * (_mean_of_defined(without[None]) - without)
-    return Estimate(macro_f1(y, p), np.nan_to_num(parts))
+    return Estimate(value, np.nan_to_num(parts))
 
 
 def _compared(y: np.ndarray, p: np.ndarray) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
     """What an AUC is the mean of: (cases, their scores, which of them should score higher), twice a pair of classes."""
-    check_scores(y, p)
     if y.ndim == 2:
         return [(np.arange(len(p)), s, of == 1) for of, s in zip(y.T, p.T, strict=True) if 0 < of.sum() < len(of)]
     pairs = [(i, j, np.flatnonzero((y == i) | (y == j))) for i, j in combinations(np.unique(y), 2)]
     return [(cases, s[cases], y[cases] == i) for i, j, cases in pairs for s in (p[:, i], -p[:, j])]
 
 
-def auc(y: np.ndarray, p: np.ndarray, weights: np.ndarray | None = None) -> np.ndarray | float:
+@_by_draw
+def auc(y: np.ndarray, p: np.ndarray, weights: np.ndarray) -> np.ndarray:
     """Area under the ROC curve, ties counting half. Two classes: the usual one; more: the mean over pairs of classes
     (Hand & Till 2001, Mach. Learn. 45, eq. 7), which class frequencies do not touch; several labels: the mean over
     labels. NaN where nothing can be compared.
     """
-    w, areas = _weighed(weights, p), []
+    areas = []
     for cases, scores, ones in _compared(y, p):
         order = np.argsort(scores)
         levels = np.flatnonzero(np.diff(scores[order], prepend=-np.inf))  # where another score begins
-        drawn = w[:, cases[order]]
+        drawn = weights[:, cases[order]]
         one, other = (np.add.reduceat(drawn * group[order], levels, axis=1) for group in (ones, ~ones))
         below = (one * (other.cumsum(1) - other / 2)).sum(1)
         areas.append(_ratio(below, one.sum(1) * other.sum(1)))
-    return _as_given(_mean_of_defined(np.stack(areas, 1)) if areas else np.full(len(w), np.nan), weights)
+    return _mean_of_defined(np.stack(areas or [np.full(len(weights), np.nan)], 1))
 
 
 def auc_estimate(y: np.ndarray, p: np.ndarray) -> Estimate:
@@ -157,6 +160,7 @@ def auc_estimate(y: np.ndarray, p: np.ndarray) -> Estimate:
     V_i: the share of the other group that case i is on the right side of, ties counting half. NaN, with parts of 0,
     where nothing can be compared.
     """
+    check_scores(y, p)
     areas, parts, compared = [], np.zeros(len(p)), _compared(y, p)
     for cases, scores, ones in compared:
         placed = np.empty(len(cases))
