@@ -86,14 +86,11 @@ def test_identical_and_opposite_methods():
 @pytest.mark.parametrize(
     ("call", "told"),
     [
-        (lambda: stats.case_weights([], np.random.default_rng(0)), "there must be a case"),
-        (lambda: stats.case_weights(np.array([1.0, NAN]), np.random.default_rng(0)), "needs a group"),
         (lambda: stats.auc_estimate(ALTERNATE, rising(6) * NAN), "finite numbers"),
         (lambda: stats.accuracy(np.array([0, 2]), CONSTANT[:2]), "from 0 to 1"),
         (lambda: stats.accuracy(np.array([0, 0.5]), CONSTANT[:2]), "whole numbers"),
         (lambda: stats.accuracy(np.array([0]), CONSTANT[:2]), "do not fit"),
         (lambda: stats.accuracy(np.zeros(0, int), np.zeros((0, 2))), "at least one case"),
-        (lambda: stats.auc(ALTERNATE, rising(6), drawn(5)), r"be \(draws, 6\) for 6 cases, not of shape \(200, 5\)"),
     ],
 )
 def test_wrong_input_is_named(call, told):
