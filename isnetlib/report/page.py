@@ -24,20 +24,15 @@ LINK = re.compile(r"\]\((\.\.[^)]*)\)")
 
 
 def prose(reports: Path, study: str, here: str, experiments: Sequence[str]) -> str:
-    """The markdown of a study, or general.md where it has none of its own.
-
-    reports: folder of the markdown, notebooks/pipeline/reports; here: the page's folder, seen from the project's,
-    to which links are turned; experiments: what {experiment} stands for.
+    """The markdown of a study in the folder `reports`, or general.md where it has none of its own; its links are turned
+    to `here`, the page's folder seen from the project's. experiments: what {experiment} stands for.
     """
-    own = reports / f"{study}.md"
-    text = (own if own.exists() else reports / "general.md").read_text(encoding="utf-8")
-    sections = []
-    for section in re.split(r"^(?=## )", text.replace("{study}", study), flags=re.MULTILINE):
-        each = experiments if "{experiment}" in section.split("\n")[0] else [""]
-        sections += [section.replace("{experiment}", name) for name in each]
-    return LINK.sub(
-        lambda found: f"]({posixpath.relpath('notebooks/pipeline/reports/' + found[1], here)})", "".join(sections)
-    )
+    own, sections = reports / f"{study}.md", ""
+    text = (own if own.exists() else reports / "general.md").read_text(encoding="utf-8").replace("{study}", study)
+    for section in re.split(r"^(?=## )", text, flags=re.MULTILINE):
+        for name in experiments if "{experiment}" in section.split("\n")[0] else [""]:
+            sections += section.replace("{experiment}", name)
+    return LINK.sub(lambda link: f"]({posixpath.relpath('notebooks/pipeline/reports/' + link[1], here)})", sections)
 
 
 def blocks(text: str) -> Iterator[tuple[str, str, str]]:

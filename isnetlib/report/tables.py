@@ -74,11 +74,10 @@ def build(study: Path) -> dict[str, pd.DataFrame]:
 
 
 class Network:
-    """What one network, or by folds one method's networks, said of a test set.
+    """What one network, or by folds one method's networks (`trainings`), said of a test set.
 
-    frame: of `store.read_frame`, of several labels with a column cut_<label>, the score from which on each is called
-    present; trainings: how many networks. y (n,) int 0..K-1, or (n, K) of 0/1; p (n, K); groups (n,): the patient, or
-    the case where none is given; independent: how many of these; unit: what they are.
+    frame: of `store.read_frame`, of several labels with the threshold of each, cut_<label>. y (n,) int 0..K-1, or
+    (n, K) of 0/1; p (n, K); groups (n,): patients, or cases without one; independent: how many; unit: what they are.
     """
 
     def __init__(self, frame: pd.DataFrame, experiment: str, trainings: int = 1):
@@ -127,9 +126,8 @@ def _weights(experiment: str, groups: tuple[str, ...]) -> np.ndarray:
 
 
 class TestSet(NamedTuple):
-    """One test set of an experiment, by which metric it is judged, and the networks tested on it, by method and seed.
-
-    folded: each was tested on the cases of the fold that has its seed's number; else all on the same cases.
+    """One test set, the metric by which it is judged, and the networks tested on it by method and seed; folded: each on
+    the cases of the fold that has its seed's number, else all on the same cases.
     """
 
     study: str
@@ -140,13 +138,13 @@ class TestSet(NamedTuple):
     networks: dict[tuple[str, int], Network]
 
     @property
-    def methods(self) -> list[str]:
-        return names.in_order((method for method, _ in self.networks), names.METHOD_NAMES)
+    def methods(self) -> dict[str, list[Network]]:
+        """In order, each with its networks (`of`)."""
+        methods = names.in_order((method for method, _ in self.networks), names.METHOD_NAMES)
+        return {method: self.of(method)[0] for method in methods}
 
     def of(self, *methods: str) -> list[list[Network]]:
-        """Of each method its networks; by folds one, their cases joined, of the folds that all of these methods have.
-        None in common: no networks.
-        """
+        """Of each method its networks; by folds one, joined, of the folds that all of these methods have, or none."""
         each = [{seed: one for (name, seed), one in self.networks.items() if name == method} for method in methods]
         if not self.folded:
             return [list(own.values()) for own in each]
@@ -185,7 +183,7 @@ def _network(run: store.Run, test_set: str) -> Network:
 
 
 def _primary(run: store.Run, one: Network) -> str:
-    """`names.primary_metric`; of anybody's own data what `data.folder` chooses epochs by."""
+    """`names.primary_metric`; of anybody's own data what chose the epochs."""
     if run.experiment != names.OWN_DATA:
         return names.primary_metric(run.experiment)
     usual = "auc" if one.y.ndim == 2 or one.p.shape[1] == 2 else "macro_f1"
@@ -203,11 +201,8 @@ def metric_rows(test: TestSet) -> Iterator[dict]:
 
 
 def seed_rows(test: TestSet) -> Iterator[dict]:
-    """A row a method and metric: the mean over seeds with intervals over cases, and over cases and seeds; of folds the
-    value over all cases, with the interval over them.
-    """
-    for method in test.methods:
-        (networks,) = test.of(method)
+    """A row a method and metric: the mean over seeds, of folds the value over all cases, with its intervals."""
+    for method, networks in test.methods.items():
         trainings = sum(one.trainings for one in networks)
         for metric, (_, cases) in networks[0].values.items():
             values = [one.values[metric][0] for one in networks if metric in one.values]
@@ -221,12 +216,12 @@ def intervals(networks: list[Network], metric: str, values: list[float]) -> dict
     """
     one, mean = networks[0], stats.average([one.estimates[metric] for one in networks])
     if mean.patients:
-        cases = stats.bootstrap_interval(mean.parts)
+        low, high = stats.bootstrap_interval(mean.parts)
     elif metric == "accuracy" and one.y.ndim == 1:
-        cases = stats.wilson(mean.value, len(mean.parts))
+        low, high = stats.wilson(mean.value, len(mean.parts))
     else:
-        cases = stats.score_interval(mean, np.inf if metric == "macro_f1" else stats.degrees(mean.parts))
-    found = dict(zip(("cases_low", "cases_high"), cases, strict=True))
+        low, high = stats.score_interval(mean, np.inf if metric == "macro_f1" else stats.degrees(mean.parts))
+    found = {"cases_low": low, "cases_high": high}
     if len(values) > 1:
         both = stats.two_level(mean.variance, one.independent, values, bounds=(0, 1))
         found |= {"both_low": both.low, "both_high": both.high}
@@ -245,17 +240,16 @@ def comparison_rows(test: TestSet) -> Iterator[dict]:
     """The primary method against every other one but upper bounds, on the cases that both were tested on; Holm within
     the rivals, one family a metric.
     """
-    others = [b for b in test.methods if b not in (names.PRIMARY_METHOD, *names.UPPER_BOUNDS)]
-    pairs = {b: test.of(names.PRIMARY_METHOD, b) for b in others}
+    a = names.PRIMARY_METHOD
+    pairs = {b: test.of(a, b) for b in test.methods if b not in (a, *names.UPPER_BOUNDS)}
     for metric in stats.ESTIMATES:
         margin = names.MARGINS.get((test.experiment, metric), names.MARGIN)
-        rows = [{"b": b} | compare(metric, *pair, margin) for b, pair in pairs.items() if all(pair)]
+        rows = [compare(metric, *pair, margin) | {"b": b} for b, pair in pairs.items() if all(pair)]
         planned = [row for row in rows if row["b"] in names.rivals(test.study)]
         for row, p in zip(planned, stats.holm([row["p"] for row in planned]), strict=True):
             row |= {"p_holm": p, "family": "/".join((test.experiment, test.name, metric))}
         for row in rows:
-            told = verdict(row["difference"], row.get("p_holm", row["p"]))
-            yield row | {"metric": metric, "a": names.PRIMARY_METHOD, "verdict": told}
+            yield row | {"a": a, "verdict": verdict(row["difference"], row.get("p_holm", row["p"]))}
 
 
 def compare(metric: str, a: list[Network], b: list[Network], margin: float) -> dict:
@@ -266,8 +260,8 @@ def compare(metric: str, a: list[Network], b: list[Network], margin: float) -> d
     if metric == "accuracy":  # always right against never right: no spread in the sample, yet not none
         variance = stats.paired_share_variance(paired.value, variance, one.independent)
     found = stats.two_level(variance, one.independent, *([own.value for own in estimates] for estimates in each))
-    row = {"difference": found.value, "low": found.low, "high": found.high, "p": found.p, "margin": margin}
-    row |= {"p_equivalent": stats.equivalence(found, margin), "detectable": stats.detectable(found)}
+    row = {"metric": metric, "difference": found.value, "low": found.low, "high": found.high, "p": found.p}
+    row |= {"p_equivalent": stats.equivalence(found, margin), "detectable": stats.detectable(found), "margin": margin}
     return row | {"unit": f"{one.unit} x seeds" if min(len(a), len(b)) > 1 else one.unit}
 
 
@@ -279,9 +273,8 @@ def verdict(difference: float, p: float) -> str:
 
 
 def label_rows(test: TestSet) -> Iterator[dict]:
-    """The AUC of each method and label, where images have several: the mean over seeds."""
-    for method in test.methods:
-        (networks,) = test.of(method)
+    """A row a method and label, where images have several: the mean AUC over seeds."""
+    for method, networks in test.methods.items():
         for k, label in enumerate(networks[0].classes if networks[0].y.ndim == 2 else ()):
             value = np.mean([stats.auc(one.y[:, [k]], one.p[:, [k]]) for one in networks])
             yield {"method": method, "label": label, "metric": "auc", "value": value}
