@@ -18,7 +18,6 @@ import numpy as np
 from scipy.optimize import brentq
 from scipy.special import nctdtr, stdtr, stdtrit
 
-DRAWS = 2000  # 50 draws beyond each end of a 95 % interval
 NONE = (np.nan, np.nan)
 
 
@@ -157,9 +156,8 @@ def auc(y: np.ndarray, p: np.ndarray, weights: np.ndarray) -> np.ndarray:
 
 def auc_estimate(y: np.ndarray, p: np.ndarray) -> Estimate:
     """`auc` with the parts of DeLong, DeLong & Clarke-Pearson (1988, Biometrics 44, 837, eq. 5), mean over the pairs of
-    classes or the labels: (V_i - mean of V) / sqrt(m (m - 1)) in a group of m cases, V_i being the share of the other
-    group that case i is on the right side of, ties counting half. A group of one case takes the standard deviation of
-    the other's V. NaN, with parts of 0, where nothing can be compared.
+    classes or the labels: (V_i - mean of V) / sqrt(m (m - 1)) in a group of m cases (of one: the other's spread), V_i
+    being the share of the other group that case i is on the right side of. NaN, with parts of 0, where there is no AUC.
     """
     check_scores(y, p)
     areas, parts, compared = [], np.zeros(len(p)), _compared(y, p)
@@ -181,7 +179,7 @@ def auc_estimate(y: np.ndarray, p: np.ndarray) -> Estimate:
 ESTIMATES = {"accuracy": accuracy_estimate, "macro_f1": f1_estimate, "auc": auc_estimate}
 
 
-# --- 95 % intervals: pairs (low, high), NaN where none is
+# --- 95 % intervals, pairs (low, high) or NaN where none is, and tests
 
 
 def t_quantile(df: float) -> float:
@@ -220,7 +218,7 @@ def degrees(parts: np.ndarray) -> float:
     return float(max(2 / rest, 2)) if rest > 1e-12 else np.inf
 
 
-def case_weights(groups: np.ndarray, rng: np.random.Generator, draws: int = DRAWS) -> np.ndarray:
+def case_weights(groups: np.ndarray, rng: np.random.Generator, draws: int = 2000) -> np.ndarray:
     """How often each case is in each bootstrap sample: whole groups (n,) are drawn with replacement. (draws, n)"""
     names, group = np.unique(groups, return_inverse=True)
     drawn = rng.multinomial(len(names), np.full(len(names), 1 / len(names)), size=draws)
@@ -251,8 +249,8 @@ class Spread(NamedTuple):
 
 
 def t_interval(value: float, parts: list[tuple[float, int]], bounds: tuple[float, float] = (-np.inf, np.inf)) -> Spread:
-    """value +- t sqrt(sum of independent variances), cut at the bounds. parts: each variance with its own degrees of
-    freedom; Satterthwaite (1946) gives those of the sum.
+    """value +- t sqrt(sum of independent variances), cut at the bounds. parts: variances with their degrees of freedom,
+    of which Satterthwaite (1946) makes those of the sum.
     """
     variance = sum(v for v, _ in parts)
     if not variance > 1e-24 or not all(df > 0 for v, df in parts if v > 0):  # rounding of zero
@@ -275,9 +273,6 @@ def two_level(case_variance: float, groups: int, *methods, bounds: tuple[float, 
     if min(map(len, methods)) > 1:
         parts += [(np.var(seeds, ddof=1) / len(seeds), len(seeds) - 1) for seeds in methods]
     return t_interval(value, parts, bounds)
-
-
-# --- tests of differences, as `two_level` gives them
 
 
 def paired_share_variance(difference: float, variance: float, n: int) -> float:
@@ -306,11 +301,9 @@ def equivalence(found: Spread, margin: float) -> float:
 
 
 def detectable(found: Spread) -> float:
-    """Smallest true difference that a two-sided t test at 5 % finds with a power of 0.8, with this error (noncentral t;
-    its other tail is below 1e-6).
-    """
+    """Smallest true difference that a two-sided t test at 5 % finds with a power of 0.8, with this error."""
     if np.isnan(found.df):
         return np.nan
     df = min(found.df, 1e6)  # the noncentral t has no infinite case
-    critical = t_quantile(df)
+    critical = t_quantile(df)  # the other tail is below 1e-6
     return found.se * brentq(lambda shift: nctdtr(df, shift, critical) - 0.2, 0, 2 * critical + 5, xtol=1e-9)

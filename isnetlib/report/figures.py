@@ -24,14 +24,13 @@ WIDTH = 7.0  # inches: at 700 pixels a page's letters are 12 pixels high
 LIMIT = 0.995  # quantile of |share| at which colours saturate: single pixels would make everything else white
 SHOWN = ["standard", "pipeline", "gain_ext", "rrr", "background_random", "isnet_selective"]  # where not all have room
 SHOWN += [f"isnet_selective_{changed}" for changed in ("decay_0_996", "decay_1", "detached_biases", "every_2")]
-COURSES = {"isnet_selective_constant": "P constant", "isnet_selective_falling": "P falling"}
-COURSES |= {"isnet_selective": "P steered"}
+COURSES = {"_constant": "P constant", "_falling": "P falling", "": "P steered"}  # by what follows isnet_selective
 DASHES = (0, (2, 1))
 CANCELS, ALIKE = 0.03, 0.65  # of `faults`, chosen on committed maps: both hold for most ISNets on films, for few others
 
 
 def look(method: str) -> list[str]:
-    """Colour and marker of a method, grey and round where it is not in the list."""
+    """Colour and marker of a method."""
     return LOOKS.get(method, ["#999999", "o"])
 
 
@@ -81,9 +80,7 @@ def _methods(values: Iterable[str]) -> dict[str, str]:
 
 def ladders(frame: pd.DataFrame, rows: dict[str, str], columns: dict[str, str], label: str, **axis) -> Figure:
     """`panels` of values with their intervals over the same rows (value of frame.row -> its name), one below the other.
-
-    frame: columns row, column, value, low, high (NaN: no interval), method (the look), filled (else the marker is
-    hollow), dashed (the interval's line).
+    frame: row, column, value, low, high (NaN: no interval), method (the look), filled (marker), dashed (interval).
     """
 
     def ladder(part: pd.DataFrame, ax: Axes) -> None:
@@ -102,9 +99,8 @@ def ladders(frame: pd.DataFrame, rows: dict[str, str], columns: dict[str, str], 
 
 
 def forest_figure(frame: pd.DataFrame) -> Figure:
-    """Differences to the primary method, a panel a rival, a row a test set. Filled: shown; dashed: over cases alone.
-
-    frame: the rows of comparisons.csv to show, in the order of the rows, with the column `row`, a row's name.
+    """Differences to the primary method, a panel a rival. Filled: shown; dashed: over cases alone. frame: rows of
+    comparisons.csv in the order of the figure's, whose names are in the column `row`.
     """
     shown = frame.assign(column=frame["b"], method=frame["b"], value=frame["difference"])
     shown = shown.assign(filled=frame["verdict"] != "no difference shown", dashed=~frame["unit"].str.contains("seeds"))
@@ -114,8 +110,8 @@ def forest_figure(frame: pd.DataFrame) -> Figure:
 
 
 def scores_figure(frame: pd.DataFrame) -> Figure:
-    """The scores of one experiment, a panel a test set, a row a method. Intervals: over cases and trainings, dashed:
-    over cases alone. frame: rows of seeds.csv of one metric.
+    """Scores with intervals over cases and trainings (dashed: over cases alone), a panel a test set, a row a method.
+    frame: rows of seeds.csv of one experiment and metric.
     """
     tests = {name: names.shown(name) for name in names.in_order(frame["test_set"], names.TEST_SET_NAMES)}
     shown = frame.assign(row=frame["method"], column=frame["test_set"], value=frame["mean"])
@@ -161,16 +157,15 @@ def training_figure(logs: pd.DataFrame, metric: str) -> Figure:
     rows = {f"{names.shown(metric)} on\nvalidation": {f"val_{metric}": "as it is", f"swapped_{metric}": "swapped"}}
     rows |= {"P": {"P": ""}, "term of the loss": {"classification": "classification", "background": "background"}}
     rows |= {"net share of relevance\ninside the mask": {"net_share": ""}}
-    found = [method for method in COURSES if method in set(logs["method"])]
+    runs = {title: logs[logs["method"] == f"isnet_selective{end}"] for end, title in COURSES.items()}
+    runs = {title: run[run["seed"] == run["seed"].min()] for title, run in runs.items() if len(run)}
     fig = Figure(figsize=(WIDTH, 5.6), layout="constrained")
-    axes = fig.subplots(len(rows), len(found), sharex=True, sharey="row", squeeze=False)
-    for column, method in zip(axes.T, found, strict=True):
-        run = logs[logs["method"] == method]
-        run = run[run["seed"] == run["seed"].min()]
+    axes = fig.subplots(len(rows), len(runs), sharex=True, sharey="row", squeeze=False)
+    for column, (title, run) in zip(axes.T, runs.items(), strict=True):
         for ax, lines in zip(column, rows.values(), strict=True):
             for (name, label), line in zip(lines.items(), ("-", DASHES), strict=False):
                 ax.plot(run["epoch"] + 1, run[name], color="0.2", lw=1.2, ls=line, label=label)
-        column[0].set_title(COURSES[method])
+        column[0].set_title(title)
         column[-1].set_xlabel("epoch")
     for ax, (label, lines) in zip(axes[:, 0], rows.items(), strict=True):
         ax.set(ylabel=label, ylim=(0, None))
@@ -180,9 +175,7 @@ def training_figure(logs: pd.DataFrame, metric: str) -> Figure:
 
 
 def search_figure(trials: pd.DataFrame) -> Figure:
-    """The `score` of `store.trials` by the place of the value tried, a panel an experiment, a line a method; a ring:
-    chosen.
-    """
+    """`store.trials`: score by place of the value tried, a panel an experiment, a line a method; a ring: chosen."""
     handles = {}
 
     def search(part: pd.DataFrame, ax: Axes) -> None:
@@ -202,9 +195,7 @@ def search_figure(trials: pd.DataFrame) -> Figure:
 
 
 def picture(x: np.ndarray, mask: np.ndarray, ax: Axes, limit: float | None = None) -> Axes:
-    """An image (H, W), 0 to 255, in grey, or, with a limit, a map, blue to red from -limit to limit; the mask (H, W),
-    bool, as an outline.
-    """
+    """An image (H, W), 0 to 255, or, with a limit, a map from -limit to limit; the mask (H, W), bool, as an outline."""
     colours, low, high = ("gray", 0, 255) if limit is None else ("seismic", -limit, limit)
     ax.imshow(x, cmap=colours, vmin=low, vmax=high, interpolation="nearest")
     ax.set(xticks=[], yticks=[])
@@ -215,9 +206,7 @@ def picture(x: np.ndarray, mask: np.ndarray, ax: Axes, limit: float | None = Non
 
 
 def relevance_row(maps: Sequence[np.ndarray], mask: np.ndarray, axes: Sequence[Axes]) -> None:
-    """Maps (H, W) side by side in one scale, each divided by its total absolute relevance: maps of different networks
-    differ in size by orders of magnitude.
-    """
+    """Maps (H, W) side by side on one scale, in shares of their sums of |R|, which differ by orders of magnitude."""
     shares = [R / max(np.abs(R).sum(), 1e-30) for R in maps]
     limit = max(float(np.quantile(np.abs(shares), LIMIT)), 1e-12)
     for share, ax in zip(shares, axes, strict=True):
@@ -274,8 +263,8 @@ def _label(y: np.ndarray | int, classes: Sequence[str]) -> str:
 
 @matplotlib.rc_context(STYLE)
 def hero_figure(maps: dict[str, dict], classes: Sequence[str], scores: dict[tuple[str, str], float]) -> Figure:
-    """The first digit with the mark of training and with a misleading one, under the standard classifier and ISNet
-    selective. scores: (method, test set) -> accuracy on all digits.
+    """The first digit with the mark of training and with a misleading one, and two methods' maps of it. scores:
+    (method, test set) -> accuracy on all digits.
     """
     methods = ["standard", "isnet_selective"]
     tests = {"biased": "biased: mark\nas in training", "deceiving": "deceiving: mark\nof another digit"}
