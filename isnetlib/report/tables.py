@@ -74,15 +74,15 @@ def build(study: Path) -> dict[str, pd.DataFrame]:
 
 
 class Network:
-    """What one network, or by folds one method's networks (`trainings`), said of a test set.
+    """What one network, or by folds one method's networks, said of a test set.
 
     frame: of `store.read_frame`, of several labels with the threshold of each, cut_<label>. y (n,) int 0..K-1, or
     (n, K) of 0/1; p (n, K); groups (n,): patients, or cases without one; independent: how many; unit: what they are.
     """
 
-    def __init__(self, frame: pd.DataFrame, experiment: str, trainings: int = 1):
+    def __init__(self, frame: pd.DataFrame, experiment: str):
         labels, scores, cuts = ([name for name in frame if name.startswith(part)] for part in ("y_", "p_", "cut_"))
-        self.frame, self.experiment, self.trainings = frame, experiment, trainings
+        self.frame, self.experiment = frame, experiment
         self.y, self.p = frame[labels or "y"].to_numpy(int), frame[scores].to_numpy(float)
         self.classes = [name[2:] for name in scores]
         answers = (self.p >= frame[cuts].to_numpy()).astype(float) if labels else self.p
@@ -112,6 +112,11 @@ class Network:
         return found
 
 
+    def on(self, cases: set[str]) -> "Network":
+        known = self.frame["id"].isin(cases)
+        return self if known.all() else Network(self.frame[known], self.experiment)
+
+
 def log_odds(p: np.ndarray) -> np.ndarray:
     """log p_k - log of the sum of the others, (n, K): orders cases as p does, even where p_k is written as 1."""
     others = np.stack([np.delete(p, k, 1).sum(1) for k in range(p.shape[1])], 1)
@@ -126,39 +131,16 @@ def _weights(experiment: str, groups: tuple[str, ...]) -> np.ndarray:
 
 
 class TestSet(NamedTuple):
-    """One test set, the metric by which it is judged, and the networks tested on it by method and seed; folded: each on
-    the cases of the fold that has its seed's number, else all on the same cases.
+    """One test set, the metric by which it is judged, the networks tested on it, by method and seed, and, in order, the
+    methods with their networks: of folds one, their cases joined.
     """
 
     study: str
     experiment: str
     name: str
     primary: str
-    folded: bool
     networks: dict[tuple[str, int], Network]
-
-    @property
-    def methods(self) -> dict[str, list[Network]]:
-        """In order, each with its networks (`of`)."""
-        methods = names.in_order((method for method, _ in self.networks), names.METHOD_NAMES)
-        return {method: self.of(method)[0] for method in methods}
-
-    def of(self, *methods: str) -> list[list[Network]]:
-        """Of each method its networks; by folds one, joined, of the folds that all of these methods have, or none."""
-        each = [{seed: one for (name, seed), one in self.networks.items() if name == method} for method in methods]
-        if not self.folded:
-            return [list(own.values()) for own in each]
-        common = [fold for fold in each[0] if all(fold in own for own in each)]
-        return [[_joined(*(own[fold] for fold in common))] if common else [] for own in each]
-
-
-@functools.lru_cache(maxsize=64)  # more than a test set asks for
-def _joined(*networks: Network) -> Network:
-    frame = pd.concat([one.frame for one in networks], join="inner", ignore_index=True)
-    if (twice := frame["id"].duplicated()).any():
-        told = f"the case '{frame['id'][twice].iloc[0]}' is in two folds; run them again on data cut in one way"
-        raise ValueError(f"{networks[0].experiment}: {told}")
-    return Network(frame, networks[0].experiment, len(networks))
+    methods: dict[str, list[Network]]
 
 
 def tested(study: Path) -> Iterator[TestSet]:
@@ -171,7 +153,19 @@ def tested(study: Path) -> Iterator[TestSet]:
         for name in names.in_order((name for run in own for name in store.test_sets(run)), names.TEST_SET_NAMES):
             networks = {(run.method, run.seed): _network(run, name) for run in own if name in store.test_sets(run)}
             primary = _primary(own[0], next(iter(networks.values())))
-            yield TestSet(Path(study).name, experiment, name, primary, folded, networks)
+            methods = dict.fromkeys(names.in_order((method for method, _ in networks), names.METHOD_NAMES))
+            for method in methods:
+                each = [one for (of, _), one in networks.items() if of == method]
+                methods[method] = [_joined(each)] if folded else each
+            yield TestSet(Path(study).name, experiment, name, primary, networks, methods)
+
+
+def _joined(networks: list[Network]) -> Network:
+    frame = pd.concat([one.frame for one in networks], join="inner", ignore_index=True)
+    if (twice := frame["id"].duplicated()).any():
+        told = f"the case '{frame['id'][twice].iloc[0]}' is in two folds; run them again on data cut in one way"
+        raise ValueError(f"{networks[0].experiment}: {told}")
+    return Network(frame, networks[0].experiment)
 
 
 def _network(run: store.Run, test_set: str) -> Network:
@@ -203,7 +197,7 @@ def metric_rows(test: TestSet) -> Iterator[dict]:
 def seed_rows(test: TestSet) -> Iterator[dict]:
     """A row a method and metric: the mean over seeds, of folds the value over all cases, with its intervals."""
     for method, networks in test.methods.items():
-        trainings = sum(one.trainings for one in networks)
+        trainings = sum(of == method for of, _ in test.networks)
         for metric, (_, cases) in networks[0].values.items():
             values = [one.values[metric][0] for one in networks if metric in one.values]
             row = {"method": method, "metric": metric, "mean": np.mean(values), "n": trainings, "cases": cases}
@@ -240,11 +234,14 @@ def comparison_rows(test: TestSet) -> Iterator[dict]:
     """The primary method against every other one but upper bounds, on the cases that both were tested on; Holm within
     the rivals, one family a metric.
     """
-    a = names.PRIMARY_METHOD
-    pairs = {b: test.of(a, b) for b in test.methods if b not in (a, *names.UPPER_BOUNDS)}
+    a, pairs = names.PRIMARY_METHOD, {}
+    for b in test.methods if a in test.methods else ():
+        cases = set.intersection(*(set(test.methods[method][0].frame["id"]) for method in (a, b)))
+        if cases and b not in (a, *names.UPPER_BOUNDS):
+            pairs[b] = [[one.on(cases) for one in test.methods[method]] for method in (a, b)]
     for metric in stats.ESTIMATES:
         margin = names.MARGINS.get((test.experiment, metric), names.MARGIN)
-        rows = [compare(metric, *pair, margin) | {"b": b} for b, pair in pairs.items() if all(pair)]
+        rows = [compare(metric, *pair, margin) | {"b": b} for b, pair in pairs.items()]
         planned = [row for row in rows if row["b"] in names.rivals(test.study)]
         for row, p in zip(planned, stats.holm([row["p"] for row in planned]), strict=True):
             row |= {"p_holm": p, "family": "/".join((test.experiment, test.name, metric))}
