@@ -112,12 +112,10 @@ def test_differences_are_of_the_means_with_the_spread_of_cases_and_seeds(study, 
     for _, row in frames["comparisons"].iterrows():
         a, b = (means[row["test_set"], row[side], row["metric"]] for side in "ab")
         assert row["difference"] == pytest.approx(a - b, abs=3e-6)
-    each = [
-        [pd.read_csv(predictions(study, m, k, "deceiving")) for k in range(3)] for m in ("isnet_selective", "standard")
-    ]
     y, found = np.arange(60) % len(CLASSES), []
-    for own in each:
-        found.append([stats.f1_estimate(y, one.filter(like="p_").to_numpy()) for one in own])
+    for method in ("isnet_selective", "standard"):
+        each = [pd.read_csv(predictions(study, method, seed, "deceiving")) for seed in range(3)]
+        found.append([stats.f1_estimate(y, one.filter(like="p_").to_numpy()) for one in each])
     paired = stats.average(found[0]) - stats.average(found[1])
     spread = stats.two_level(paired.variance, 60, *([e.value for e in own] for own in found))
     where = "test_set == 'deceiving' and b == 'standard' and metric == 'macro_f1'"

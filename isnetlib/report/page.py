@@ -19,7 +19,6 @@ from pandas.io.formats.style import Styler
 from isnetlib.training.files import write_atomically
 
 BLOCK = re.compile(r"^(?:!\[(.+)\]\((\S+)\.png\)|<!-- table: (.+) -->)$", re.MULTILINE)
-KEY = ["study", "experiment", "test_set", "metric", "b"]
 LINK = re.compile(r"\]\((\.\.[^)]*)\)")
 
 
@@ -36,9 +35,7 @@ def prose(reports: Path, study: str, here: str, experiments: Sequence[str]) -> s
 
 
 def blocks(text: str) -> Iterator[tuple[str, str, str]]:
-    """The markdown cut at its figures and tables: ("text", "", markdown), ("table", what it shows, ""), ("figure", the
-    stem of its file, caption).
-    """
+    """The markdown cut into ("text", "", markdown), ("table", what it shows, "") and ("figure", its stem, caption)."""
     first, *rest = BLOCK.split(text)
     yield "text", "", first
     for caption, target, what, after in zip(*[iter(rest)] * 4, strict=True):
@@ -52,7 +49,8 @@ def marked(seeds: pd.DataFrame, comparisons: pd.DataFrame) -> pd.DataFrame:
     """
     mark = comparisons["verdict"].map({"ahead": "▽", "behind": "▲"})
     mark = mark.where(comparisons["family"].notna(), "(" + mark + ")") + " "
-    seeds = seeds.merge(comparisons[KEY].rename(columns={"b": "method"}).assign(told=mark), how="left")
+    marks = comparisons.rename(columns={"b": "method"}).assign(told=mark)
+    seeds = seeds.merge(marks[["study", "experiment", "test_set", "metric", "method", "told"]], how="left")
     return seeds.assign(told=seeds["told"].fillna("") + seeds["mean"].map("{:.3f}".format))
 
 

@@ -29,11 +29,9 @@ COLUMNS = {
     + "margin p_equivalent detectable verdict".split(),
     "labels": [*KEY, *"method label metric value".split()],
 }
-ALPHA = 0.05
 UNROUNDED = ("p", "p_holm", "p_equivalent")
 TEXT = "method metric a b family unit variant network label verdict".split()
 SHARES = ("background_share", "chance_share")  # of the relevance and of the area, known where a mask is
-SMALLEST = 1e-300  # stands for a probability of 0 under a logarithm
 
 
 def write(study: Path) -> dict[str, pd.DataFrame]:
@@ -120,7 +118,7 @@ class Network:
 def log_odds(p: np.ndarray) -> np.ndarray:
     """log p_k - log of the sum of the others, (n, K): orders cases as p does, even where p_k is written as 1."""
     others = np.stack([np.delete(p, k, 1).sum(1) for k in range(p.shape[1])], 1)
-    return np.log(p.clip(SMALLEST, None)) - np.log(others.clip(SMALLEST, None))
+    return np.log(p.clip(1e-300)) - np.log(others.clip(1e-300))
 
 
 @functools.lru_cache(maxsize=8)
@@ -264,7 +262,7 @@ def compare(metric: str, a: list[Network], b: list[Network], margin: float) -> d
 
 def verdict(difference: float, p: float) -> str:
     """Whether method a is ahead of b, by the p that is adjusted within a family."""
-    if not p < ALPHA or difference == 0:
+    if not p < 0.05 or difference == 0:
         return "no difference shown"
     return "ahead" if difference > 0 else "behind"
 
