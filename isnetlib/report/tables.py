@@ -109,7 +109,6 @@ class Network:
                 found[share] = (known * 2**30).round().mean() / 2**30, len(known)  # exact in any order
         return found
 
-
     def on(self, cases: set[str]) -> "Network":
         known = self.frame["id"].isin(cases)
         return self if known.all() else Network(self.frame[known], self.experiment)
