@@ -138,17 +138,16 @@ def cost_figure(frame: pd.DataFrame) -> Figure:
 
 def curves_figure(logs: pd.DataFrame, metric: str) -> Figure:
     """Validation by epoch, a panel a method, a line a seed. logs: the rows of one experiment of `store.logs`."""
-    lines = {"swapped": {"lw": 1.2, "ls": "-"}, "val": {"lw": 0.9, "ls": DASHES}}
+    lines = {"val": ("validation, as they are", 0.9, DASHES), "swapped": ("validation, backgrounds swapped", 1.2, "-")}
 
     def curves(part: pd.DataFrame, ax: Axes) -> None:
         for (method, _), run in part.groupby(["method", "seed"]):
-            for kind in ("val", "swapped"):
-                ax.plot(run["epoch"], run[f"{kind}_{metric}"], color=look(method)[0], **lines[kind])
+            for kind, (_, width, line) in lines.items():
+                ax.plot(run["epoch"], run[f"{kind}_{metric}"], color=look(method)[0], lw=width, ls=line)
 
     columns, axis = _methods(set(SHOWN) & set(logs["method"])), {"ylim": (-0.03, 1.03), "ylabel": names.shown(metric)}
     fig = panels(logs.assign(column=logs["method"]), curves, columns, 2.5, "epoch", **axis)
-    handles = (Line2D([], [], color="0.3", ls=line["ls"]) for line in lines.values())
-    return _legend(fig, dict(zip(("validation, backgrounds swapped", "validation, as they are"), handles, strict=True)))
+    return _legend(fig, {told: Line2D([], [], color="0.3", ls=line) for told, _, line in reversed(lines.values())})
 
 
 @matplotlib.rc_context(STYLE)
@@ -214,9 +213,9 @@ def relevance_row(maps: Sequence[np.ndarray], mask: np.ndarray, axes: Sequence[A
 
 
 def faults(R: np.ndarray, mask: np.ndarray) -> str:
-    """What makes maps R (n, H, W) of different images say little of the class, whatever lies outside the masks
-    (n, H, W): "cancels": inside, red and blue add up to nothing (median of |sum R| / sum |R|); "alike": they point the
-    same way in every image (mean |cosine| of two maps). Both joined by a comma; "": neither.
+    """What makes maps R (n, H, W) of different images say little of the class. "cancels": inside the masks (n, H, W)
+    red and blue add up to nothing (median of |sum R| / sum |R|); "alike": they point the same way in every image (mean
+    |cosine| of two maps); "cancels, alike"; "": neither.
     """
     R, tiny = np.asarray(R, float), 1e-300
     inside = R * (mask > 0)

@@ -40,7 +40,6 @@ def primary_metric(experiment: str) -> str:
 
 
 def rivals(study: str) -> tuple[str, ...]:
-    """The planned rivals of a study."""
     return RIVALS[:5] if study in FIVE else RIVALS
 
 

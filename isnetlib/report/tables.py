@@ -72,10 +72,9 @@ def build(study: Path) -> dict[str, pd.DataFrame]:
 
 
 class Network:
-    """What one network, or by folds one method's networks, said of a test set.
-
-    frame: of `store.read_frame`, of several labels with the threshold of each, cut_<label>. y (n,) int 0..K-1, or
-    (n, K) of 0/1; p (n, K); groups (n,): patients, or cases without one; independent: how many; unit: what they are.
+    """What one network, or by folds one method's networks, said of a test set. frame: of `store.read_frame`, of several
+    labels with the threshold of each, cut_<label>. y (n,) int 0..K-1, or (n, K) of 0/1; p (n, K); groups (n,): the
+    patient, or the case without one; independent: how many; unit: what they are.
     """
 
     def __init__(self, frame: pd.DataFrame, experiment: str):
@@ -202,9 +201,7 @@ def seed_rows(test: TestSet) -> Iterator[dict]:
 
 
 def intervals(networks: list[Network], metric: str, values: list[float]) -> dict[str, float]:
-    """Over cases Wilson's (macro F1 and AUC: with the jackknife's or DeLong's variance), or the bootstrap's where
-    patients have several cases; over cases and seeds Student's.
-    """
+    """Over cases Wilson's or, where patients have several cases, the bootstrap's; over cases and seeds Student's."""
     one, mean = networks[0], stats.average([one.estimates[metric] for one in networks])
     if mean.patients:
         low, high = stats.bootstrap_interval(mean.parts)
@@ -228,9 +225,7 @@ def gaps(seeds: pd.DataFrame) -> pd.DataFrame:
 
 
 def comparison_rows(test: TestSet) -> Iterator[dict]:
-    """The primary method against every other one but upper bounds, on the cases that both were tested on; Holm within
-    the rivals, one family a metric.
-    """
+    """The primary method against others, on the cases that both were tested on; Holm within the rivals, by metric."""
     a, pairs = names.PRIMARY_METHOD, {}
     for b in test.methods if a in test.methods else ():
         cases = set.intersection(*(set(test.methods[method][0].frame["id"]) for method in (a, b)))
