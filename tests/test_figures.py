@@ -30,12 +30,13 @@ def test_every_method_has_a_look_of_its_own():
 
 
 def test_ladders_draw_what_the_frame_holds():
-    frame = pd.DataFrame({"row": ["a", "b"], "value": [0.4, 0.6], "low": [0.3, np.nan], "high": [0.5, np.nan]})
-    frame = frame.assign(column="c", method=["standard", "rrr"], filled=[True, False], dashed=[False, True])
-    fig = figures.ladders(frame, {"a": "A", "b": "B"}, {"c": "C"}, "score")
+    frame = pd.DataFrame({"row": ["a", "auc"], "value": [0.4, 0.6], "low": [0.3, np.nan], "high": [0.5, np.nan]})
+    frame = frame.assign(method=["standard", "rrr"], filled=[True, False], dashed=[False, True])
+    fig = figures.ladders({"C": frame}, ["a", "auc"], "score")
     ((title, marks, (_, span, none)),) = drawn(fig)
     assert (title, span) == ("C", (0.3, 0.5)) and np.isnan(none).all()
     assert marks == [(0.4, 0, figures.look("standard")[0]), (0.6, 1, "white")]
+    assert [label.get_text() for label in fig.axes[0].get_yticklabels()] == ["a", "AUC"]
     assert [line.is_dashed() for line in fig.axes[0].lines if len(line.get_xdata()) == 2] == [False, False, True]
 
 

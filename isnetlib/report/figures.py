@@ -46,16 +46,16 @@ def save(fig: Figure, path: Path) -> Path:
 
 
 @matplotlib.rc_context(STYLE)
-def panels(frame: pd.DataFrame, draw: Callable, columns: dict[str, str], height: float, label: str, **axis) -> Figure:
-    """Panels side by side with common axes and settings `axis`, one for each value of frame.column -> its title, drawn
-    by draw(rows, ax). height: inches; label: of the axis below.
+def panels(parts: dict[str, pd.DataFrame], draw: Callable, height: float, label: str, **axis) -> Figure:
+    """Panels side by side, each with its title and draw(part, ax), with common axes and settings `axis`. height:
+    inches; label: of the axis below.
     """
     fig = Figure(figsize=(WIDTH, height), layout="constrained")
-    axes = fig.subplots(1, len(columns), sharex=True, sharey=True, squeeze=False)[0]
-    for ax, (name, title) in zip(axes, columns.items(), strict=True):
-        draw(frame[frame["column"] == name], ax)
-        lines = (textwrap.fill(line, 3 + 45 // len(columns), break_long_words=False) for line in title.split("\n"))
-        ax.set_title("\n".join(lines), fontsize=8.5 if len(columns) < 6 else 7.5)
+    axes = fig.subplots(1, len(parts), sharex=True, sharey=True, squeeze=False)[0]
+    for ax, (title, part) in zip(axes, parts.items(), strict=True):
+        draw(part, ax)
+        lines = (textwrap.fill(line, 3 + 45 // len(parts), break_long_words=False) for line in title.split("\n"))
+        ax.set_title("\n".join(lines), fontsize=8.5 if len(parts) < 6 else 7.5)
     axes[0].set(**axis)
     if len(axes) % 2 or len(label) < 40:
         axes[len(axes) // 2].set_xlabel(label)
@@ -71,16 +71,17 @@ def _legend(fig: Figure, handles: dict) -> Figure:
     return fig
 
 
-def _methods(values: Iterable[str]) -> dict[str, str]:
-    return {method: names.shown(method) for method in names.in_order(values, LOOKS)}
+def _parts(frame: pd.DataFrame, column: str, known: Iterable[str] = LOOKS) -> dict[str, pd.DataFrame]:
+    """By title, in order."""
+    return {names.shown(name): frame[frame[column] == name] for name in names.in_order(frame[column], known)}
 
 
 # ---- rows of values with intervals ----
 
 
-def ladders(frame: pd.DataFrame, rows: dict[str, str], columns: dict[str, str], label: str, **axis) -> Figure:
-    """`panels` of values with their intervals over the same rows (value of frame.row -> its name), one below the other.
-    frame: row, column, value, low, high (NaN: no interval), method (the look), filled (marker), dashed (interval).
+def ladders(parts: dict[str, pd.DataFrame], rows: list[str], label: str, **axis) -> Figure:
+    """`panels` of values with their intervals over the same rows, one below the other. A part: row, value, low, high
+    (NaN: no interval), method (the look), filled (marker), dashed (interval).
     """
 
     def ladder(part: pd.DataFrame, ax: Axes) -> None:
@@ -88,37 +89,37 @@ def ladders(frame: pd.DataFrame, rows: dict[str, str], columns: dict[str, str], 
             ax.axhspan(k - 0.5, k + 0.5, color="#f1f3f5", lw=0)
         ax.axvline(0, color="0.4", lw=0.8)
         for row in part.itertuples():
-            place, (colour, marker), line = list(rows).index(row.row), look(row.method), (0, (1.2, 0.8))
+            place, (colour, marker), line = rows.index(row.row), look(row.method), (0, (1.2, 0.8))
             ax.plot([row.low, row.high], [place] * 2, color=colour, lw=1.6, ls=line if row.dashed else "-")
             ax.plot(row.value, place, marker, mfc=colour if row.filled else "white", mec=colour, ms=5.5, clip_on=False)
         ax.tick_params(left=False)
         ax.spines["left"].set_visible(False)
 
-    axis |= {"ylim": (len(rows) - 0.4, -0.6), "yticks": range(len(rows)), "yticklabels": rows.values()}
-    return panels(frame, ladder, columns, 0.75 + 0.19 * len(rows), label, **axis)
+    axis |= {"ylim": (len(rows) - 0.4, -0.6), "yticks": range(len(rows)), "yticklabels": map(names.shown, rows)}
+    return panels(parts, ladder, 0.75 + 0.19 * len(rows), label, **axis)
 
 
 def forest_figure(frame: pd.DataFrame) -> Figure:
     """Differences to the primary method, a panel a rival. Filled: shown; dashed: over cases alone. frame: rows of
     comparisons.csv in the order of the figure's, whose names are in the column `row`.
     """
-    shown = frame.assign(column=frame["b"], method=frame["b"], value=frame["difference"])
+    shown = frame.assign(method=frame["b"], value=frame["difference"])
     shown = shown.assign(filled=frame["verdict"] != "no difference shown", dashed=~frame["unit"].str.contains("seeds"))
     label = "ISNet selective minus the other method; right of 0: ISNet selective is better"
     axis = {"xticks": [-0.5, 0, 0.5], "xticklabels": ["-0.5", "0", "0.5"]}
-    return ladders(shown, {name: name for name in frame["row"]}, _methods(frame["b"]), label, **axis)
+    return ladders(_parts(shown, "b"), list(frame["row"].unique()), label, **axis)
 
 
 def scores_figure(frame: pd.DataFrame) -> Figure:
     """Scores with intervals over cases and trainings (dashed: over cases alone), a panel a test set, a row a method.
     frame: rows of seeds.csv of one experiment and metric.
     """
-    tests = {name: names.shown(name) for name in names.in_order(frame["test_set"], names.TEST_SET_NAMES)}
-    shown = frame.assign(row=frame["method"], column=frame["test_set"], value=frame["mean"])
-    shown = shown.assign(filled=frame["method"] != "oracle", dashed=frame["both_low"].isna())
+    shown = frame.assign(row=frame["method"], value=frame["mean"], filled=frame["method"] != "oracle")
+    shown["dashed"] = frame["both_low"].isna()
     shown["low"], shown["high"] = (frame[f"both_{end}"].fillna(frame[f"cases_{end}"]) for end in ("low", "high"))
     axis = {"xlim": (-0.02, 1.02), "xticks": [0, 0.5, 1], "xticklabels": ["0", "0.5", "1"]}
-    return ladders(shown, _methods(frame["method"]), tests, names.shown(frame["metric"].iloc[0]), **axis)
+    parts, rows = _parts(shown, "test_set", names.TEST_SET_NAMES), names.in_order(frame["method"], LOOKS)
+    return ladders(parts, rows, names.shown(frame["metric"].iloc[0]), **axis)
 
 
 def cost_figure(frame: pd.DataFrame) -> Figure:
@@ -126,11 +127,11 @@ def cost_figure(frame: pd.DataFrame) -> Figure:
     frame = frame[~frame["variant"].str.contains("+", regex=False)]
     value = frame["ratio_to_plain_step"].fillna(frame["ratio_to_plain_inference"])
     title = frame["network"] + "\n" + frame["size"].astype(str) + " px\n" + frame["phase"]
-    shown = frame.assign(row=frame["variant"], column=title.str.replace("inference", "prediction"), value=value)
-    shown = shown.assign(method=frame["variant"], low=np.nan, high=np.nan, filled=True, dashed=False)
+    shown = frame.assign(row=frame["variant"], method=frame["variant"], value=value)
+    shown = shown.assign(low=np.nan, high=np.nan, filled=True, dashed=False)
+    parts = dict(iter(shown.groupby(title.str.replace("inference", "prediction"), sort=False)))
     axis = {"xscale": "log", "xlim": (0.7, 14), "xticks": [1, 3, 10], "xticklabels": ["1", "3", "10"]}
-    columns = {name: name for name in shown["column"]}
-    return ladders(shown, _methods(frame["variant"]), columns, "times as long as the standard classifier", **axis)
+    return ladders(parts, names.in_order(frame["variant"], LOOKS), "times as long as the standard classifier", **axis)
 
 
 # ---- lines ----
@@ -145,8 +146,8 @@ def curves_figure(logs: pd.DataFrame, metric: str) -> Figure:
             for kind, (_, width, line) in lines.items():
                 ax.plot(run["epoch"], run[f"{kind}_{metric}"], color=look(method)[0], lw=width, ls=line)
 
-    columns, axis = _methods(set(SHOWN) & set(logs["method"])), {"ylim": (-0.03, 1.03), "ylabel": names.shown(metric)}
-    fig = panels(logs.assign(column=logs["method"]), curves, columns, 2.5, "epoch", **axis)
+    parts, axis = _parts(logs[logs["method"].isin(SHOWN)], "method"), {"ylim": (-0.03, 1.03)}
+    fig = panels(parts, curves, 2.5, "epoch", **axis, ylabel=names.shown(metric))
     return _legend(fig, {told: Line2D([], [], color="0.3", ls=line) for told, _, line in reversed(lines.values())})
 
 
@@ -178,16 +179,16 @@ def search_figure(trials: pd.DataFrame) -> Figure:
     handles = {}
 
     def search(part: pd.DataFrame, ax: Axes) -> None:
-        for method, name in _methods(part["method"]).items():
-            own, (colour, marker) = part[part["method"] == method].reset_index(drop=True), look(method)
+        for name, own in _parts(part, "method").items():
+            own, (colour, marker) = own.reset_index(), look(own["method"].iloc[0])
             (handles[name],) = ax.plot(own.index + 1, own["score"], color=colour, marker=marker, ms=4, lw=1.2)
             ax.plot(own.index[own["chosen"]] + 1, own["score"][own["chosen"]], "o", mfc="none", mec="0.2", ms=9)
 
-    columns = {name: name.replace("_", " ") for name in trials["experiment"]}
+    parts = {name.replace("_", " "): part for name, part in trials.groupby("experiment", sort=False)}
     ticks = range(1, 1 + trials.groupby(["experiment", "method"]).size().max())
     axis = {"xlim": (0.7, ticks[-1] + 0.3), "xticks": ticks, "ylim": (-0.05, 1.05), "ylabel": "lower validation score"}
     label = "loss weight tried, from the smallest"  # last, where there is one, that falls
-    return _legend(panels(trials.assign(column=trials["experiment"]), search, columns, 3.2, label, **axis), handles)
+    return _legend(panels(parts, search, 3.2, label, **axis), handles)
 
 
 # ---- images and their relevance ----
