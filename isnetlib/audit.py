@@ -19,8 +19,7 @@ from isnetlib import own, stats
 from isnetlib.baselines import build
 from isnetlib.data.backgrounds import SCALE, fill_foreground
 from isnetlib.data.images import Images
-from isnetlib.report.figures import picture, relevance_row
-from isnetlib.report.scoring import faults
+from isnetlib.report.figures import faults, picture, relevance_row
 from isnetlib.report.show import Picture
 from isnetlib.training import evaluate
 from isnetlib.training.checkpoints import network_weights, read_tensors
@@ -163,7 +162,7 @@ def choice(method: dict, standard: dict) -> str:
 
 def measure(classifier: Classifier, images: Images, seed: int = 0) -> dict:
     """verdict, table and draws (`drops`), share and chance (`verdict`), classes, images, patients; of some cases the
-    masks (n, H, W), and by treatment x (n, H, W, 3) and maps (n, H, W); faults (`scoring.faults`) of those as they are.
+    masks (n, H, W), and by treatment x (n, H, W, 3) and maps (n, H, W); faults (`figures.faults`) of those as they are.
     """
     method, sets = classifier.method, treated(images, seed)
     device, patient = str(next(method.parameters()).device), images.frame["patient"].to_numpy()

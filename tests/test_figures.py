@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from isnetlib.report import figures, names, scoring
+from isnetlib.report import figures, names
 
 
 def drawn(fig):
@@ -23,49 +23,47 @@ def drawn(fig):
 def test_every_method_has_a_look_of_its_own():
     looks = [figures.look(method) for method in names.METHOD_NAMES]
     assert len({colour for colour, _ in looks}) == len({marker for _, marker in looks}) == len(names.METHOD_NAMES)
-    for group in (names.ABLATIONS, names.NETWORKS):
-        assert len({figures.look(method) for method in group}) == len(group)
+    for kind in ("ablation", "network"):
+        group = names.TABLE.index[names.TABLE["kind"] == kind]
+        assert len({tuple(figures.look(method)) for method in group}) == len(group) > 1
     assert figures.look("mine") not in [figures.look(method) for method in figures.LOOKS]
 
 
 def test_ladders_draw_what_the_frame_holds():
-    frame = pd.DataFrame({"row": ["a", "b"], "value": [0.4, 0.6], "low": [0.3, np.nan], "high": [0.5, np.nan]})
-    frame = frame.assign(column="c", method=["standard", "rrr"], filled=[True, False], dashed=[False, True])
-    fig = figures.ladders(frame, {"a": "A", "b": "B"}, {"c": "C"}, "score")
+    frame = pd.DataFrame({"row": ["a", "auc"], "value": [0.4, 0.6], "low": [0.3, np.nan], "high": [0.5, np.nan]})
+    frame = frame.assign(method=["standard", "rrr"], filled=[True, False], dashed=[False, True])
+    fig = figures.ladders({"C": frame}, ["a", "auc"], "score")
     ((title, marks, (_, span, none)),) = drawn(fig)
     assert (title, span) == ("C", (0.3, 0.5)) and np.isnan(none).all()
     assert marks == [(0.4, 0, figures.look("standard")[0]), (0.6, 1, "white")]
+    assert [label.get_text() for label in fig.axes[0].get_yticklabels()] == ["a", "AUC"]
     assert [line.is_dashed() for line in fig.axes[0].lines if len(line.get_xdata()) == 2] == [False, False, True]
 
 
 def comparisons():
-    frame = pd.DataFrame(
-        {"row": ["a, deceiving", "a, deceiving", "b, external"], "b": ["pipeline", "standard", "standard"]}
-    )
-    values = {"difference": [-0.1, 0.3, 0.0], "low": [-0.2, 0.2, -0.1], "high": [0.0, 0.4, 0.1]}
-    verdicts = {
-        "verdict": ["behind", "ahead", "no difference shown"],
-        "unit": ["cases x seeds", "cases x seeds", "cases"],
-    }
-    return frame.assign(**values, **verdicts)
+    rows = [
+        ("a, deceiving", "pipeline", -0.1, -0.2, 0.0, "behind", "cases x seeds"),
+        ("a, deceiving", "standard", 0.3, 0.2, 0.4, "ahead", "cases x seeds"),
+        ("b, external", "standard", 0.0, -0.1, 0.1, "no difference shown", "cases"),
+    ]
+    return pd.DataFrame(rows, columns="row b difference low high verdict unit".split())
 
 
 def test_a_forest_has_a_panel_a_rival_and_fills_what_is_shown():
     fig = figures.forest_figure(comparisons())
     (first, marks, spans), (second, others, _) = drawn(fig)
     assert (first, second) == ("Standard classifier", "U-Net + classifier")
-    blue = figures.look("standard")[0]
-    assert marks == [(0.3, 0, blue), (0.0, 1, "white")] and others == [(-0.1, 0, figures.look("pipeline")[0])]
+    assert marks == [(0.3, 0, figures.look("standard")[0]), (0.0, 1, "white")]
+    assert others == [(-0.1, 0, figures.look("pipeline")[0])]
     assert spans[1:] == [(0.2, 0.4), (-0.1, 0.1)]  # the first is the line at 0
     assert [label.get_text() for label in fig.axes[0].get_yticklabels()] == ["a, deceiving", "b, external"]
-    dashes = [line.is_dashed() for line in fig.axes[0].lines if len(line.get_xdata()) == 2][1:]
-    assert dashes == [False, True]
+    assert [line.is_dashed() for line in fig.axes[0].lines if len(line.get_xdata()) == 2][1:] == [False, True]
 
 
 def test_scores_show_the_interval_over_cases_and_trainings_or_else_over_cases():
-    frame = pd.DataFrame(
-        {"method": ["isnet_selective", "oracle"], "test_set": "deceiving", "metric": "auc", "mean": [0.7, 0.9]}
-    ).assign(both_low=[0.6, np.nan], both_high=[0.8, np.nan], cases_low=[0.65, 0.85], cases_high=[0.75, 0.95])
+    frame = pd.DataFrame({"method": ["isnet_selective", "oracle"], "mean": [0.7, 0.9], "both_low": [0.6, np.nan]})
+    frame = frame.assign(both_high=[0.8, np.nan], cases_low=[0.65, 0.85], cases_high=[0.75, 0.95])
+    frame = frame.assign(test_set="deceiving", metric="auc")
     fig = figures.scores_figure(frame)
     ((title, marks, spans),) = drawn(fig)
     assert title == "deceiving" and spans[1:] == [(0.6, 0.8), (0.85, 0.95)]
@@ -74,26 +72,18 @@ def test_scores_show_the_interval_over_cases_and_trainings_or_else_over_cases():
 
 
 def test_cost_shows_multiples_of_the_plain_step():
-    frame = pd.DataFrame(
-        {
-            "network": "resnet18",
-            "size": 224,
-            "variant": ["standard", "isnet_selective", "isnet_selective+bf16", "isnet_selective"],
-            "phase": ["training", "training", "training", "inference"],
-            "ratio_to_plain_step": [1, 2.1, 1.5, np.nan],
-            "ratio_to_plain_inference": [np.nan, np.nan, np.nan, 1.0],
-        }
-    )
+    frame = pd.DataFrame({"variant": ["standard", "isnet_selective", "isnet_selective+bf16", "isnet_selective"]})
+    frame = frame.assign(network="resnet18", size=224, phase=["training"] * 3 + ["inference"])
+    frame = frame.assign(ratio_to_plain_step=[1, 2.1, 1.5, np.nan], ratio_to_plain_inference=[np.nan] * 3 + [1.0])
     (step, marks, _), (prediction, others, _) = drawn(figures.cost_figure(frame))
     assert (step, prediction) == ("resnet18 224 px training", "resnet18 224 px prediction")
     assert [mark[0] for mark in marks] == [1, 2.1] and [mark[0] for mark in others] == [1.0]
 
 
 def test_curves_have_two_lines_a_seed():
-    logs = pd.DataFrame(
-        {"method": ["standard", "mine"], "seed": 0, "epoch": 0, "val_auc": [0.9, 0.8], "swapped_auc": 0.1}
-    )
-    fig = figures.curves_figure(pd.concat([logs, logs.assign(seed=1)]), "auc", ["standard"])
+    logs = pd.DataFrame({"method": ["standard", "mine"], "seed": 0, "val_auc": [0.9, 0.8]})
+    logs = logs.assign(swapped_auc=0.1, epoch=0)
+    fig = figures.curves_figure(pd.concat([logs, logs.assign(seed=1)]), "auc")
     (ax,) = fig.axes
     assert [line.get_ydata()[0] for line in ax.lines] == [0.9, 0.1, 0.9, 0.1] and ax.get_ylabel() == "AUC"
 
@@ -109,9 +99,7 @@ def test_the_course_of_a_training_is_drawn_from_its_log():
 
 
 def test_the_search_rings_the_chosen_value_at_the_lower_score():
-    trials = pd.DataFrame(
-        {"experiment": "digits", "method": "rrr", "value": [1.0, 10.0], "swapped": [0.2, 0.5], "internal": [0.9, 0.4]}
-    ).assign(chosen=[False, True], score=[0.2, 0.4])
+    trials = pd.DataFrame({"experiment": "digits", "method": "rrr", "chosen": [False, True], "score": [0.2, 0.4]})
     line, ring = figures.search_figure(trials).axes[0].lines
     assert list(line.get_ydata()) == [0.2, 0.4] and (ring.get_xdata()[0], ring.get_ydata()[0]) == (2, 0.4)
 
@@ -135,7 +123,8 @@ def maps(images=True, several=False):
 @pytest.mark.parametrize("images", [True, False])
 def test_heatmaps_show_images_only_where_they_are_kept(images):
     given = maps(images)
-    fig = figures.heatmaps_figure(given, ["no", "yes"], {"standard": "cancels"})
+    given["standard"]["relevance_biased"][:] = np.tile([-1, 1], (2, 6, 3))
+    fig = figures.heatmaps_figure(given, ["no", "yes"])
     assert len(fig.axes) == 2 * (2 + images)  # unbiased cases are left out
     shown = [ax.images[0] for ax in fig.axes]
     assert sum(image.get_cmap().name == "gray" for image in shown) == 2 * images
@@ -143,7 +132,10 @@ def test_heatmaps_show_images_only_where_they_are_kept(images):
     np.testing.assert_allclose(shown[images].get_array(), relevance / np.abs(relevance).sum())
     assert shown[images].get_clim() == shown[images + 1].get_clim()  # one scale for all methods
     assert fig.axes[images].get_xlabel() == "says: yes"
-    assert fig.axes[images].get_title().endswith("\ncancels") and "cancels" not in fig.axes[images + 1].get_title()
+    assert [ax.get_title() for ax in fig.axes[images:][:2]] == [
+        "Standard\nclassifier\ncancels, alike",
+        "ISNet\nselective",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -159,13 +151,11 @@ def test_maps_that_cancel_or_are_alike_are_named(map_, word):
     inside, sign = np.zeros((8, 8)), np.tile([1.0, -1.0], (8, 4))
     inside[2:6] = 1
     masks, maps_ = np.stack([inside > 0] * 3), np.stack([map_(k, inside, sign) for k in range(3)])
-    assert scoring.faults(maps_, masks) == scoring.faults(1e-20 * maps_, masks) == word
-    sets = {"relevance_internal": maps_, "mask_internal": masks[:, None], "relevance_swapped": 0 * maps_}
-    assert scoring.faults_of({"standard": sets}) == {"standard": word}
+    assert figures.faults(maps_, masks) == figures.faults(1e-20 * maps_, masks) == word
 
 
 def test_heatmaps_of_several_labels_name_those_that_are_present():
-    fig = figures.heatmaps_figure(maps(several=True), ["hat", "glasses"], {})
+    fig = figures.heatmaps_figure(maps(several=True), ["hat", "glasses"])
     assert [ax.get_xlabel() for ax in fig.axes[:2]] == ["truth: hat", "says: none"]
 
 

@@ -51,11 +51,8 @@ def test_marks_tell_verdicts_and_brackets_what_was_not_planned():
     key = {"study": "full", "experiment": "digits", "test_set": "deceiving", "metric": "accuracy"}
     methods = ["standard", "pipeline", "rrr", "vit", "isnet_selective"]
     seeds = pd.DataFrame({"method": methods, "mean": [0.1, 0.97, 0.96, 0.2, 0.965]}).assign(**key)
-    comparisons = pd.DataFrame(
-        {"b": methods[:4], "verdict": ["ahead", "behind", "no difference shown", "ahead"]}
-    ).assign(**key)
-    comparisons["family"] = ["f", "f", None, None]
-    told = page.marked(seeds, comparisons)["told"]
+    verdicts = {"verdict": ["ahead", "behind", "no difference shown", "ahead"], "family": ["f", "f", None, None]}
+    told = page.marked(seeds, pd.DataFrame({"b": methods[:4]} | verdicts).assign(**key))["told"]
     assert list(told) == ["▽ 0.100", "▲ 0.970", "0.960", "(▽) 0.200", "0.965"]
 
 

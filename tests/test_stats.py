@@ -24,8 +24,8 @@ def some_labels(n=60, labels=3, seed=0):
     return rng.integers(0, 2, (n, labels)), rng.random((n, labels)).round(1)
 
 
-def drawn(n, draws=6):
-    return stats.case_weights(np.arange(n), np.random.default_rng(1), draws)
+def drawn(n, draws=60):
+    return stats.case_weights(np.arange(n), np.random.default_rng(0), draws)
 
 
 def test_metrics_agree_with_scikit_learn():
@@ -56,15 +56,6 @@ def test_weights_are_repeated_cases(metric, classes):
         p = np.eye(3)[[0, 2, 0, 1, 2, 2]]
         repeated = [metric(np.repeat(y, w.astype(int)), np.repeat(p, w.astype(int), 0)) for w in weights]
         assert metric(y, p, weights) == pytest.approx(repeated)
-
-
-def test_delong_by_hand():
-    """Positives 3 and 1, negatives 2 and 0: AUC 3/4, placements (1, 1/2) and (1/2, 1), variance 1/16 + 1/16."""
-    y, score = np.array([1, 1, 0, 0]), np.array([3.0, 1, 2, 0])
-    a = stats.auc_estimate(y, np.stack([-score, score], 1))
-    assert a.value == 0.75 and a.variance == pytest.approx(0.125)
-    b = stats.auc_estimate(y, np.stack([-y, y], 1))  # right throughout
-    assert (a - b).value == -0.25 and (a - b).variance == pytest.approx(0.125)
 
 
 def slow_parts(y, p):
@@ -183,17 +174,15 @@ def test_two_level_is_the_paired_t_test_of_one_seed_and_welchs_without_spread_of
 
 def test_two_level_holds_its_level_and_covers():
     """Networks and cases both random, no difference: p < 0.05 and a missed zero in about 5 % of studies or fewer."""
-    rng, studies, seeds, n = np.random.default_rng(0), 1500, 3, 200
-    false = 0
+    rng, studies, seeds, n, false = np.random.default_rng(0), 1500, 3, 200, 0
     for _ in range(studies):
         case = rng.normal(0, 1, (2, 1, n)) * 0.6 + rng.normal(0, 1, n)  # of a case, and of a case for a method
         right = case + rng.normal(0, 0.15, (2, seeds, 1)) + rng.normal(0, 0.5, (2, seeds, n)) > -0.8
         (a, b), d = right.mean(2), right[0].mean(0) - right[1].mean(0)
         variance = stats.paired_share_variance(d.mean(), d.var() / n, n)
         found = stats.two_level(variance, n, a, b)
-        p = found.p
-        assert (p < 0.05) == (not found.low <= 0 <= found.high)
-        false += p < 0.05
+        assert (found.p < 0.05) == (not found.low <= 0 <= found.high)
+        false += found.p < 0.05
     assert 0.01 < false / studies < 0.065
 
 
@@ -204,22 +193,117 @@ def test_holm_matches_the_textbook():
     assert stats.holm(p) == pytest.approx(multipletests(p, method="holm")[1])
 
 
-def spread(se, df):
-    return stats.Spread(0.0, np.nan, np.nan, se, df)
-
-
 def test_equivalence_agrees_with_statsmodels():
     rng = np.random.default_rng(0)
     a = rng.normal(0.9, 0.05, 12)
     b = a + rng.normal(0.005, 0.03, 12)
     found = stats.two_level(float((a - b).var(ddof=1)) / 12, 12, [a.mean()], [b.mean()])
-    found = stats.equivalence(found, 0.02)
-    assert found == pytest.approx(ttost_paired(a, b, -0.02, 0.02)[0], rel=1e-9)
-    assert stats.equivalence(spread(0.01, np.inf), 0.02) == pytest.approx(0.0227501, abs=1e-7)  # z = 2
+    assert stats.equivalence(found, 0.02) == pytest.approx(ttost_paired(a, b, -0.02, 0.02)[0], rel=1e-9)
+    normal = stats.Spread(0.0, np.nan, np.nan, 0.01, np.inf)
+    assert stats.equivalence(normal, 0.02) == pytest.approx(0.0227501, abs=1e-7)  # z = 2
 
 
 @pytest.mark.parametrize("n", [5, 20, 200])
 def test_detectable_agrees_with_statsmodels(n):
     effect = TTestPower().solve_power(nobs=n, alpha=0.05, power=0.8)
-    assert stats.detectable(spread(n**-0.5, n - 1)) == pytest.approx(effect, rel=1e-4)
-    assert stats.detectable(spread(1.0, np.inf)) == pytest.approx(1.959964 + 0.841621, abs=1e-4)
+    found = stats.Spread(0.0, np.nan, np.nan, n**-0.5, n - 1)
+    assert stats.detectable(found) == pytest.approx(effect, rel=1e-4)
+    assert stats.detectable(found._replace(se=1.0, df=np.inf)) == pytest.approx(1.959964 + 0.841621, abs=1e-4)
+
+
+# --- degenerate input: either a stated convention holds or the error says what is wrong
+
+NAN, ALTERNATE, ONES, CONSTANT = float("nan"), np.arange(6) % 2, np.ones(6, int), np.full((6, 2), 0.5)
+
+
+def rising(n):
+    """Probabilities of two classes, that of the second from 0.1 to 0.9."""
+    second = np.linspace(0.1, 0.9, n)
+    return np.stack([1 - second, second], 1)
+
+
+@pytest.mark.parametrize(
+    ("metric", "class_alone", "constant", "one_case"),
+    [
+        (stats.accuracy, 0.5, 0.5, 0.0),  # of one case: it is called the first class
+        (stats.macro_f1, 2 / 3, 1 / 3, 0.0),  # of the class that occurs
+        (stats.auc, NAN, 0.5, NAN),
+    ],
+)
+def test_conventions_of_metrics(metric, class_alone, constant, one_case):
+    cases = (ONES, rising(6)), (1 - ONES, rising(6)), (ALTERNATE, CONSTANT), (np.array([1]), rising(1))
+    found = [metric(*case) for case in cases]
+    assert found == pytest.approx([class_alone, class_alone, constant, one_case], nan_ok=True)
+    assert np.isnan(metric(ONES, rising(6), drawn(6))).all() == np.isnan(class_alone)
+
+
+def test_a_class_that_is_absent_is_left_out():
+    y, p = np.array([0, 1, 0, 1, 1]), np.random.default_rng(0).random((5, 3))
+    two = np.stack([-p[:, 1], p[:, 1]], 1), np.stack([p[:, 0], -p[:, 0]], 1)  # the one pair left, by either score
+    assert stats.auc(y, p) == pytest.approx(np.mean([stats.auc(y, q) for q in two]))
+    assert stats.macro_f1(np.zeros(5, int), np.eye(3)[[0, 0, 0, 0, 1]]) == pytest.approx(8 / 9)
+    assert np.isfinite(stats.f1_estimate(np.zeros(5, int), np.eye(3)[[0, 0, 0, 0, 1]]).parts).all()
+    values = stats.auc(np.array([0, 0, 0, 0, 1]), rising(5), drawn(5))  # draws without a class
+    assert np.isnan(values).any() and np.isfinite(values).any()
+    assert stats.bootstrap_interval(np.array([NAN, 0.4, 0.5]))[0] == pytest.approx(0.4025)
+
+
+def test_a_constant_score_has_no_interval_and_is_compared_by_the_other_alone():
+    constant, other = (stats.auc_estimate(ALTERNATE, p) for p in (CONSTANT, rising(6)))
+    assert np.isnan(stats.score_interval(constant)).all()
+    assert np.isnan(stats.bootstrap_interval(stats.auc(ALTERNATE, CONSTANT, drawn(6)))).all()
+    found = other - constant
+    assert found.value == pytest.approx(other.value - 0.5) and found.variance == pytest.approx(other.variance)
+
+
+def test_one_case_shows_no_spread():
+    for estimate in stats.ESTIMATES.values():
+        assert estimate(np.array([1]), rising(1)).variance == 0
+    assert stats.wilson(1.0, 1) == pytest.approx((0.2065, 1.0), abs=5e-5)
+    single = stats.auc_estimate(np.array([0, 0, 0, 1]), np.stack([-np.arange(4), np.array([0, 2, 1, 1])], 1))
+    assert single.parts[3] > 0  # one positive case takes the spread of the others
+    assert np.isnan(stats.two_level(0.0, 1, [1.0], [0.0])[1:]).all()
+    assert np.isnan(stats.Estimate(1.0, np.ones(9), patients=1).variance)  # of one patient
+
+
+def test_without_degrees_of_freedom_nothing_is_equivalent_or_detectable():
+    nothing = stats.two_level(0.0, 1, [1.0], [1.0])
+    assert np.isnan([stats.equivalence(nothing, 0.02), stats.detectable(nothing)]).all()
+    assert stats.detectable(nothing._replace(se=0.1, df=1)) > 1  # two seeds: next to nothing
+
+
+def test_identical_and_opposite_methods():
+    estimate = stats.auc_estimate(ALTERNATE, rising(6))
+    same = stats.two_level((estimate - estimate).variance, 6, [0.9], [0.9])
+    assert np.isnan(same[1:]).all() and same.p == 1
+    assert np.isnan(same._replace(value=0.1).p)
+    one_more = stats.two_level(stats.paired_share_variance(0.0, 0.0, 100), 100, [0.9], [0.9])
+    assert one_more.low < 0 < one_more.high  # one more case for each: an interval
+    opposite = stats.two_level(stats.paired_share_variance(1.0, 0.0, 100), 100, [1.0], [0.0])
+    assert opposite.p < 1e-20 and 0.9 < opposite.low < 1 == opposite.high
+
+
+@pytest.mark.parametrize(
+    ("call", "told"),
+    [
+        (lambda: stats.auc_estimate(ALTERNATE, rising(6) * NAN), "finite numbers"),
+        (lambda: stats.accuracy(np.array([0, 2]), CONSTANT[:2]), "from 0 to 1"),
+        (lambda: stats.accuracy(np.array([0, 0.5]), CONSTANT[:2]), "whole numbers"),
+        (lambda: stats.accuracy(np.array([0]), CONSTANT[:2]), "do not fit"),
+        (lambda: stats.accuracy(np.zeros(0, int), np.zeros((0, 2))), "at least one case"),
+    ],
+)
+def test_wrong_input_is_named(call, told):
+    with pytest.raises(ValueError, match=told):
+        call()
+
+
+def test_nan_and_what_does_not_vary_have_no_interval():
+    nothing = stats.Estimate(NAN, np.zeros(3)), stats.Estimate(0.5, np.full(3, NAN))
+    found = [stats.score_interval(one) for one in nothing] + [stats.bootstrap_interval(np.full(5, NAN))]
+    seeds = ([0.9], 0.0, 9), ([0.9, 0.9], 0.0, 9), ([0.5, NAN, 0.6], 0.1, 9), ([0.5, 0.6], NAN, 9), ([0.5, 0.6], 0.1, 1)
+    found += [stats.two_level(variance, groups, values)[1:3] for values, variance, groups in seeds]
+    found += [stats.two_level(0.01, 50, [0.5, NAN], [0.4, 0.3])[1:3]]
+    assert np.isnan(found).all()
+    assert np.isnan(stats.Estimate(NAN, np.full(5, NAN), patients=4).variance)
+    assert stats.holm([NAN, 0.02]) == pytest.approx([NAN, 0.04], nan_ok=True) and np.isnan(stats.holm([NAN, NAN])).all()

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from isnetlib.report import scoring, store
+from isnetlib.report import store, tables
 from isnetlib.study.pack import pack
 
 ALIKE = {"check_dtype": False, "check_index_type": False, "check_column_type": False}
@@ -16,7 +16,7 @@ DIGITS = ["biased", "deceiving"]
 FACTS = {"epoch": 1, "thresholds": [], "foreground_range": [1.0, 25.0]}
 
 
-def leave(study, experiment, method, seed, frames, time="2026-01-01", log=None, **facts):
+def leave(study, experiment, method, seed, frames, time="2026-01-01", **facts):
     """A finished run folder. frames: predictions by test set."""
     folder = study / "runs" / experiment / method / f"seed{seed}"
     (folder / "predictions").mkdir(parents=True, exist_ok=True)
@@ -25,9 +25,8 @@ def leave(study, experiment, method, seed, frames, time="2026-01-01", log=None, 
     manifest = {"time": time, "torch": "2.14.1", "settings": facts.pop("settings", {"epochs": 2}), "data": {"a": "b"}}
     (folder / "manifest.json").write_text(json.dumps(manifest))
     (folder / "metrics.json").write_text(json.dumps(FACTS | facts))
-    (log or pd.DataFrame({"epoch": [0, 1], "loss": [0.123456, np.nan]})).to_csv(folder / "log.csv", index=False)
-    maps = {f"relevance_{name}": np.full((1, 2, 2), seed, np.float16) for name in frames}
-    np.savez(folder / "heatmaps.npz", **maps)
+    pd.DataFrame({"epoch": [0, 1], "loss": [0.123456, np.nan]}).to_csv(folder / "log.csv", index=False)
+    np.savez(folder / "heatmaps.npz", **{f"relevance_{name}": np.full((1, 2, 2), seed, np.float16) for name in frames})
     return folder
 
 
@@ -53,9 +52,7 @@ def study(tmp_path):
         for seed in (0, 1):
             leave(study, "digits", method, seed, {name: single(rng, further=further) for name in DIGITS}, seconds=9.5)
     for fold in (1, 0):
-        rows = list(range(fold, 20, 2))
-        settings = {"data_options": {"fold": fold, "folds": 2}}
-        frames = {"internal": several(rng, rows)}
+        settings, frames = {"data_options": {"fold": fold, "folds": 2}}, {"internal": several(rng, range(fold, 20, 2))}
         leave(study, "faces", "isnet", fold, frames, thresholds=[0.25 + fold, 1 / 3], settings=settings)
     (leave(study, "faces", "isnet", 2, {}) / "metrics.json").unlink()
     trial = study / "search/digits/rrr/5"
@@ -89,18 +86,16 @@ def test_what_is_packed_is_read_to_the_bit(study):
             numbers = {c: float for c in frame if c[:2] == "p_" or "share" in c}
             frame = frame.replace("", np.nan).astype(numbers).fillna({"patient": ""})
             pd.testing.assert_frame_equal(store.read_frame(run, name)[list(frame)], frame, check_exact=True, **ALIKE)
-    tests = {test.experiment: test for test in scoring.tested(study) if test.name in ("biased", "internal")}
+    tests = {test.experiment: test for test in tables.tested(study) if test.name in ("biased", "internal")}
     single, several = tests["digits"].networks["pipeline", 0], tests["faces"].networks["isnet", 1]
-    assert several.groups[0] == "patient NA"
-    assert several.frame.loc[3, ["cut_hat", "cut_ear"]].tolist() == [1.25, 1 / 3]
+    assert several.groups[0] == "patient NA" and several.frame.filter(like="cut_").iloc[3].tolist() == [1.25, 1 / 3]
     assert several.classes == ["hat", "ear"] and several.y.shape == (10, 2) and found[-1].fold == 1
     assert set(single.values) == {*single.estimates, "background_share"} and single.classes == list("abc")
     assert single.groups[:2].tolist() == ["case 000", "patient p1"]
     log = store.logs(study)
     assert len(log) == 12 and log["loss"][:1].tolist() == [0.123456]
     maps = store.heatmaps(study, "digits")
-    assert list(maps) == ["standard", "pipeline"]
-    assert maps["pipeline"]["relevance_biased"].tolist() == [[[0, 0], [0, 0]]]
+    assert list(maps) == ["standard", "pipeline"] and maps["pipeline"]["relevance_biased"].tolist() == [[[0, 0]] * 2]
     assert store.trials(study)["swapped"].tolist() == [1 / 3] and store.class_names(study, "digits") == list("abc")
     pack(study)  # the same bytes
     assert contents(study) == files

@@ -10,7 +10,7 @@ from fabricated import spoil
 from sklearn.metrics import f1_score, roc_auc_score
 
 from isnetlib import stats
-from isnetlib.report import names, scoring, tables
+from isnetlib.report import names, tables
 
 CLASSES = ["plane", "car", "bird", "cat"]
 TWO = {"standard": (0.6,), "isnet_selective": (0.9,)}
@@ -77,7 +77,7 @@ def test_intervals_over_cases_are_wilsons_the_jackknifes_and_delongs(tmp_path):
     rows = tables.build(copy)["seeds"].set_index("metric")
     one = pd.read_csv(predictions(copy, "standard", 1, "biased"))
     y, p = one["y"].to_numpy(), one.filter(like="p_").to_numpy()
-    area = stats.auc_estimate(y, scoring.log_odds(p))
+    area = stats.auc_estimate(y, tables.log_odds(p))
     expected = {
         "accuracy": stats.wilson((p.argmax(1) == y).mean(), len(y)),
         "macro_f1": stats.score_interval(stats.f1_estimate(y, p)),
@@ -112,12 +112,10 @@ def test_differences_are_of_the_means_with_the_spread_of_cases_and_seeds(study, 
     for _, row in frames["comparisons"].iterrows():
         a, b = (means[row["test_set"], row[side], row["metric"]] for side in "ab")
         assert row["difference"] == pytest.approx(a - b, abs=3e-6)
-    each = [
-        [pd.read_csv(predictions(study, m, k, "deceiving")) for k in range(3)] for m in ("isnet_selective", "standard")
-    ]
     y, found = np.arange(60) % len(CLASSES), []
-    for own in each:
-        found.append([stats.f1_estimate(y, one.filter(like="p_").to_numpy()) for one in own])
+    for method in ("isnet_selective", "standard"):
+        each = [pd.read_csv(predictions(study, method, seed, "deceiving")) for seed in range(3)]
+        found.append([stats.f1_estimate(y, one.filter(like="p_").to_numpy()) for one in each])
     paired = stats.average(found[0]) - stats.average(found[1])
     spread = stats.two_level(paired.variance, 60, *([e.value for e in own] for own in found))
     where = "test_set == 'deceiving' and b == 'standard' and metric == 'macro_f1'"
@@ -165,8 +163,8 @@ def test_patients_are_the_unit_where_they_repeat(tmp_path):
     spoil(study, lambda frame: frame.assign(patient=[f"p{k // 3}" for k in range(60)]))
     built = tables.build(study)
     assert set(built["comparisons"]["unit"]) == {"patients x seeds"}
-    one = next(scoring.tested(study)).networks["standard", 0]
-    weights = scoring._weights("covid", tuple(one.groups))
+    one = next(tables.tested(study)).networks["standard", 0]
+    weights = tables._weights("covid", tuple(one.groups))
     assert (weights[:, 0] == weights[:, 2]).all() and one.estimates["accuracy"].patients == 20
     assert np.array_equal(one.estimates["accuracy"].parts, stats.accuracy(one.y, one.p, weights))
     assert set(built["metrics"][built["metrics"]["primary"]]["metric"]) == {"macro_f1"}

@@ -19,31 +19,23 @@ from pandas.io.formats.style import Styler
 from isnetlib.training.files import write_atomically
 
 BLOCK = re.compile(r"^(?:!\[(.+)\]\((\S+)\.png\)|<!-- table: (.+) -->)$", re.MULTILINE)
-KEY = ["study", "experiment", "test_set", "metric", "b"]
 LINK = re.compile(r"\]\((\.\.[^)]*)\)")
 
 
 def prose(reports: Path, study: str, here: str, experiments: Sequence[str]) -> str:
-    """The markdown of a study, or general.md where it has none of its own.
-
-    reports: folder of the markdown, notebooks/pipeline/reports; here: the page's folder, seen from the project's,
-    to which links are turned; experiments: what {experiment} stands for.
+    """The markdown of a study in the folder `reports`, or general.md where it has none of its own; its links are turned
+    to `here`, the page's folder seen from the project's. experiments: what {experiment} stands for.
     """
-    own = reports / f"{study}.md"
-    text = (own if own.exists() else reports / "general.md").read_text(encoding="utf-8")
-    sections = []
-    for section in re.split(r"^(?=## )", text.replace("{study}", study), flags=re.MULTILINE):
-        each = experiments if "{experiment}" in section.split("\n")[0] else [""]
-        sections += [section.replace("{experiment}", name) for name in each]
-    return LINK.sub(
-        lambda found: f"]({posixpath.relpath('notebooks/pipeline/reports/' + found[1], here)})", "".join(sections)
-    )
+    own, sections = reports / f"{study}.md", ""
+    text = (own if own.exists() else reports / "general.md").read_text(encoding="utf-8").replace("{study}", study)
+    for section in re.split(r"^(?=## )", text, flags=re.MULTILINE):
+        for name in experiments if "{experiment}" in section.split("\n")[0] else [""]:
+            sections += section.replace("{experiment}", name)
+    return LINK.sub(lambda link: f"]({posixpath.relpath('notebooks/pipeline/reports/' + link[1], here)})", sections)
 
 
 def blocks(text: str) -> Iterator[tuple[str, str, str]]:
-    """The markdown cut at its figures and tables: ("text", "", markdown), ("table", what it shows, ""), ("figure", the
-    stem of its file, caption).
-    """
+    """The markdown cut into ("text", "", markdown), ("table", what it shows, "") and ("figure", its stem, caption)."""
     first, *rest = BLOCK.split(text)
     yield "text", "", first
     for caption, target, what, after in zip(*[iter(rest)] * 4, strict=True):
@@ -57,7 +49,8 @@ def marked(seeds: pd.DataFrame, comparisons: pd.DataFrame) -> pd.DataFrame:
     """
     mark = comparisons["verdict"].map({"ahead": "▽", "behind": "▲"})
     mark = mark.where(comparisons["family"].notna(), "(" + mark + ")") + " "
-    seeds = seeds.merge(comparisons[KEY].rename(columns={"b": "method"}).assign(told=mark), how="left")
+    marks = comparisons.rename(columns={"b": "method"}).assign(told=mark)
+    seeds = seeds.merge(marks[["study", "experiment", "test_set", "metric", "method", "told"]], how="left")
     return seeds.assign(told=seeds["told"].fillna("") + seeds["mean"].map("{:.3f}".format))
 
 

@@ -29,19 +29,19 @@ def show(model: nn.Module, x, mask=None) -> Figure:
     """An image beside its heatmap for the winning class, red for it and blue against it, on one scale about 0; with the
     mask's outline and the share of relevance outside the mask.
 
-    model: of `isnetlib.load` (one that learnt from grey or equalised images wants such an x, as `own.read_image` gives
-    it), or any classifier of images in [0, 1]; x: an array or tensor, grey (H, W) or colour
-    (H, W, 3) or (3, H, W), uint8 or floats in [0, 1]; mask (H, W) of 0 and 1. Both are resized where the model has a
-    `size`. ValueError: they are no such image and mask.
+    model: of `isnetlib.load` (x as `own.read_image` gives it), or any classifier of images in [0, 1]; x: an array or
+    tensor, grey (H, W) or colour (H, W, 3) or (3, H, W), uint8 or floats in [0, 1]; mask (H, W) of 0 and 1. Both are
+    resized where the model has a `size`. ValueError: they are no such image and mask.
     """
-    x, mask = _channels_first(x), None if mask is None else _channels_first(np.asarray(mask) > 0)
-    if mask is not None and mask.shape[1:] != x.shape[1:]:
+    x = _channels_first(x)
+    mask = torch.zeros(x[:1].shape) if mask is None else _channels_first(np.asarray(mask) > 0)
+    if mask.shape[1:] != x.shape[1:]:
         raise ValueError(f"the mask is {tuple(mask.shape[1:])}, its image {tuple(x.shape[1:])}")
     read = next((p.shape[1] for p in model.parameters() if p.ndim == 4), len(x))  # channels of the first convolution
     x = x.expand(read, -1, -1) if len(x) == 1 else x
     if size := getattr(model, "size", None):
         x = interpolate(x[None], (size, size), mode="bilinear", antialias=True)[0].clamp(0, 1)
-    mask = torch.zeros(x[:1].shape) if mask is None else interpolate(mask[None], x.shape[1:], mode="nearest-exact")[0]
+    mask = interpolate(mask[None], x.shape[1:], mode="nearest-exact")[0]
     given = x[None].to(next(model.parameters(), x).device)
     R = (model.explain(given) if hasattr(model, "explain") else explain(model, given)).cpu()
     fig = Picture(figsize=(7, 3.4), layout="constrained")
@@ -75,10 +75,8 @@ def answer(model: nn.Module, p: Tensor) -> str:
 def _channels_first(x) -> Tensor:
     """An image as floats (1 or 3, H, W) in [0, 1]."""
     x = torch.as_tensor(x.detach().cpu() if isinstance(x, Tensor) else np.asarray(x))
-    x = x[0] if x.ndim == 4 and len(x) == 1 else x
-    x = x[None] if x.ndim == 2 else x
-    if x.ndim == 3 and len(x) not in (1, 3) and x.shape[2] in (1, 3):
-        x = x.permute(2, 0, 1)
+    x = x[0] if x.ndim == 4 and len(x) == 1 else x[None] if x.ndim == 2 else x
+    x = x.permute(2, 0, 1) if x.ndim == 3 and len(x) not in (1, 3) and x.shape[2] in (1, 3) else x
     pixels = x / 255 if x.dtype == torch.uint8 else x.float()
     if x.ndim != 3 or len(x) not in (1, 3) or not ((pixels >= 0) & (pixels <= 1)).all():
         told = f"{tuple(x.shape)} {x.dtype}" + f", {x.min():g} to {x.max():g}" * (x.numel() > 0)

@@ -34,9 +34,7 @@ class Damaged(ValueError):
 
 
 class Run(NamedTuple):
-    """A finished run: the packed folder of its experiment, what is known of it (chosen epoch, seconds, thresholds,
-    versions, ...: a row of runs.csv), and the parameters of its notebooks.
-    """
+    """A finished run: the packed folder of its experiment, its row of runs.csv, and the parameters of its notebooks."""
 
     experiment: str
     method: str
@@ -57,11 +55,13 @@ def experiments(study: Path) -> list[Path]:
 
 
 def find_runs(study: Path) -> list[Run]:
-    """The packed runs of results/<study>, in the order of experiments, methods and seeds. None yet: an empty list."""
-    rows = [(home, row) for home in experiments(study) for row in read_rows(home / "runs.csv")]
-    return in_order(
-        [Run(at.name, row.pop("method"), row.pop("seed"), at, row, row.pop("settings", {})) for at, row in rows]
-    )
+    """The packed runs of results/<study> `in_order`. None yet: an empty list."""
+    runs = []
+    for home in experiments(study):
+        for row in read_rows(home / "runs.csv"):
+            named, parameters = (row.pop("method"), row.pop("seed")), row.pop("settings", {})
+            runs.append(Run(home.name, *named, home, row, parameters))
+    return in_order(runs)
 
 
 def in_order(runs: list[Run]) -> list[Run]:
@@ -87,7 +87,7 @@ def test_sets(run: Run) -> list[str]:
 
 
 def class_names(study: Path, experiment: str) -> list[str]:
-    """The classes of an experiment by number, as its predictions name them."""
+    """The classes of an experiment by number."""
     arrays = _arrays(Path(study) / experiment / PACKED)
     columns = next(array.dtype.names for key, array in arrays.items() if not key.endswith("/cases"))
     return [name[2:] for name in columns if name.startswith("p_")]
@@ -96,39 +96,16 @@ def class_names(study: Path, experiment: str) -> list[str]:
 def read_frame(run: Run, test_set: str) -> pd.DataFrame:
     """A case a row: id, patient, y or y_<label>, p_<class>, further numbers; text that is not known is ""."""
     arrays = _arrays(run.folder / PACKED)
-    cases, scores = arrays[f"{test_set}/cases"], arrays[f"{test_set}/{run.method}/seed{run.seed}"]
-    if "fold" in cases.dtype.names:
-        cases = cases[cases["fold"] == run.fold]
-    columns = {name: cases[name] for name in cases.dtype.names if name != "fold"}
-    columns |= {name: column.astype(int) for name, column in columns.items() if column.dtype.kind == "i"}
-    return pd.DataFrame(columns | {name: decimals(scores[name]) for name in scores.dtype.names})
+    cases, scores = (pd.DataFrame(arrays[f"{test_set}/{of}"]) for of in ("cases", f"{run.method}/seed{run.seed}"))
+    cases = cases.astype({name: int for name in cases if name.startswith("y")})
+    if "fold" in cases:
+        cases = cases[cases.pop("fold") == run.fold].reset_index(drop=True)
+    return cases.join(scores.apply(decimals))
 
 
-def decimals(numbers: np.ndarray) -> np.ndarray:
+def decimals(numbers: np.ndarray | pd.Series) -> np.ndarray:
     """The decimal numbers of six digits that float32 numbers were made from. (n,) -> (n,) float64"""
     return np.array([float(f"{number:.6g}") for number in numbers.tolist()])
-
-
-def read_csv(path: Path, **how) -> pd.DataFrame:
-    """Raises Damaged."""
-    try:
-        return pd.read_csv(path, **how)
-    except ValueError as error:
-        raise Damaged(f"{path} is damaged ({' '.join(str(error).split())})") from None
-
-
-@functools.lru_cache(maxsize=8)  # asked for test set by test set
-def read_npz(path: Path, _written: int = 0) -> dict[str, np.ndarray]:
-    """Raises Damaged."""
-    try:
-        with np.load(path) as arrays:
-            return dict(arrays)
-    except (OSError, ValueError, EOFError, BadZipFile, zlib.error) as error:
-        raise Damaged(f"{path} is damaged ({error})") from None
-
-
-def _arrays(path: Path) -> dict[str, np.ndarray]:
-    return read_npz(path, path.stat().st_mtime_ns)
 
 
 def logs(study: Path) -> pd.DataFrame:
@@ -138,28 +115,26 @@ def logs(study: Path) -> pd.DataFrame:
 
 
 def heatmaps(study: Path, experiment: str) -> dict[str, dict[str, np.ndarray]]:
-    """By method, of its lowest seed that has some, small maps of the first cases of every test set:
-    relevance_<test set>, x_, mask_, y_, p_, scale_.
-    """
+    """By method, of the first cases of every test set, relevance_<test set>, x_, mask_, y_, p_ and scale_."""
     path, found = Path(study) / experiment / "heatmaps.npz", {}
     for key, array in (_arrays(path) if path.exists() else {}).items():
-        method, _, name = key.partition("/")
+        method, name = key.split("/")
         found.setdefault(method, {})[name] = array
     return found
+
+
+# --- the search
 
 
 def trials(study: Path, known: Container[str] | None = None) -> pd.DataFrame:
     """The finished trials of a search, a row each, the best value of each method `chosen`: the highest of `score`, the
     lower of `swapped` and `internal`; of equals the lowest swapped_loss, then the lower value. A trial whose loss
-    exploded has no scores and a note. No trial: no rows. known: None (all), or the names of those that are searched.
+    exploded has no scores and a note. known: None (all), or the names of those that are searched.
     """
     rows = [row for row in trial_rows(study) if known is None or trial_name(row) in known]
-    frame = pd.DataFrame(rows).reindex(columns=TRIAL)
-    frame["place"] = frame["value"].map(place)
-    frame = frame.sort_values([*TRIAL[:3], "place"], ignore_index=True)
+    frame = pd.DataFrame(rows).reindex(columns=TRIAL).sort_values(TRIAL[:3], ignore_index=True)
     frame["chosen"], frame["score"] = False, frame[["swapped", "internal"]].min(axis=1)
-    order = ["score", "swapped_loss", "place"]
-    ranked = frame.dropna(subset="swapped").sort_values(order, ascending=[False, True, True])
+    ranked = frame.dropna(subset="swapped").sort_values(["score", "swapped_loss"], ascending=[False, True])
     frame.loc[ranked.groupby(["experiment", "method"]).head(1).index, "chosen"] = True
     return frame
 
@@ -185,16 +160,41 @@ def place(value: float | str) -> float:
 
 
 def trial_rows(study: Path) -> list[dict]:
-    """The packed trials of results/<study> with all that is known of them: rows of trials.csv."""
+    """The packed trials of results/<study>, by experiment, method, option and value: rows of trials.csv."""
     path = Path(study) / "trials.csv"
     rows = read_rows(path) if path.exists() else []
     for row in rows:  # numbers are text where a value beside them is
-        row["value"] = row["value"] if place(row["value"]) == float("inf") else place(row["value"])
+        if place(row["value"]) < np.inf:
+            row["value"] = place(row["value"])
     return rows
 
 
 def frozen(study: Path) -> pd.DataFrame:
-    """frozen.csv: experiment; commit and its date, empty outside a clone; sha256 of the configuration in rows of
-    old; reason."""
+    """frozen.csv: experiment; commit and its date, empty outside a clone; sha256 of old configurations; reason."""
     path = Path(study) / "frozen.csv"
     return read_csv(path, dtype=str, keep_default_na=False) if path.exists() else pd.DataFrame(columns=FROZEN)
+
+
+# --- files
+
+
+def read_csv(path: Path, **how) -> pd.DataFrame:
+    """Raises Damaged."""
+    try:
+        return pd.read_csv(path, **how)
+    except ValueError as error:
+        raise Damaged(f"{path} is damaged ({' '.join(str(error).split())})") from None
+
+
+@functools.lru_cache(maxsize=8)  # asked for test set by test set
+def read_npz(path: Path, _written: int = 0) -> dict[str, np.ndarray]:
+    """Raises Damaged."""
+    try:
+        with np.load(path) as arrays:
+            return dict(arrays)
+    except (OSError, ValueError, EOFError, BadZipFile, zlib.error) as error:
+        raise Damaged(f"{path} is damaged ({error})") from None
+
+
+def _arrays(path: Path) -> dict[str, np.ndarray]:
+    return read_npz(path, path.stat().st_mtime_ns)

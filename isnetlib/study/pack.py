@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from isnetlib.report import store
-from isnetlib.stats.metrics import check_scores
+from isnetlib.stats import check_scores
 from isnetlib.study.runs import SUMS, recorded, sums
 from isnetlib.training.files import write_atomically
 
