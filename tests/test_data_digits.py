@@ -82,9 +82,9 @@ def test_parts_that_do_not_fit(changes, message):
         ("numbers", {}, "known: digits, folder, tuberculosis"),
         ("digits", {"rhoo": 1}, "no option 'rhoo'; known: canvas, rho"),
         ("folder", {}, "needs the option 'folder'"),
-        ("digits", {"canvas": 36}, "canvas must lie between 37"),
-        ("digits", {"rho": 1.1}, "rho must lie between 0 and 1"),
-        ("digits", {"train_size": 3501}, "train_size must lie between 1 and 3500"),
+        ("digits", {"canvas": 36}, "canvas must be at least 37"),
+        ("digits", {"rho": 1.1}, "rho must be from 0 to 1"),
+        ("digits", {"train_size": 3501}, "train_size must be from 1 to 3500"),
     ],
 )
 def test_unknown_names_and_options_out_of_range(name, options, message):

@@ -1,7 +1,5 @@
 """What is done to backgrounds: swapped between images, moved by augmentation, marked on purpose."""
 
-from typing import NamedTuple
-
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -15,14 +13,13 @@ FLOOR = 1e-9  # weight of pixels beyond any Gaussian's reach, so that the middle
 
 
 def swap_backgrounds(x: Tensor, y: Tensor, mask: Tensor, generator: torch.Generator | None = None) -> Tensor:
-    """Paste each image's foreground on the background of another image of another class, which then no longer tells the
-    class. The donor's own foreground is filled in first (`fill_foreground`), so its object does not show; on a textured
-    background its outline may, as a smooth patch.
+    """Images (B, C, H, W), foreground pixels bit for bit, on the background of another one of another class, which then
+    no longer tells the class. The donor's foreground is filled in first (`fill_foreground`), so its object does not
+    show; on a textured background its outline may, as a smooth patch.
 
-    x (B, C, H, W); y (B,) of classes, or (B, K) of attributes: then the donor is any other image; mask (B, 1, H, W), 1
-    = foreground; generator: draws the donors. Returns (B, C, H, W). Foreground pixels are those of `x`, bit for bit. An
-    image without mask (all zeros), or for which the batch holds no donor, keeps its background; images without mask or
-    without background are no donors.
+    y (B,) of classes, or (B, K) of attributes: then the donor is any other image; mask (B, 1, H, W), 1 = foreground.
+    An image without mask (all zeros), or for which the batch holds no donor, keeps its background; images without mask
+    or without background are no donors.
     """
     donors = draw_donors(y, (mask > 0.5).flatten(1).float().mean(1), generator)
     return paint_backgrounds(x, mask, donors, torch.arange(len(x), device=x.device), lambda rows: (x[rows], mask[rows]))
@@ -34,9 +31,8 @@ def paint_backgrounds(x: Tensor, mask: Tensor, donors: Tensor, rows: Tensor, rea
     """
     used, inverse = donors.unique(return_inverse=True)
     given, masks = read(used)
-    background = fill_foreground(given, masks > 0.5)[inverse]
     keep = (mask > 0.5) | (donors == rows)[:, None, None, None]
-    return torch.where(keep, x, background)
+    return torch.where(keep, x, fill_foreground(given, masks > 0.5)[inverse])
 
 
 def draw_donors(y: Tensor, area: Tensor, generator: torch.Generator | None = None) -> Tensor:
@@ -54,18 +50,13 @@ def draw_donors(y: Tensor, area: Tensor, generator: torch.Generator | None = Non
 
 
 def fill_foreground(x: Tensor, foreground: Tensor, scale: float = SCALE) -> Tensor:
-    """Replace the foreground by a normalised Gaussian blur of the background: blur(x b) / blur(b), b = background.
-
-    x (B, C, H, W); foreground bool (B, 1, H, W); scale: sigma as a share of the longer side. Background pixels stay bit
-    for bit, and each fill lies within their range.
+    """Images (B, C, H, W), their foreground (B, 1, H, W) bool replaced by a normalised Gaussian blur of the background:
+    blur(x b) / blur(b), b = background, which stays bit for bit. scale: sigma as a share of the longer side.
     """
-    height, width = x.shape[2:]
-    sigma = scale * max(height, width)
-    rows, columns = _gaussian(height, sigma, x), _gaussian(width, sigma, x)
+    rows, columns = (_gaussian(n, scale * max(x.shape[2:]), x) for n in x.shape[2:])
     background = (~foreground).to(x.dtype)
     with torch.autocast(x.device.type, enabled=False):  # in half precision FLOOR is 0
-        blurred = rows @ (x * background) @ columns
-        weight = rows @ background @ columns
+        blurred, weight = rows @ (x * background) @ columns, rows @ background @ columns
     return torch.where(foreground, blurred / weight.clamp_min(FLOOR**2), x)
 
 
@@ -76,46 +67,41 @@ def _gaussian(n: int, sigma: float, like: Tensor) -> Tensor:
 
 
 # --- augmentation
-
-
-class Reach(NamedTuple):
-    """The largest change of each kind; every image draws its own, evenly between -1 and 1 times it."""
-
-    turn: float  # radians
-    scale: float  # relative
-    shift: float  # of half the side
-    contrast: float  # relative, about mid-grey
-    brightness: float  # of the range from black to white
-
-
-STANDING = Reach(0.15, 0.10, 0.06, 0.25, 0.10)  # as askew as patients stand: for a segmenter
-GENTLE = Reach(0.10, 0.06, 0.04, 0.25, 0.10)  # of a mark of 12 pixels in the corner of 96, some is always seen
+STANDING = {"turn": 0.15, "scale": 0.10, "shift": 0.06}  # as askew as patients stand: for a segmenter
 
 
 def augment(
-    x: Tensor, mask: Tensor, generator: torch.Generator | None = None, reach: Reach = GENTLE
+    x: Tensor,
+    mask: Tensor,
+    generator: torch.Generator | None = None,
+    turn: float = 0.10,
+    scale: float = 0.06,
+    shift: float = 0.04,
+    contrast: float = 0.25,
+    brightness: float = 0.10,
 ) -> tuple[Tensor, Tensor]:
     """Images (B, C, H, W) in [0, 1] and their masks (B, 1, H, W), turned, scaled and shifted together (images bilinear,
     masks nearest; what comes in from outside is black, and background), then images in another contrast and brightness.
     No flips: the heart lies on one side. generator: None is torch's global one, whose state a checkpoint keeps.
+
+    Each image draws its own change, evenly up to turn (radians), scale (relative), shift (of half the side), contrast
+    (relative, about mid-grey), brightness (of the range). By default a mark of 12 pixels in the corner of 96 is seen.
     """
 
     def draw(most):
         return (2 * torch.rand(len(x), generator=generator) - 1) * most
 
-    turn, scale = draw(reach.turn), 1 + draw(reach.scale)
-    cos, sin = turn.cos() * scale, turn.sin() * scale
-    theta = torch.stack([cos, -sin, draw(reach.shift), sin, cos, draw(reach.shift)], 1).view(-1, 2, 3)
+    angle, size = draw(turn), 1 + draw(scale)
+    cos, sin = angle.cos() * size, angle.sin() * size
+    theta = torch.stack([cos, -sin, draw(shift), sin, cos, draw(shift)], 1).view(-1, 2, 3)
     grid = F.affine_grid(theta.to(x), [len(x), 1, *x.shape[2:]], align_corners=False)
     moved = F.grid_sample(x, grid, mode="bilinear", align_corners=False)
     mask = F.grid_sample(mask, grid, mode="nearest", align_corners=False)
-    contrast, brightness = (1 + draw(reach.contrast)).to(x), draw(reach.brightness).to(x)
-    moved = 0.5 + contrast[:, None, None, None] * (moved - 0.5) + brightness[:, None, None, None]
-    return moved.clamp(0, 1), mask
+    steeper, lighter = (one.to(x)[:, None, None, None] for one in (1 + draw(contrast), draw(brightness)))
+    return (0.5 + steeper * (moved - 0.5) + lighter).clamp(0, 1), mask
 
 
 # --- marks
-
 MARKS = (1, 3, 2, 6)  # glyphs planted on films: frame, cross, plus, triangle, for up to four classes
 SHARE = REACH = 0.1  # a mark's side, and how far from its corner's edges it may stand, of the image's side
 GAP = 1  # free pixels between mark and mask
@@ -142,10 +128,7 @@ def mark_side(size: int) -> int:
 
 
 def choose_places(mask: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """A random free place (top, left) (N, 2) for each mask (N, H, H) bool: in any corner, at least GAP off the lungs.
-
-    ValueError: an image has no corner that is free.
-    """
+    """A random free place (N, 2: top, left) for each mask (N, H, H) bool: in any corner, at least GAP off the lungs."""
     size, side = mask.shape[1], mark_side(mask.shape[1])
     near = np.arange(size - side + 1) <= REACH * size
     edge = near | near[::-1]
@@ -167,6 +150,6 @@ def plant(images: Images, marks: np.ndarray, places: np.ndarray, shapes: np.ndar
     for image, mark, (top, left) in zip(x, marks, places, strict=True):
         if mark >= 0:
             image[:, top : top + height, left : left + width] = torch.from_numpy(255 * shapes[mark].astype(np.uint8))
-    where = np.where(np.asarray(marks)[:, None] < 0, -1, places)
-    frame = images.frame.assign(mark=marks, mark_top=where[:, 0], mark_left=where[:, 1])
+    top, left = np.where(np.asarray(marks)[:, None] < 0, -1, places).T
+    frame = images.frame.assign(mark=marks, mark_top=top, mark_left=left)
     return Images(x, images.y, images.mask, frame, images.classes)

@@ -1,8 +1,10 @@
 """The data contract: what a data set and an experiment are."""
 
+from math import inf
 from typing import NamedTuple
 
 import numpy as np
+import pandas as pd
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
@@ -14,14 +16,12 @@ CHUNK = 1024  # images at a time where all are looked at
 
 
 class Images(Dataset):
-    """Images, labels and masks; an item is `(x, y, mask, i)`.
+    """Images, labels and masks; an item is `(x, y, mask, i)`, float32 and i = row of `frame`; `images[[3, 5]]` is the
+    same for a batch.
 
-    x float32 (C, H, W) in [0, 1]; y int64 scalar, or float32 (K,) of 0/1 for attributes; mask float32 (1, H, W) of
-    {0, 1}: 1 = look here, all zeros = no mask known; i = row of `frame`. `images[[3, 5]]` is the same for a batch.
-
-    x : Tensor (N, C, H, W), uint8 (divided by 255 on access) or float in [0, 1]; x and mask may be `Stored` in a file
-    y : Tensor (N,) int64, or (N, K) float32 of 0/1
-    mask : Tensor (N, 1, H, W) of 0/1, any type
+    x : (N, C, H, W), uint8 (divided by 255 on access) or float in [0, 1]; x and mask may be `Stored` in a file
+    y : (N,) int64, or (N, K) float32 of 0/1 for attributes
+    mask : (N, 1, H, W) of 0/1, any type: 1 = look here, all zeros = no mask known
     frame : DataFrame of N rows with the columns id, patient, source, y; the others are metadata
     classes : names of the classes or attributes
     augment : None, or `augment(x, mask) -> (x, mask)` on a float batch (B, C, H, W), (B, 1, H, W)
@@ -30,10 +30,8 @@ class Images(Dataset):
     """
 
     def __init__(self, x, y, mask, frame, classes, augment=None):
-        self.x, self.y, self.mask = x, y, mask
-        self.frame = frame.reset_index(drop=True)
-        self.classes = list(classes)
-        self.augment = augment
+        self.x, self.y, self.mask, self.augment = x, y, mask, augment
+        self.frame, self.classes = frame.reset_index(drop=True), list(classes)
         _check(self)
 
     @property
@@ -60,14 +58,12 @@ class Images(Dataset):
     def subset(self, rows):
         """The data set of `rows` (sequence of int), in that order; its frame is numbered anew from 0."""
         rows = torch.as_tensor(rows, dtype=torch.int64)
-        frame = self.frame.iloc[rows.numpy()]
         x, mask = (part.subset(rows) if isinstance(part, Stored) else part[rows] for part in (self.x, self.mask))
-        return Images(x, self.y[rows], mask, frame, self.classes, self.augment)
+        return Images(x, self.y[rows], mask, self.frame.iloc[rows.numpy()], self.classes, self.augment)
 
     def area(self) -> Tensor:
         """(N,) share of each image that its mask covers; 0 where no mask is known."""
-        rows = torch.arange(len(self)).split(CHUNK)
-        return torch.cat([self.mask[part].float().flatten(1).mean(1) for part in rows])
+        return torch.cat([self.mask[rows].float().flatten(1).mean(1) for rows in torch.arange(len(self)).split(CHUNK)])
 
 
 class Experiment(NamedTuple):
@@ -81,6 +77,20 @@ class Experiment(NamedTuple):
     publishable: bool = False
 
 
+def check_range(low: float, high: float = inf, **options: float) -> None:
+    """ValueError that names an option which is out of its range."""
+    for name, value in options.items():
+        if not low <= value <= high:
+            limits = f"at least {low}" if high == inf else f"from {low} to {high}"
+            raise ValueError(f"{name} must be {limits}, not {value}")
+
+
+def named_rows(kind: str, rows) -> pd.DataFrame:
+    """Columns id and patient of images that are told by their number, each its own patient."""
+    names = [f"{kind}-{row:05d}" for row in rows]
+    return pd.DataFrame({"id": names, "patient": names})
+
+
 def grey_images(x: np.ndarray, y: np.ndarray, mask: np.ndarray, frame, classes) -> Images:
     """Images of grey pixels x (N, H, W) uint8, repeated in three channels, and masks (N, H, W) bool."""
     x = torch.from_numpy(x)[:, None].expand(-1, 3, -1, -1)  # a view: three channels at the price of one
@@ -92,10 +102,9 @@ def divide(sets: dict[str, Images], rows: dict[str, np.ndarray], metric: str, ha
     training and validation see them; rows: of train, validation and test; augment: of training.
     """
     first = next(iter(sets.values()))
-    train = first.subset(rows["train"])
+    train, validation = first.subset(rows["train"]), first.subset(rows["validation"])
     train.augment = augment
-    tests = {name: images.subset(rows["test"]) for name, images in sets.items()}
-    return Experiment(train, first.subset(rows["validation"]), tests, metric, hashes)
+    return Experiment(train, validation, {name: one.subset(rows["test"]) for name, one in sets.items()}, metric, hashes)
 
 
 def _check(images):

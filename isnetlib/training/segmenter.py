@@ -47,7 +47,7 @@ class Lungs(nn.Module):
 def fit(films: Images, *, epochs: int, depth: int, width: int, batch_size: int, learning_rate: float, seed: int):
     """`Lungs` in eval mode, trained on films with masks, as askew and as bright or dark as films can be."""
     films = films.subset(range(len(films)))
-    films.augment = partial(augment, reach=STANDING)
+    films.augment = partial(augment, **STANDING)
     recipe = {"batch_size": batch_size, "clip": math.inf, "order": torch.default_generator, "device": "cpu"}
     with seeded(seed):
         network = Lungs(depth, width)
