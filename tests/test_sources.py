@@ -96,7 +96,7 @@ def test_an_unreadable_mask_one_of_another_shape_and_one_lung_alone(published):
     with pytest.raises(SourceError, match="1 with a mask instead of 2; unpack NLM-MontgomeryCXRSet.zip"):
         prepare("montgomery", root, out)
     left_out = prepare("montgomery", root, out, partial=True)
-    assert left_out["reason"].tolist() == ["its masks differ in size: (48, 40) and (20, 20)"]
+    assert left_out["reason"].tolist() == ["its masks differ in size: (20, 20) and (48, 40)"]
     assert (index(out)["mask"] == "").tolist() == [True]
 
 
@@ -115,7 +115,7 @@ def test_paths_that_leave_the_folder_are_refused(published, tmp_path, name):
     ("name", "file", "content", "message"),
     [  # in the first, one file where names ignore case
         ("hannover", "data.csv", "patient_id,image_id\np1,aa\np2,AA\n", "listed twice: aa"),
-        ("hannover", "data.csv", "patient_id,sex\na,b\n", "data.csv has no column image_id; it has: .*patient_id"),
+        ("hannover", "data.csv", "patient_id,sex\na,b\n", "data.csv has no column .image_id."),
         ("hannover", "data.csv", "", "data.csv cannot be read as a table .lists no images"),
         ("tbx11k", "TBX11K/annotations/json/TBX11K_val.json", "{", "TBX11K_val.json is not in COCO's format"),
         ("tbx11k", "TBX11K/annotations/json/TBX11K_val.json", "[]", "TBX11K_val.json is not in COCO's format"),
