@@ -21,10 +21,10 @@ import pandas as pd
 import torch
 from PIL import Image
 
-from isnetlib.data import stored
 from isnetlib.data.files import Refused, decode, read_file, resize, resize_mask, to_mask, to_pixels
 from isnetlib.data.images import Experiment, Images
 from isnetlib.data.index import Problem, of_index, read_boxes, read_index, refuse
+from isnetlib.data.stored import Stored, place, writing
 from isnetlib.training.files import write_atomically
 
 PARTS = ("train", "validation", "internal")  # of a seeded split
@@ -35,12 +35,10 @@ DARK = 64  # of 255: 12-bit pixels stored in 16 bits reach 16
 
 
 def verify(folder: str | Path, **options) -> pd.DataFrame:
-    """List everything that is wrong with a dataset folder. The options are those of `load`; without `size`, no image is
-    kept in memory.
+    """List everything that is wrong with a dataset folder; options as of `load`, size=None: no image is kept in memory.
 
     Returns a DataFrame with columns level ("error": `load` refuses; "warning": it does not), file, row (of index.csv as
-    a spreadsheet counts, the header being 1; "" = the file as a whole), problem, remedy. No rows: the folder is fine.
-    ValueError: an option that cannot be.
+    a spreadsheet counts, the header being 1; "" = the file as a whole), problem, remedy. ValueError: as of an option.
     """
     return pd.DataFrame(_read(folder, **{"size": None} | options)[1], columns=Problem._fields)
 
@@ -85,25 +83,22 @@ def _read(
 def load(folder: str | Path, **options) -> Experiment:
     """Read a dataset folder (as uint8), with all the checks of `verify`.
 
-    folder : holds index.csv
-    size : side (112), or (height, width), to which images (bilinear, antialiased) and masks (nearest) are resized; an
-        image of another shape is stretched
+    size : side (112), or (height, width), to which images (bilinear, antialiased) and masks (nearest) are stretched
     label : column of class names
     attributes : columns of 0/1 in place of `label`, for a multi-label task
     classes : class names in order; None = those that occur, sorted
     patient : column that names the patient; None = identities are unknown, each image is its own patient
     split : column that holds train, validation or a test set's name for each row; None = the column `split` if there is
-        one, otherwise a split by patient from `fractions` and `split_seed`, stratified by class
+        one, otherwise a split by patient, stratified by class, drawn by `split_seed`: `fractions` are train, validation
+        and the test set `internal`, (0.7, 0.15, 0.15)
     external : sources kept out of training, each a test set of its name; only without a split column
-    fractions : of the patients, for train, validation and the test set `internal`: (0.7, 0.15, 0.15)
-    split_seed : of that split; the training seed does not change it
     equalise : equalise each channel's histogram, after resizing
     cache : a folder for the decoded images, which are then read from there, now and in later calls; None = they are
         held in memory, above `MEMORY` in the folder's own folder .isnet. Numbers are the same
 
-    Returns an Experiment, not publishable; metric auc for attributes and for two classes, otherwise macro_f1. `frame`:
-    id (the image's path), patient, source, y (class number, or attributes as "0 1 0"), and the other columns as text.
-    ValueError: an error of `verify`, or an option that cannot be.
+    Returns an Experiment; metric auc for attributes and for two classes, otherwise macro_f1. `frame`: id (the image's
+    path), patient, source, y (class number, or attributes as "0 1 0"), and the other columns as text. ValueError: an
+    error of `verify`, or an option that cannot be.
     """
     experiment, problems = _read(folder, **options)
     refuse(folder, problems)
@@ -111,7 +106,7 @@ def load(folder: str | Path, **options) -> Experiment:
 
 
 def encode(table, label, attributes, classes) -> tuple[torch.Tensor, list[str]]:
-    """Labels (N,) int64, or attributes (N, K) float32, and their names. Refused: one class only."""
+    """Labels y of the rows, (N,) int64 or (N, K) float32, and their names. Refused: one class."""
     if attributes:
         return torch.tensor((table[list(attributes)] == "1").to_numpy(np.float32)), list(attributes)
     names = list(classes or sorted(set(table[label])))
@@ -129,16 +124,15 @@ def assign(table, column, external, y, fractions, seed) -> pd.Series:
     if isinstance(external, str) or not set(external) <= set(table["source"]) - set(PARTS):
         text = f"external is a list of sources in index.csv, not of parts ({', '.join(PARTS)}); got {external!r}"
         raise ValueError(text)
-    inside = ~table["source"].isin(list(external))
-    stratum = pd.Series([str(row) for row in y.tolist()], index=table.index)
+    inside, stratum = ~table["source"].isin(list(external)), pd.Series(map(str, y.tolist()), index=table.index)
     part = split_by_patient(table["patient"][inside], stratum[inside], fractions, seed)
     return part.reindex(table.index).fillna(table["source"])
 
 
 def split_by_patient(patient: pd.Series, stratum: pd.Series, fractions, seed: int) -> pd.Series:
-    """Split rows by patient into train, validation and internal, in these `fractions` within each stratum. patient,
-    stratum: one value a row; a patient belongs to the stratum most of its rows have, and strata too small to be cut are
-    pooled. Refused: too few patients. (scikit-learn splits by group either stratified or by fraction.)
+    """Split rows by patient into train, validation and internal, in these `fractions` within each stratum. A patient
+    belongs to the stratum most of its rows have, and strata too small to be cut are pooled. Refused: too few patients.
+    (scikit-learn splits by group either stratified or by fraction.)
     """
     if len(fractions) != 3 or min(fractions) < 0 or abs(sum(fractions) - 1) > 1e-6:
         raise ValueError(f"fractions are three shares for {', '.join(PARTS)} that sum to 1, not {fractions}")
@@ -180,15 +174,15 @@ def cache_of(folder, size, images: int) -> Path | None:
     """Where so many images of `size` are kept: above `MEMORY` in a folder of their own, or, where none may be made
     there, in the system's for temporary files; else (None) in memory.
     """
-    if not size or 4 * np.prod(_sides(size)) * images <= MEMORY:
+    if not size or 4 * np.prod(np.broadcast_to(size, 2)) * images <= MEMORY:
         return None
     return Path(folder) / ".isnet" if os.access(folder, os.W_OK) else Path(tempfile.gettempdir()) / "isnet"
 
 
 def read_images(folder: Path, table, y, classes, size, equalise=False, prefix="", cache=None, **own):
-    """Images of the rows of `table` with the labels y, sha256 by name, problems; None for Images without y or size, and
-    where a file was refused. `frame`: id and patient after a prefix, source, y, the columns `own`, and what else
-    index.csv has; boxes as JSON in pixels of the loaded image.
+    """Images of the rows of `table` with the labels y (None without y or size, and where a file was refused), sha256 by
+    name, problems. `frame`: id and patient after a prefix, source, y, the columns `own`, what else index.csv has; boxes
+    as JSON in pixels of the loaded image.
     """
     x, mask, digest, problems = read_files(folder, table, size, equalise, cache)
     if x is None or y is None:
@@ -220,25 +214,21 @@ def read_files(folder, table, size=None, equalise=False, cache=None):
     """
     if not (cache and size and len(table)):
         pairs = []
-        digest, problems = _read_each(folder, table, size, equalise, pairs.append)
+        about = _read_each(folder, table, size, equalise, pairs.append)
         arrays = map(torch.stack, zip(*pairs, strict=True)) if len(pairs) == len(table) > 0 else (None, None)
-        return *arrays, digest, problems
+        return *arrays, *about
     names = [name for name in (*table["image"], *table["mask"]) if name]
-    path, sides = stored.place(cache, Path(folder), names, size, equalise), _sides(size)
-    if not path.with_suffix(".json").exists():
-        with stored.writing(path, sides, len(table)) as file:
-            digest, problems = _read_each(
-                folder, table, size, equalise, lambda pair: file.write(torch.cat(pair).numpy())
-            )
+    sides, path = tuple(np.broadcast_to(size, 2).tolist()), place(cache, Path(folder), names, size, equalise)
+    kept = path.with_suffix(".json")
+    if not kept.exists():
+        with writing(path, 4 * len(table) * np.prod(sides)) as file:
+            about = _read_each(folder, table, size, equalise, lambda pair: file.write(torch.cat(pair).numpy()))
         if not path.exists():
-            return None, None, digest, problems
-        write_atomically(path.with_suffix(".json"), json.dumps({"digest": digest, "problems": problems}))
-    x, mask, about = stored.read(path, sides)
-    return x, mask, about["digest"], [Problem(*problem) for problem in about["problems"]]
-
-
-def _sides(size) -> tuple[int, int]:
-    return (size, size) if isinstance(size, int) else tuple(size)
+            return None, None, *about
+        write_atomically(kept, json.dumps(about))
+    digest, problems = json.loads(kept.read_text(encoding="utf-8"))
+    x, mask = (Stored(path, sides, planes) for planes in (slice(0, 3), slice(3, 4)))
+    return x, mask, digest, [Problem(*problem) for problem in problems]
 
 
 def _read_each(folder, table, size, equalise, keep):
@@ -246,7 +236,7 @@ def _read_each(folder, table, size, equalise, keep):
     problems, digests = [], {}
     for row, image, mask in table[["image", "mask"]].itertuples():
         pixels, region, found = _read_pair(Path(folder), image, mask, digests)
-        if size is not None and pixels is not None and not any(level == "error" for level, *_ in found):
+        if size and pixels is not None and not any(level == "error" for level, *_ in found):
             pair = resize(pixels, size, equalise), resize_mask(region, size)
             keep(pair)
             if region.any() and not pair[1].any():

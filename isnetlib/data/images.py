@@ -110,9 +110,9 @@ def divide(sets: dict[str, Images], rows: dict[str, np.ndarray], metric: str, ha
 def _check(images):
     x, y, mask, n, k = images.x, images.y, images.mask, len(images.x), len(images.classes)
     single = y.ndim == 1 and y.dtype == torch.int64
-    if x.ndim != 4 or not (x.dtype == torch.uint8 or x.is_floating_point()):
+    if x.ndim != 4 or not (x.dtype == torch.uint8 or x.dtype.is_floating_point):
         raise ValueError(f"x must be (N, C, H, W) uint8 or float, not {tuple(x.shape)} {x.dtype}")
-    if x.is_floating_point() and n and not (0 <= float(x.min()) and float(x.max()) <= 1):
+    if x.dtype.is_floating_point and n and not (0 <= float(x.min()) and float(x.max()) <= 1):
         raise ValueError(f"x must lie in [0, 1], not in [{float(x.min()):.3g}, {float(x.max()):.3g}]")
     if len(images.frame) != n or len(y) != n:
         raise ValueError(f"{n} images, but {len(y)} labels and {len(images.frame)} rows in frame")

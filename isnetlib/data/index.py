@@ -4,7 +4,7 @@ import csv
 import io
 import json
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -32,30 +32,20 @@ def refuse(folder, problems: list[Problem]) -> None:
     errors = [problem for problem in problems if problem.level == "error"]
     told = errors or problems
     lines = [f"{p.file}{f', row {p.row}' if p.row else ''}: {p.problem}. Remedy: {p.remedy}." for p in told[:10]]
-    count = f"{len(told)} problem{'s' * (len(told) != 1)}"
-    text = "\n".join([f"{folder}: {count}; `isnet verify-data` lists all. The first:", *lines])
+    count = f"{folder}: {len(told)} problem{'s' * (len(told) != 1)}; `isnet verify-data` lists all. The first:"
     if errors:
-        raise ValueError(text)
+        raise ValueError("\n".join([count, *lines]))
     if problems:
-        warnings.warn(text, stacklevel=3)
+        warnings.warn("\n".join([count, *lines]), stacklevel=3)
 
 
-def read_index(
-    folder: str | Path,
-    label: str | None = "label",
-    attributes: Sequence[str] = (),
-    classes: Sequence[str] | None = None,
-    patient: str | None = "patient",
-    split: str | None = None,
-    others: Iterable[str] = (),
-) -> tuple[pd.DataFrame, list[Problem]]:
-    """index.csv as text, its index being spreadsheet rows, column patient set, and its problems; options of `load`, and
-    `others`, columns that there must be, too.
+def read_index(folder, label="label", attributes=(), classes=None, patient="patient", split=None, others=()):
+    """index.csv as text, its index being spreadsheet rows, column patient set, and its problems, by options of `load`.
+    others: columns that there must be, too.
     """
     if isinstance(attributes, str) or isinstance(classes, str) or (attributes and classes):
         raise ValueError("attributes and classes are lists of names, and one of them is given at most")
-    labels = list(attributes) or [label]
-    filled = [name for name in ("image", "source", patient, *labels, split) if name]
+    filled = [name for name in ("image", "source", patient, *(attributes or [label]), split) if name]
     table, problems = read_table(Path(folder), ["mask", *filled, *others])
     if problems:
         return table, problems
@@ -67,20 +57,20 @@ def read_index(
 
 def read_table(folder: Path, columns: Iterable[str] = ()) -> tuple[pd.DataFrame, list[Problem]]:
     """index.csv with these columns as stripped text, its index being spreadsheet rows; and its problems."""
-    path, table = folder / "index.csv", pd.DataFrame()
+    path = folder / "index.csv"
     try:
         if not path.is_file():
             raise Refused("is missing", f"write {path} with columns image, mask, label, source, patient")
         table = parse(path.read_bytes())
     except Refused as error:
-        return table, [of_index(*error.args)]
+        return pd.DataFrame(), [of_index(*error.args)]
     remedy = "add it, or name another by the options label, attributes, split, patient (None: identities are unknown)"
     return table, [of_index(f"column {name!r} is missing", remedy) for name in columns if name not in table]
 
 
 def parse(data: bytes, strict: bool = True) -> pd.DataFrame:
-    """A table separated by commas, semicolons or tabs, as stripped text; its index is spreadsheet rows. Refused: not
-    UTF-8, no rows, rows of several lengths, columns of one name, and, if strict, quotes left open.
+    """A table separated by commas, semicolons or tabs, as stripped text; its index is spreadsheet rows. strict: refuse
+    quotes left open, too.
     """
     try:  # utf-8-sig: spreadsheets start the file with a byte order mark
         text = data.decode("utf-8-sig")
@@ -94,17 +84,14 @@ def parse(data: bytes, strict: bool = True) -> pd.DataFrame:
         raise Refused("lists no images", "add one row for each image")
     if twice := sorted({name for name in header if header.count(name) > 1}):
         raise Refused(f"column names occur twice: {twice}", "rename or delete one of each")
-    for i, line in rows.items():
-        if len(line) != len(header):
-            remedy = f"put cells that contain {separator!r} in double quotes"
-            raise Refused(f"{len(line)} cells for {len(header)} columns", remedy, i)
+    if wrong := [i for i, line in rows.items() if len(line) != len(header)]:
+        text = f"{len(rows[wrong[0]])} cells for {len(header)} columns"
+        raise Refused(text, f"put cells that contain {separator!r} in double quotes", wrong[0])
     return pd.DataFrame(list(rows.values()), index=list(rows), columns=header, dtype=object)
 
 
-def check_cells(table: pd.DataFrame, filled: Sequence[str], known: dict[str, list[str]]) -> Iterator[Problem]:
-    """Empty cells in the columns `filled`, cells not among the `known` ones of their column, labels that differ only by
-    case, images listed twice, and boxes that `read_boxes` does not understand.
-    """
+def check_cells(table: pd.DataFrame, filled: list[str], known: dict[str, list[str]]) -> Iterator[Problem]:
+    """What is wrong with cells. filled: columns without empty ones; known: the cells that a column may have."""
     for column in filled:
         for row in table.index[table[column] == ""]:
             yield of_index(f"{column} is empty", f"fill in column {column!r} or delete the row", row)

@@ -17,55 +17,42 @@ import numpy as np
 import torch
 from torch import Tensor
 
-PLANES = 4
-
 
 class Stored:
-    """Some rows and planes of such a file, (N, C, H, W); as a tensor is, but for what must be read: `part[rows]`."""
+    """Rows and planes of such a file; as a tensor (N, C, H, W) is, but for what must be read: `one[rows]`."""
 
     dtype, ndim = torch.uint8, 4
 
-    def __init__(self, path: Path, size: tuple[int, int], rows: np.ndarray, planes: slice):
-        self.path, self.size, self.rows, self.planes = path, size, rows, planes
-        self.shape = torch.Size((len(rows), len(range(PLANES)[planes]), *size))
+    def __init__(self, path: Path, size: tuple[int, int], planes: slice, rows: np.ndarray | None = None):
+        self.path, self.size, self.planes = path, size, planes
+        self.rows = np.arange(path.stat().st_size // (4 * np.prod(size))) if rows is None else rows
+        self.shape = torch.Size((len(self.rows), len(range(4)[planes]), *size))
 
     def __len__(self) -> int:
         return len(self.rows)
 
     def __getitem__(self, rows) -> Tensor:
         # Mapped anew: pages once read would count as the process's memory for as long as a mapping lasts.
-        whole = np.memmap(self.path, np.uint8, "r").reshape(-1, PLANES, *self.size)
+        whole = np.memmap(self.path, np.uint8, "r").reshape(-1, 4, *self.size)
         return torch.from_numpy(np.array(whole[self.rows[np.asarray(rows)], self.planes]))
 
     def subset(self, rows) -> "Stored":
-        return Stored(self.path, self.size, self.rows[np.asarray(rows)], self.planes)
-
-    def is_floating_point(self) -> bool:
-        return False
+        return Stored(self.path, self.size, self.planes, self.rows[np.asarray(rows)])
 
 
 def place(cache: Path, folder: Path, names, size: int | tuple[int, int], equalise: bool) -> Path:
     """Where in `cache` the images of these files of a data set folder are, or will be, stored."""
     about = [hashlib.sha256((folder / "index.csv").read_bytes()).hexdigest(), size, equalise]
-    for path in (folder / name for name in names):
-        if path.is_file():
-            about.append((path.stat().st_size, path.stat().st_mtime_ns))
+    found = [path.stat() for path in (folder / name for name in names) if path.is_file()]
+    about += [(one.st_size, one.st_mtime_ns) for one in found]
     return Path(cache) / f"{hashlib.sha256(json.dumps(about).encode()).hexdigest()[:16]}.u8"
 
 
-def read(path: Path, size: tuple[int, int]) -> tuple[Stored, Stored, dict]:
-    """Images and masks stored at `path`, and what else is known of them. FileNotFoundError: nothing is."""
-    about = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
-    rows = np.arange(path.stat().st_size // (PLANES * size[0] * size[1]))
-    return Stored(path, size, rows, slice(0, 3)), Stored(path, size, rows, slice(3, 4)), about
-
-
 @contextmanager
-def writing(path: Path, size: tuple[int, int], count: int) -> Iterator:
-    """A file to write `count` images to, which is at `path` once all went well. OSError: the disk is too small."""
+def writing(path: Path, need: int) -> Iterator:
+    """A file to write `need` bytes to, which is at `path` once all went well. OSError: the disk is too small."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    need, free = count * PLANES * size[0] * size[1], shutil.disk_usage(path.parent).free
-    if need > free:
+    if need > (free := shutil.disk_usage(path.parent).free):
         raise OSError(f"{path.parent}: {need / 1e9:.1f} GB of images do not fit, {free / 1e9:.1f} GB are free")
     part = path.with_suffix(f".{os.getpid()}.part")
     try:
