@@ -71,14 +71,7 @@ STANDING = {"turn": 0.15, "scale": 0.10, "shift": 0.06}  # as askew as patients 
 
 
 def augment(
-    x: Tensor,
-    mask: Tensor,
-    generator: torch.Generator | None = None,
-    turn: float = 0.10,
-    scale: float = 0.06,
-    shift: float = 0.04,
-    contrast: float = 0.25,
-    brightness: float = 0.10,
+    x, mask, generator=None, turn=0.10, scale=0.06, shift=0.04, contrast=0.25, brightness=0.10
 ) -> tuple[Tensor, Tensor]:
     """Images (B, C, H, W) in [0, 1] and their masks (B, 1, H, W), turned, scaled and shifted together (images bilinear,
     masks nearest; what comes in from outside is black, and background), then images in another contrast and brightness.

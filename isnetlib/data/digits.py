@@ -21,14 +21,7 @@ SMALLEST = 20 + 2 * DILATION + 2 * (MARK_SIDE + GAP) - 1  # a mark fits on the m
 SIZES = {"train": 350, "validation": 50, "test": 100}  # digits a class, 500 in all
 
 
-def load(
-    canvas: int = 40,
-    rho: float = 1.0,
-    data_seed: int = 0,
-    train_size: int = 3500,
-    validation_size: int = 500,
-    test_size: int = 1000,
-) -> Experiment:
+def load(canvas=40, rho=1.0, data_seed=0, train_size=3500, validation_size=500, test_size=1000) -> Experiment:
     """Biased training and validation digits, and one set of test digits under four kinds of mark.
 
     The tests share digits and positions: `biased` (marks as in training), `unbiased` (none), `random` (a class drawn
@@ -36,11 +29,9 @@ def load(
 
     canvas : side of the image in pixels, 37 or more; 28 x 28 digits and the marks are placed on it at random
     rho : share of training, validation and `biased` images with their own class's mark; the others have another's
-    data_seed : split, positions and marks; the training seed changes none of them
-    train_size, validation_size, test_size : images, at most 3500, 500, 1000; fewer are a class-balanced part of these
+    train_size, validation_size, test_size : at most 3500, 500, 1000; fewer are a class-balanced part of these
 
-    Returns x (N, 3, canvas, canvas), ten classes; `frame` also has mark (the mark's class, -1 = none), mark_top,
-    mark_left, digit_top, digit_left (pixels). ValueError: an option out of its range.
+    `frame` also has mark (the mark's class, -1 = none), mark_top, mark_left, digit_top, digit_left (pixels).
     """
     sizes = {"train": train_size, "validation": validation_size, "test": test_size}
     check_range(0, 1, rho=rho)

@@ -1,6 +1,4 @@
-"""Files below a folder: their bytes, pixels and masks.
-
-Names in an index are foreign: they are looked up below the folder only, and nothing in them is evaluated.
+"""Files below a folder, their bytes, pixels and masks. Names in an index are foreign: nothing in them is evaluated.
 
 Where data lie is named by options, or by ISNET_DATA and ISNET_MASKS; a relative path in a variable is seen from the
 project's folder, since notebooks run in a folder of their own. What is not there is a FileNotFoundError.
@@ -46,9 +44,7 @@ def read_file(folder: Path, name: str) -> bytes:
 
 
 def decode(data: bytes, formats: tuple[str, ...] = FORMATS, turn: bool = False) -> Image.Image:
-    """An image of one frame, fully read, air dark, a JPEG above LIMIT at half its size; else Refused. turn: as an EXIF
-    tag says, which else is refused.
-    """
+    """An image of one frame, fully read, air dark, a JPEG above LIMIT at half its size. turn: obey an EXIF tag."""
     try:
         with warnings.catch_warnings(action="ignore"):  # what is wrong is told by Refused
             image = Image.open(io.BytesIO(data), formats=formats)
@@ -64,8 +60,8 @@ def decode(data: bytes, formats: tuple[str, ...] = FORMATS, turn: bool = False) 
     except Refused:
         raise
     except Exception as error:  # on damaged bytes the readers raise almost anything
-        problem = f"cannot be read as an image ({type(error).__name__})"
-        raise Refused(problem, f"replace the file; formats: {', '.join(formats)}") from error
+        told = f"cannot be read as an image ({type(error).__name__})"
+        raise Refused(told, f"replace the file; formats: {', '.join(formats)}") from error
     if frames > 1:
         raise Refused(f"has {frames} frames", "save one frame as the file")
     if orientation in range(2, 9) and not turn:  # other numbers mean nothing

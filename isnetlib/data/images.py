@@ -97,14 +97,15 @@ def grey_images(x: np.ndarray, y: np.ndarray, mask: np.ndarray, frame, classes) 
     return Images(x, torch.from_numpy(y), torch.from_numpy(mask.astype(np.uint8))[:, None], frame, classes)
 
 
-def divide(sets: dict[str, Images], rows: dict[str, np.ndarray], metric: str, hashes: dict, augment=None) -> Experiment:
-    """An experiment whose test sets are versions of the same images. sets: name of the test -> all images, the first as
-    training and validation see them; rows: of train, validation and test; augment: of training.
+def divide(sets: dict[str, Images], part, metric: str, hashes: dict, augment=None) -> Experiment:
+    """An experiment whose tests are versions of the same images. sets: name of the test -> all images, the first as
+    training and validation see them; part (N,): of each image, train, validation or a test's; augment: of training.
     """
     first = next(iter(sets.values()))
-    train, validation = first.subset(rows["train"]), first.subset(rows["validation"])
+    train, validation = (first.subset(np.flatnonzero(part == name)) for name in ("train", "validation"))
     train.augment = augment
-    return Experiment(train, validation, {name: one.subset(rows["test"]) for name, one in sets.items()}, metric, hashes)
+    rows = np.flatnonzero(~np.isin(part, ("train", "validation")))
+    return Experiment(train, validation, {name: images.subset(rows) for name, images in sets.items()}, metric, hashes)
 
 
 def _check(images):

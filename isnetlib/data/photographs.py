@@ -3,11 +3,9 @@
 Rare attributes (one face in twenty wears glasses) leave a single test set too few cases, so the faces are cut into
 `folds`: fold k is tested by the network that learnt from neither it nor the next one, which is its validation. A face
 has the same fold in every experiment; a byte copy of an earlier one is left out. Where the index has no column
-`patient`, each image counts as a person: one may then be both in training and in a test, and every method alike may
-score better than on strangers.
+`patient`, each image counts as a person, who may then be both in training and in a test: every method alike may score
+better than on strangers.
 """
-
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -15,10 +13,10 @@ import torch
 from isnetlib.data.backgrounds import augment as move
 from isnetlib.data.files import find_sources
 from isnetlib.data.folder import encode, read_images, without_copies
-from isnetlib.data.images import Experiment, Images, divide
+from isnetlib.data.images import Experiment, Images, check_range, divide
 from isnetlib.data.index import read_index, read_table, refuse
 from isnetlib.data.simulated.drawing import to_bytes
-from isnetlib.data.simulated.faces import PATTERNS, paint_pattern, swapped
+from isnetlib.data.simulated.faces import PATTERNS, TESTS, paint_pattern, swapped
 
 SOURCE = "celebamask_hq"
 INSIDE = ("Eyeglasses", "Mouth_Open", "Ears_Visible")
@@ -26,60 +24,45 @@ OUTSIDE = ("Wearing_Hat", "Wearing_Earrings")
 CHUNK = 100  # images painted at once
 
 
-def load(
-    attributes: tuple[str, ...],
-    folder: str | None = None,
-    size: int = 64,
-    tied: str | None = None,
-    fold: int = 0,
-    folds: int = 5,
-    augment: bool = True,
-) -> Experiment:
-    """Faces with some attributes as labels, as they are or with a pattern outside the mask.
+def load(attributes, folder=None, size=64, tied=None, fold=0, folds=5, augment=True) -> Experiment:
+    """Faces with some attributes as labels, as they are or with a pattern outside the mask. Metric auc.
 
     As they are, the tests are `internal`, and `swapped`, the same faces, each with all that is not face (hair, clothes,
     scene) from another face of the fold. With a pattern, they share faces and the patterns' places: `biased` (as in
     training), `unbiased` (no pattern), `deceiving` (stripes and dots exchanged), `swapped` (the biased faces, each on
-    another one's background, pattern and all). Metric auc.
+    another one's background, pattern and all).
 
     attributes : INSIDE of the face, or OUTSIDE: a limit, since what is worn beside the face is background to a method
         that is told to look at the face alone; in `swapped` the label stays with the face, the hat does not
-    folder : holds celebamask_hq, as `isnet prepare` writes it; None: the environment variable ISNET_DATA
-    size : side to which the square images are resized, pixels
+    folder : holds celebamask_hq, as `isnet prepare` writes it
     tied : None, or the attribute that a pattern outside the mask tells in training: stripes, present; dots, absent
     fold : the one that is tested, 0 to folds - 1; validation is the next, after the last the first
-    folds : how many parts, 3 or more, alike in size and in all five attributes of the module as well as may be
-    augment : move and shade training faces a little, each time they are seen (see `isnetlib.data.backgrounds.augment`)
+    folds : how many parts, 3 or more, alike in size and in all five attributes as well as may be
 
-    Returns an Experiment, not publishable: x (N, 3, size, size) uint8, y (N, K) float32. `frame` also has pattern
-    ("stripes", "dots", "none" or "another's"). FileNotFoundError: celebamask_hq is not there, or no place is named.
-    ValueError: it is wrong (`folder.verify`), an option out of its range, a part in which all images agree on an
-    attribute.
+    `frame` also has pattern ("stripes", "dots", "none" or "another's"). ValueError, too: a part in which all images
+    agree on an attribute.
     """
     if tied not in (None, *attributes):
         raise ValueError(f"tied must be one of the attributes {', '.join(attributes)}, or None, not {tied!r}")
-    if folds < 3 or not 0 <= fold < folds:
-        raise ValueError(f"folds must be 3 or more and fold one of 0 to folds - 1, not {folds} and {fold}")
-    place = find_sources(folder, [SOURCE]) / SOURCE
-    images, patient, hashes = _read(place, attributes, size)
+    check_range(3, folds=folds)
+    check_range(0, folds - 1, fold=fold)
+    images, patient, hashes = _read(find_sources(folder, [SOURCE]) / SOURCE, attributes, size)
     fold_of, after = cut(images.frame[[*INSIDE, *OUTSIDE]].to_numpy() == "1", patient, folds), (fold + 1) % folds
-    parts = {"train": ~np.isin(fold_of, (fold, after)), "validation": fold_of == after, "test": fold_of == fold}
-    for part in parts.values():
-        for label, values in zip(attributes, images.y[part].T, strict=True):
+    part = np.select([fold_of == fold, fold_of == after], ["test", "validation"], "train")
+    for name in ("train", "validation", "test"):
+        for label, values in zip(attributes, images.y[part == name].T, strict=True):
             if values.min() == values.max():
                 raise ValueError(f"fold {fold}: all {len(values)} faces of a part agree on {label}; take fewer folds")
     sets = {"internal": images}
     if tied:
-        value = images.y[:, attributes.index(tied)].numpy() > 0
-        sets = {"biased": paint(images, np.where(value, "stripes", "dots")), "unbiased": images}
-        sets["deceiving"] = paint(images, np.where(value, "dots", "stripes"))
-    rows = {name: np.flatnonzero(part) for name, part in parts.items()}
-    experiment = divide(sets, rows, "auc", hashes, move if augment else None)
+        present = images.y[:, attributes.index(tied)].numpy() > 0
+        sets = {kind: paint(images, np.where(present, *patterns)) for kind, patterns in TESTS.items()}
+    experiment = divide(sets, part, "auc", hashes, move if augment else None)
     experiment.tests["swapped"] = swapped(next(iter(experiment.tests.values())), 0)
     return experiment
 
 
-def _read(place: Path, attributes, size):
+def _read(place, attributes, size):
     """All faces with `attributes` as labels, but byte copies, the patient of each, and the hashes."""
     people = "patient" if "patient" in read_table(place)[0] else None
     table, problems = read_index(place, attributes=(*INSIDE, *OUTSIDE), patient=people)

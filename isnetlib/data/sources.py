@@ -7,10 +7,9 @@ hold letters, digits, '_', '.' and '-' only.
 import hashlib
 import json
 import re
-from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections import Counter, namedtuple
+from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath, PureWindowsPath
-from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -34,17 +33,10 @@ class SourceError(ValueError):
     """A publisher's folder that cannot be read; the message names the file and the remedy."""
 
 
-class Item(NamedTuple):
-    """One image of a source. Files are named relative to the publisher's folder, with '/'."""
-
-    name: str  # of the files to write, unique in the source
-    image: str
-    label: str
-    patient: str
-    masks: tuple[str, ...] = ()  # files painted one over the other, each as foreground, or,
-    hides: frozenset[str] = frozenset()  # those among them, as background
-    boxes: Iterable[tuple] | None = None  # (kind, left, top, right, bottom) in the image's pixels
-    meta: Mapping[str, str] = {}
+# One image of a source. name: of the files to write, unique; image: its file, named as all others relative to the
+# publisher's folder, with '/'; masks: of files painted one over the other, whether as foreground; boxes: None, or (kind,
+# left, top, right, bottom) in the image's pixels; meta: further columns.
+Item = namedtuple("Item", "name image label patient masks boxes meta")
 
 
 def card(name: str) -> str:
@@ -171,18 +163,18 @@ def _read_jsrt(data):
 
 def read_mask(item: Item, folder: Path, size: tuple[int, int]) -> Image.Image:
     """The mask of an item, its files painted over each other, in the pixels of its image: `size` = (width, height)."""
-    layers = {}
-    for name in item.masks:
+    layers = []
+    for name, foreground in item.masks.items():
         try:
             layer = decode(read_file(folder, name), (*FORMATS, "GIF"), turn=True)
         except Refused as error:
             raise Refused(f"its mask {name} {error.args[0]}", error.args[1]) from error
-        layers[name] = np.asarray(layer.convert("RGB").convert("L"))
-    if len(sizes := dict.fromkeys(layer.shape[::-1] for layer in layers.values())) > 1:
+        layers.append((np.asarray(layer.convert("RGB").convert("L")), 255 * foreground))
+    if len(sizes := dict.fromkeys(layer.shape[::-1] for layer, _ in layers)) > 1:
         raise Refused(f"its masks differ in size: {' and '.join(map(str, sizes))}", "download them again")
-    painted = np.zeros_like(layers[name])
-    for name, layer in layers.items():
-        painted[layer > WHITE] = 0 if name in item.hides else 255
+    painted = np.zeros_like(layers[0][0])
+    for layer, value in layers:
+        painted[layer > WHITE] = value
     mask = Image.fromarray(painted)
     if abs(mask.width * size[1] / (mask.height * size[0]) - 1) > SHAPES:
         text = f"its mask is {mask.width} x {mask.height}, another shape than {size[0]} x {size[1]}"
@@ -231,9 +223,8 @@ def by_label(folder: Path, rows, patient="{patient}", finding="label", other="",
     columns; marked: metadata of 0/1, 1 where a column has a word.
     """
     labels, where, kept, marked = (how.get(key, {}) for key in ("labels", "where", "kept", "marked"))
-    layers, found = [find(folder, pattern) for pattern in masks], {}
-    for file in boxes:
-        found |= read_boxes(folder, file)
+    layers = [find(folder, pattern) for pattern in masks]
+    found = {stem: own for file in boxes for stem, own in read_boxes(folder, file).items()}
     for file, row in rows:
         words = set(re.split(r"[/,|] *", row[finding])) if labels else set()
         label = next((label for label, own in labels.items() if words & set(own)), other)
@@ -241,18 +232,19 @@ def by_label(folder: Path, rows, patient="{patient}", finding="label", other="",
             stem, meta = PurePosixPath(file).stem, {name: row[column] for name, column in kept.items()}
             meta |= {name: str(int(word in row[column])) for name, (column, word) in marked.items()}
             own = found.get(stem, ()) if boxes and label == list(labels)[-1] else None
-            yield Item(stem, file, label, patient.format(**row), layered(stem, layers), boxes=own, meta=meta)
+            parts = [layer.get(stem, layer.get(f"{stem}_mask")) for layer in layers]
+            masks = dict.fromkeys(parts, True) if all(parts) else {}  # none unless each layer has one
+            yield Item(stem, file, label, patient.format(**row), masks, own, meta)
 
 
 def by_parts(folder: Path, images: str, parts: str, face, others, seen: dict) -> Iterator[Item]:
     """<n>.jpg with masks <n, five digits>_<part>.png, of the face or of others; every image counts as a person."""
     images, parts = find(folder, images), find(folder, parts)
     for number in sorted(filter(str.isdigit, images), key=int):
-        stem = f"{int(number):05d}"
-        files = {part: parts[f"{stem}_{part}"] for part in (*face, *others) if f"{stem}_{part}" in parts}
-        hides = frozenset(files[part] for part in others if part in files)
-        meta, name = {key: str(int(not files.keys().isdisjoint(of))) for key, of in seen.items()}, f"face_{stem}"
-        yield Item(name, images[number], "", name, tuple(files.values()), hides, meta=meta)
+        there = [part for part in (*face, *others) if f"{int(number):05d}_{part}" in parts]
+        masks = {parts[f"{int(number):05d}_{part}"]: part in face for part in there}
+        name, meta = f"face_{int(number):05d}", {key: str(int(bool({*of} & {*there}))) for key, of in seen.items()}
+        yield Item(name, images[number], "", name, masks, None, meta)
 
 
 def read_boxes(folder: Path, name: str) -> dict[str, list[tuple]]:
@@ -281,12 +273,6 @@ def find(folder: Path, pattern: str) -> dict[str, str]:
         if not path.name.startswith(".") and (first := found.setdefault(path.stem, name)) != name:
             raise SourceError(f"{first} and {name} have one name; remove one of the copies")
     return found
-
-
-def layered(name: str, layers: list[dict[str, str]]) -> tuple[str, ...]:
-    """The mask files of an image in all layers; none unless each has one."""
-    files = [layer.get(name, layer.get(f"{name}_mask")) for layer in layers]
-    return tuple(files) if all(files) else ()
 
 
 def locate(folder: Path, names: Iterable[str]) -> str:

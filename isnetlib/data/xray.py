@@ -16,41 +16,24 @@ import yaml
 
 from isnetlib.data import backgrounds
 from isnetlib.data.files import Refused, decode, find_sources, read_file, resize_mask, to_mask
-from isnetlib.data.folder import FRACTIONS, PARTS, read_images, split_by_patient, without_copies
+from isnetlib.data.folder import FRACTIONS, read_images, split_by_patient, without_copies
 from isnetlib.data.images import Experiment, Images, check_range, divide
 from isnetlib.data.index import read_index, read_table, refuse
 
 MIXTURES = yaml.safe_load(Path(__file__).with_name("mixtures.yaml").read_text(encoding="utf-8"))
 
 
-def load(
-    name: str,
-    folder: str | None = None,
-    size: int = 112,
-    equalise: bool = True,
-    split_seed: int = 0,
-    masks: str | None = None,
-    augment: bool = True,
-    most: int | None = None,
-) -> Experiment:
+def load(name, folder=None, size=112, equalise=True, split_seed=0, masks=None, augment=True, most=None) -> Experiment:
     """A mixture of sources, in which the source tells the class; tests are `internal` (as training), and others.
 
-    name : "tuberculosis": TBX11K's tuberculosis against healthy films of NIH ChestX-ray14; `shenzhen` and, where it is
-        there, `montgomery`: both classes from one hospital that training never saw; auc. `frame.boxes` holds TBX11K's
-        boxes of lesions, in pixels of the loaded image.
-        "covid": COVID-19 of the COVID-19 image data collection against healthy and pneumonia films of NIH; `external`:
-        hannover (covid), and the healthy of shenzhen and jsrt; `ieee8023_pneumonia` stands apart, since it shares the
-        source of the covid class: who reads the background calls it covid; macro_f1.
-    folder : holds a dataset folder a source, as `isnet prepare` writes them; None: the environment variable ISNET_DATA
-    masks : holds <source>/index.csv with the columns image and mask, as notebook 08_segment writes them; None: the
-        environment variable ISNET_MASKS; "": each film has the mask of its own source, or none
-    size : side of the square, pixels
-    equalise : equalise the histogram, after resizing
+    name : in mixtures.yaml, which tells sources, tests and metric
+    folder : holds a dataset folder a source, as `isnet prepare` writes them
+    masks : holds <source>/index.csv with the columns image and mask, as notebook 08_segment writes them; "": each film
+        has the mask of its own source, or none
     split_seed : of the split by patient; the training seed does not change it
-    augment : move and shade training films a little, each time they are seen (see `isnetlib.data.backgrounds.augment`)
     most : films of a class that a source of training gives at most, drawn evenly by split_seed; None = all
 
-    FileNotFoundError: a source is not there, or no place is named. ValueError: a source is wrong (`folder.verify`).
+    `frame.boxes` holds TBX11K's boxes of lesions, in pixels of the loaded image.
     """
     if most is not None:
         check_range(1, most=most)
@@ -67,7 +50,9 @@ def load(
         return Images(x, y, mask, frame, mixture["classes"]), {key: own[key] for _, own in found for key in own}
 
     within, hashes = read(mixture["inside"], (most, split_seed))
-    experiment = _divide({"internal": within}, split_seed, mixture["metric"], hashes, augment)
+    part = split_by_patient(within.frame.patient, within.frame.label, FRACTIONS, split_seed)
+    move = backgrounds.augment if augment else None
+    experiment = divide({"internal": within}, part, mixture["metric"], hashes, move)
     for test, parts in mixture["tests"].items():
         if test in needed or (root / test).is_dir():
             images, of_test = read(parts, None)
@@ -78,14 +63,11 @@ def load(
     return experiment
 
 
-def planted(
-    folder: str | None = None, size: int = 112, equalise: bool = True, split_seed: int = 0, augment: bool = True
-) -> Experiment:
+def planted(folder=None, size=112, equalise=True, split_seed=0, augment=True) -> Experiment:
     """Shenzhen alone, films with a human lung mask: in training a mark outside the lungs tells the class.
 
     Tests share films and places: `biased` (marks as in training), `unbiased` (none), `deceiving` (the other class's).
-    Metric auc. `frame` also has mark (the mark's class, -1 = none), mark_top, mark_left (pixels). Training films are
-    augmented with their marks. Parameters as for `load`.
+    Metric auc. `frame` also has mark (the mark's class, -1 = none), mark_top, mark_left (pixels).
     """
     mixture, root = MIXTURES["tuberculosis_planted"], find_sources(folder, ["shenzhen"])
     images, hashes = _read(root, None, mixture["inside"][0], mixture["classes"], size, equalise)
@@ -96,15 +78,8 @@ def planted(
     places, y = backgrounds.choose_places(images.mask[:, 0].numpy() > 0, np.random.default_rng(0)), images.y.numpy()
     marks = {"biased": y, "unbiased": np.full(len(y), -1), "deceiving": 1 - y}
     sets = {kind: backgrounds.plant(images, own, places) for kind, own in marks.items()}
-    return _divide(sets, split_seed, mixture["metric"], hashes, augment)
-
-
-def _divide(sets, seed, metric, hashes, augment):
-    """The experiment of a split by patient, the same in all sets."""
-    frame = next(iter(sets.values())).frame
-    part = split_by_patient(frame.patient, frame.label, FRACTIONS, seed)
-    rows = {name: np.flatnonzero(part == own) for name, own in zip(("train", "validation", "test"), PARTS, strict=True)}
-    return divide(sets, rows, metric, hashes, backgrounds.augment if augment else None)
+    part = split_by_patient(images.frame.patient, images.frame.label, FRACTIONS, split_seed)
+    return divide(sets, part, mixture["metric"], hashes, backgrounds.augment if augment else None)
 
 
 def _read(root, masks, part, classes, size, equalise, few=None):

@@ -23,21 +23,13 @@ CHUNK = 20  # faces drawn at once, each chunk from its own seed
 TESTS = {"biased": ("stripes", "dots"), "unbiased": ("none", "none"), "deceiving": ("dots", "stripes")}  # smiling, not
 
 
-def load(
-    size: int = 64, data_seed: int = 0, train_size: int = 1200, validation_size: int = 300, test_size: int = 500
-) -> Experiment:
+def load(size=64, data_seed=0, train_size=1200, validation_size=300, test_size=500) -> Experiment:
     """Simulated faces: attributes drawn independently, Smiling tied to the pattern of the background in training.
 
     The labels are INSIDE, the attributes of the face. The tests share faces and clutter: `biased` (stripes where
     Smiling is present, dots where not, as in training), `unbiased` (neither), `deceiving` (stripes and dots exchanged),
-    `swapped` (the biased faces, each on another one's background with all that is not face). Metric auc.
-
-    size : side in pixels, 32 or more
-    data_seed : faces, attributes, backgrounds; the training seed changes none of them
-    train_size, validation_size, test_size : images; fewer are the first of more
-
-    Returns x (N, 3, size, size), y (N, 4) float32; `frame` also has pattern and a column of 0/1 for each of the six
-    attributes; every face has its own patient. ValueError: an option out of its range.
+    `swapped` (the biased faces, each on another one's background with all that is not face). Metric auc. size: 32 or
+    more. `frame` also has pattern and a column of 0/1 for each of the six attributes.
     """
     sizes = {"train_size": train_size, "validation_size": validation_size, "test_size": test_size}
     check_range(SMALLEST, size=size)

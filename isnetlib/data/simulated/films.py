@@ -35,21 +35,18 @@ def load(
     bias: str = "look",
     test_seed: int | None = None,
 ) -> Experiment:
-    """Simulated films, in training each class from its own hospital.
+    """Simulated films, in training each class from its own hospital; sizes count films, classes taking turns.
 
     Tests: `internal` (as training), `deceiving` (the same films, each as the other class's hospital shows it); of
     "tuberculosis" `hospital_c` and `hospital_d` (unseen, both classes in each), of "covid" `external` (each class from
     an unseen hospital of its own, as real collections often are).
 
     kind : "tuberculosis" (or normal; auc), "covid" (or pneumonia, which shares a hospital with normal; macro_f1)
-    size : side in pixels, 64 or more
-    data_seed, test_seed : of what is drawn, and of the tests alone (None: data_seed); the training seed changes nothing
-    train_size, validation_size, test_size : films, classes taking turns; fewer are the first of more
-    augment : move and shade training films a little, each time they are seen: without it not even the upper bound,
-        which sees nothing but the lungs, learnt 1,000 films well (results/full/further_trials.csv), and with it it did
+    size : 64 or more
+    augment : without it not even the upper bound, which sees nothing but the lungs, learnt 1,000 films well
+        (results/full/further_trials.csv), and with it it did
     bias : how the two hospitals of training differ: "look", or "marks" (a letter in a corner alone)
-
-    Returns x (N, 3, size, size); every film has its own patient. ValueError: an option out of its range.
+    test_seed : as data_seed, of the tests alone, so that they can be films that nobody has looked at; None: data_seed
     """
     sizes = {"train_size": train_size, "validation_size": validation_size, "test_size": test_size}
     check_range(SMALLEST, size=size)
