@@ -26,8 +26,8 @@ def swap_backgrounds(x: Tensor, y: Tensor, mask: Tensor, generator: torch.Genera
 
 
 def paint_backgrounds(x: Tensor, mask: Tensor, donors: Tensor, rows: Tensor, read) -> Tensor:
-    """Images x (B, C, H, W) of a data set's `rows` on the backgrounds of its images `donors` (B,), which read(rows)
-    gives with their masks; one that is its own donor stays.
+    """Images x (B, C, H, W) of a data set's `rows` on the backgrounds of its images `donors`, which read(rows) gives with
+    their masks.
     """
     used, inverse = donors.unique(return_inverse=True)
     given, masks = read(used)
@@ -36,9 +36,7 @@ def paint_backgrounds(x: Tensor, mask: Tensor, donors: Tensor, rows: Tensor, rea
 
 
 def draw_donors(y: Tensor, area: Tensor, generator: torch.Generator | None = None) -> Tensor:
-    """For each image the index (B,) of a random donor; its own where it has no mask or there is none. area (B,): share
-    of the image that its mask covers.
-    """
+    """The index (B,) of a random donor; its own for an image without mask or donor. area (B,): share of the mask."""
     everyone, gives, found = torch.arange(len(y), device=y.device), (area > 0) & (area < 1), []
     device = generator.device if generator is not None else y.device
     for rows in everyone.split(CHUNK):  # all at once would be as many numbers as pairs of images
@@ -53,17 +51,13 @@ def fill_foreground(x: Tensor, foreground: Tensor, scale: float = SCALE) -> Tens
     """Images (B, C, H, W), their foreground (B, 1, H, W) bool replaced by a normalised Gaussian blur of the background:
     blur(x b) / blur(b), b = background, which stays bit for bit. scale: sigma as a share of the longer side.
     """
-    rows, columns = (_gaussian(n, scale * max(x.shape[2:]), x) for n in x.shape[2:])
+    down, across = (torch.arange(n, device=x.device, dtype=x.dtype) for n in x.shape[2:])
+    sigma = scale * max(x.shape[2:])  # to blur along an axis is a product with the weights between its positions
+    rows, columns = (torch.exp(-0.5 * ((i[:, None] - i) / sigma) ** 2) + FLOOR for i in (down, across))
     background = (~foreground).to(x.dtype)
     with torch.autocast(x.device.type, enabled=False):  # in half precision FLOOR is 0
         blurred, weight = rows @ (x * background) @ columns, rows @ background @ columns
     return torch.where(foreground, blurred / weight.clamp_min(FLOOR**2), x)
-
-
-def _gaussian(n: int, sigma: float, like: Tensor) -> Tensor:
-    """(n, n) weights between positions: blurring along an axis is a product with it, without edges to pad."""
-    i = torch.arange(n, device=like.device, dtype=like.dtype)
-    return torch.exp(-0.5 * ((i[:, None] - i) / sigma) ** 2) + FLOOR
 
 
 # --- augmentation

@@ -41,7 +41,9 @@ def load(canvas=40, rho=1.0, data_seed=0, train_size=3500, validation_size=500, 
     digits, y = read_mnist()
     seeds = np.random.SeedSequence(data_seed).spawn(7)
     order, offset, place, wrong, own, uniform, cycle = (np.random.default_rng(seed) for seed in seeds)
-    rows = split(y, order)
+    by_class = np.stack([order.permutation(np.flatnonzero(y == k)) for k in range(10)])
+    parts = np.split(by_class, np.cumsum(list(SIZES.values()))[:-1], axis=1)
+    rows = {name: part.T.ravel() for name, part in zip(SIZES, parts, strict=True)}  # classes take turns
     offsets = offset.integers(0, canvas - SIDE + 1, (len(y), 2))
     own_rank, rank = own.random(len(y)), place.random((len(y), 4, JITTER**2 + 1))
     wrong_class = (y + wrong.integers(1, 10, len(y))) % 10
@@ -76,13 +78,6 @@ def read_mnist() -> tuple[np.ndarray, np.ndarray]:
     digits, y = table[:, :-1].reshape(-1, SIDE, SIDE), table[:, -1].astype(np.int64)
     digits.flags.writeable = y.flags.writeable = False  # the cache hands out these very arrays
     return digits, y
-
-
-def split(y: np.ndarray, rng: np.random.Generator) -> dict[str, np.ndarray]:
-    """Rows of train, validation and test: 350, 50 and 100 a class; classes take turns, so a prefix is balanced."""
-    by_class = np.stack([rng.permutation(np.flatnonzero(y == k)) for k in range(10)])
-    parts = np.split(by_class, np.cumsum(list(SIZES.values()))[:-1], axis=1)
-    return {name: part.T.ravel() for name, part in zip(SIZES, parts, strict=True)}
 
 
 def choose_places(mask: np.ndarray, rank: np.ndarray) -> np.ndarray:

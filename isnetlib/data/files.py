@@ -4,10 +4,14 @@ Where data lie is named by options, or by ISNET_DATA and ISNET_MASKS; a relative
 project's folder, since notebooks run in a folder of their own. What is not there is a FileNotFoundError.
 """
 
+import hashlib
 import io
+import json
 import os
+import shutil
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path, PureWindowsPath
 
 import numpy as np
@@ -107,6 +111,33 @@ def resize(pixels: np.ndarray, size: int | tuple[int, int], equalise: bool = Fal
 def resize_mask(mask: np.ndarray, size: int | tuple[int, int]) -> torch.Tensor:
     """uint8 (1, *size) of a bool mask (H, W)."""
     return interpolate(torch.from_numpy(mask)[None, None].float(), size, mode="nearest-exact")[0].to(torch.uint8)
+
+
+# --- images that are too many for memory
+def stored_at(cache: Path, folder: Path, names, size: int | tuple[int, int], equalise: bool) -> Path:
+    """The file KEY.u8 in `cache` of these images of a data set folder; KEY.json, written after it, holds what was found
+    in reading. KEY changes with index.csv, the size, and the date or size of any image; old ones stay.
+    """
+    about = [hashlib.sha256((folder / "index.csv").read_bytes()).hexdigest(), size, equalise]
+    found = [path.stat() for path in (folder / name for name in names) if path.is_file()]
+    about += [(one.st_size, one.st_mtime_ns) for one in found]
+    return Path(cache) / f"{hashlib.sha256(json.dumps(about).encode()).hexdigest()[:16]}.u8"
+
+
+@contextmanager
+def writing(path: Path, need: int) -> Iterator:
+    """A file to write `need` bytes to, which is at `path` once all went well. OSError: the disk is too small."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if need > (free := shutil.disk_usage(path.parent).free):
+        raise OSError(f"{path.parent}: {need / 1e9:.1f} GB of images do not fit, {free / 1e9:.1f} GB are free")
+    part = path.with_suffix(f".{os.getpid()}.part")
+    try:
+        with part.open("wb") as file:
+            yield file
+        if part.stat().st_size == need:
+            part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
 
 
 # --- places

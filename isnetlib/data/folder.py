@@ -21,10 +21,10 @@ import pandas as pd
 import torch
 from PIL import Image
 
+from isnetlib.data import files
 from isnetlib.data.files import Refused, decode, read_file, resize, resize_mask, to_mask, to_pixels
-from isnetlib.data.images import Experiment, Images
+from isnetlib.data.images import Experiment, Images, Stored
 from isnetlib.data.index import Problem, of_index, read_boxes, read_index, refuse
-from isnetlib.data.stored import Stored, place, writing
 from isnetlib.training.files import write_atomically
 
 PARTS = ("train", "validation", "internal")  # of a seeded split
@@ -218,10 +218,10 @@ def read_files(folder, table, size=None, equalise=False, cache=None):
         arrays = map(torch.stack, zip(*pairs, strict=True)) if len(pairs) == len(table) > 0 else (None, None)
         return *arrays, *about
     names = [name for name in (*table["image"], *table["mask"]) if name]
-    sides, path = tuple(np.broadcast_to(size, 2).tolist()), place(cache, Path(folder), names, size, equalise)
+    sides, path = tuple(np.broadcast_to(size, 2).tolist()), files.stored_at(cache, Path(folder), names, size, equalise)
     kept = path.with_suffix(".json")
     if not kept.exists():
-        with writing(path, 4 * len(table) * np.prod(sides)) as file:
+        with files.writing(path, 4 * len(table) * np.prod(sides)) as file:
             about = _read_each(folder, table, size, equalise, lambda pair: file.write(torch.cat(pair).numpy()))
         if not path.exists():
             return None, None, *about

@@ -1,6 +1,7 @@
 """The data contract: what a data set and an experiment are."""
 
 from math import inf
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -9,30 +10,63 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from isnetlib.data.stored import Stored
-
 COLUMNS = ("id", "patient", "source", "y")
 CHUNK = 1024  # images at a time where all are looked at
 
 
+class Stored:
+    """Images that are too many for memory: rows (None: all) and planes of a file of uint8 (N, 4, H, W), red, green,
+    blue and mask; as a tensor (N, C, H, W) is, but for what must be read: `stored[rows]`.
+    """
+
+    dtype, ndim = torch.uint8, 4
+
+    def __init__(self, path: Path, size: tuple[int, int], planes: slice, rows: np.ndarray | None = None):
+        self.path, self.size, self.planes = path, size, planes
+        self.rows = np.arange(path.stat().st_size // (4 * np.prod(size))) if rows is None else rows
+        self.shape = torch.Size((len(self.rows), len(range(4)[planes]), *size))
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, rows) -> Tensor:
+        # Mapped anew: pages once read would count as the process's memory for as long as a mapping lasts.
+        whole = np.memmap(self.path, np.uint8, "r").reshape(-1, 4, *self.size)
+        return torch.from_numpy(np.array(whole[self.rows[np.asarray(rows)], self.planes]))
+
+
 class Images(Dataset):
     """Images, labels and masks; an item is `(x, y, mask, i)`, float32 and i = row of `frame`; `images[[3, 5]]` is the
-    same for a batch.
+    same for a batch. ValueError: lengths, shapes, types or columns that do not fit together.
 
-    x : (N, C, H, W), uint8 (divided by 255 on access) or float in [0, 1]; x and mask may be `Stored` in a file
+    x : (N, C, H, W), uint8 (divided by 255 on access) or float in [0, 1]; x and mask may be `Stored`
     y : (N,) int64, or (N, K) float32 of 0/1 for attributes
     mask : (N, 1, H, W) of 0/1, any type: 1 = look here, all zeros = no mask known
     frame : DataFrame of N rows with the columns id, patient, source, y; the others are metadata
     classes : names of the classes or attributes
     augment : None, or `augment(x, mask) -> (x, mask)` on a float batch (B, C, H, W), (B, 1, H, W)
-
-    ValueError: lengths, shapes, types or columns that do not fit together.
     """
 
     def __init__(self, x, y, mask, frame, classes, augment=None):
         self.x, self.y, self.mask, self.augment = x, y, mask, augment
         self.frame, self.classes = frame.reset_index(drop=True), list(classes)
-        _check(self)
+        n, k, floats, single = len(x), len(self.classes), x.dtype.is_floating_point, y.ndim == 1
+        if x.ndim != 4 or not (x.dtype == torch.uint8 or floats):
+            raise ValueError(f"x must be (N, C, H, W) uint8 or float, not {tuple(x.shape)} {x.dtype}")
+        if floats and n and not 0 <= float(x.min()) <= float(x.max()) <= 1:
+            raise ValueError(f"x must lie in [0, 1], not in [{float(x.min()):.3g}, {float(x.max()):.3g}]")
+        if len(frame) != n or len(y) != n:
+            raise ValueError(f"{n} images, but {len(y)} labels and {len(frame)} rows in frame")
+        shape, kind = ((n,), torch.int64) if single else ((n, k), torch.float32)
+        if y.shape != shape or y.dtype != kind or not (single or ((y == 0) | (y == 1)).all()):
+            raise ValueError(f"y must be (N,) int64, or (N, {k}) float32 of 0 or 1, not {tuple(y.shape)} {y.dtype}")
+        if single and n and not 0 <= int(y.min()) <= int(y.max()) < k:
+            raise ValueError(f"labels run from {int(y.min())} to {int(y.max())}, but there are {k} classes")
+        shape, known = (n, 1, *x.shape[2:]), isinstance(mask, Stored)  # to be 0 and 1: it was written so
+        if mask.shape != shape or not (known or ((mask == 0) | (mask == 1)).all()):
+            raise ValueError(f"mask must be {shape} of only 0 and 1, not {tuple(mask.shape)}")
+        if missing := [name for name in COLUMNS if name not in frame]:
+            raise ValueError(f"frame lacks the columns {missing}")
 
     @property
     def multilabel(self) -> bool:
@@ -58,8 +92,12 @@ class Images(Dataset):
     def subset(self, rows):
         """The data set of `rows` (sequence of int), in that order; its frame is numbered anew from 0."""
         rows = torch.as_tensor(rows, dtype=torch.int64)
-        x, mask = (part.subset(rows) if isinstance(part, Stored) else part[rows] for part in (self.x, self.mask))
-        return Images(x, self.y[rows], mask, self.frame.iloc[rows.numpy()], self.classes, self.augment)
+
+        def part(one):
+            return Stored(one.path, one.size, one.planes, one.rows[rows]) if isinstance(one, Stored) else one[rows]
+
+        frame = self.frame.iloc[rows.numpy()]
+        return Images(part(self.x), self.y[rows], part(self.mask), frame, self.classes, self.augment)
 
     def area(self) -> Tensor:
         """(N,) share of each image that its mask covers; 0 where no mask is known."""
@@ -101,28 +139,7 @@ def divide(sets: dict[str, Images], part, metric: str, hashes: dict, augment=Non
     """An experiment whose tests are versions of the same images. sets: name of the test -> all images, the first as
     training and validation see them; part (N,): of each image, train, validation or a test's; augment: of training.
     """
-    first = next(iter(sets.values()))
+    first, of_tests = next(iter(sets.values())), np.flatnonzero(~np.isin(part, ("train", "validation")))
     train, validation = (first.subset(np.flatnonzero(part == name)) for name in ("train", "validation"))
     train.augment = augment
-    rows = np.flatnonzero(~np.isin(part, ("train", "validation")))
-    return Experiment(train, validation, {name: images.subset(rows) for name, images in sets.items()}, metric, hashes)
-
-
-def _check(images):
-    x, y, mask, n, k = images.x, images.y, images.mask, len(images.x), len(images.classes)
-    single = y.ndim == 1 and y.dtype == torch.int64
-    if x.ndim != 4 or not (x.dtype == torch.uint8 or x.dtype.is_floating_point):
-        raise ValueError(f"x must be (N, C, H, W) uint8 or float, not {tuple(x.shape)} {x.dtype}")
-    if x.dtype.is_floating_point and n and not (0 <= float(x.min()) and float(x.max()) <= 1):
-        raise ValueError(f"x must lie in [0, 1], not in [{float(x.min()):.3g}, {float(x.max()):.3g}]")
-    if len(images.frame) != n or len(y) != n:
-        raise ValueError(f"{n} images, but {len(y)} labels and {len(images.frame)} rows in frame")
-    if not single and not (y.shape == (n, k) and y.dtype == torch.float32 and ((y == 0) | (y == 1)).all()):
-        raise ValueError(f"y must be (N,) int64, or (N, {k}) float32 of 0 or 1, not {tuple(y.shape)} {y.dtype}")
-    if single and n and not 0 <= int(y.min()) <= int(y.max()) < k:
-        raise ValueError(f"labels run from {int(y.min())} to {int(y.max())}, but there are {k} classes")
-    known = isinstance(mask, Stored)  # to be 0 and 1: it was written so
-    if mask.shape != (n, 1, *x.shape[2:]) or not known and bool(((mask != 0) & (mask != 1)).any()):
-        raise ValueError(f"mask must be {(n, 1, *x.shape[2:])} of only 0 and 1, not {tuple(mask.shape)}")
-    if missing := [name for name in COLUMNS if name not in images.frame]:
-        raise ValueError(f"frame lacks the columns {missing}")
+    return Experiment(train, validation, {name: one.subset(of_tests) for name, one in sets.items()}, metric, hashes)

@@ -34,8 +34,8 @@ class SourceError(ValueError):
 
 
 # One image of a source. name: of the files to write, unique; image: its file, named as all others relative to the
-# publisher's folder, with '/'; masks: of files painted one over the other, whether as foreground; boxes: None, or (kind,
-# left, top, right, bottom) in the image's pixels; meta: further columns.
+# publisher's folder, with '/'; masks: of files painted one over the other, whether as foreground; boxes: None, or kind,
+# left, top, right, bottom in the image's pixels; meta: further columns.
 Item = namedtuple("Item", "name image label patient masks boxes meta")
 
 
@@ -143,22 +143,20 @@ def safe_name(text: str) -> str:
 
 def read_image(name: str, data: bytes, colour: bool) -> Image.Image:
     """8-bit image of mode L or RGB, upright; more than 8 bits are stretched so that their range becomes 0 to 255."""
-    image = _read_jsrt(data) if name.lower().endswith(".img") else decode(data, (*FORMATS, "GIF"), turn=True)
+    if name.lower().endswith(".img"):  # JSRT's: no header, big-endian, 12 of 16 bit; values grow with blackness
+        if len(data) != 2 * JSRT_SIDE**2:
+            raise Refused(f"has {len(data)} bytes, not {2 * JSRT_SIDE**2}", "download it again")
+        film = np.frombuffer(data, dtype=">u2").reshape(JSRT_SIDE, JSRT_SIDE).astype(np.float32)
+        image = Image.fromarray(4095 - film)
+    else:
+        image = decode(data, (*FORMATS, "GIF"), turn=True)
     if image.mode[0] in "IF":
         grey = np.asarray(image, dtype=np.float64)
-        low, high = grey.min(), grey.max()
-        image = Image.fromarray(np.uint8(np.rint((grey - low) / max(high - low, 1e-9) * 255)))
+        image = Image.fromarray(np.uint8(np.rint((grey - grey.min()) / max(np.ptp(grey), 1e-9) * 255)))
     image = image.convert("RGB") if colour else image.convert("RGB").convert("L")  # drops any transparency
     if all(low == high for low, high in np.atleast_2d(image.getextrema())):
         raise Refused("is constant: all pixels have one value", "download it again")
     return image
-
-
-def _read_jsrt(data):
-    """(2048, 2048) of JSRT's headerless files: big-endian, 12 of 16 bit; values grow with the film's blackness."""
-    if len(data) != 2 * JSRT_SIDE**2:
-        raise Refused(f"has {len(data)} bytes, not {2 * JSRT_SIDE**2}", "download it again")
-    return Image.fromarray(4095 - np.frombuffer(data, dtype=">u2").reshape(JSRT_SIDE, JSRT_SIDE).astype(np.float32))
 
 
 def read_mask(item: Item, folder: Path, size: tuple[int, int]) -> Image.Image:
@@ -202,9 +200,7 @@ def by_name(folder: Path, images: str, name: str) -> Iterator[tuple[str, dict[st
 
 
 def by_table(folder: Path, tables, image: str, files: str = "") -> Iterator[tuple[str, dict[str, str]]]:
-    """Files named by a table, the first of `tables` that is there, and its rows. image: made of a row's cells; files:
-    where images may lie instead.
-    """
+    """Files named by the first of `tables` that is there, or of `files` those of these names, and its rows."""
     path, found = locate(folder, tables), find(folder, files) if files else {}
     try:
         table = parse(read_file(folder, path), strict=False)

@@ -80,17 +80,15 @@ def load(
 
 
 def draw_films(classes, size: int, strength: float, seed: list[int], start: int) -> tuple[np.ndarray, ...]:
-    """CHUNK films with findings by class in turn, before any look: film (N, H, W) float32, mask (N, H, W) bool, and
-    uniform numbers for the looks (N, 8).
-    """
+    """Film and mask (N, H, W) of CHUNK films by class in turn, before any look, and uniform numbers for it (N, 8)."""
     rng = np.random.default_rng([*seed, start])
     patients = draw_patients(CHUNK, size, rng)
     film = add_findings(patients, np.resize(classes, CHUNK), strength, rng)
     return film, patients.mask, rng.random((CHUNK, 8), dtype=np.float32)
 
 
-# --- drawing. Here and below x and y (N, H, W) are the torso's own coordinates, a its anatomy: name -> (N, 1, 1).
-# film (N, H, W): brightness float32; mask: bool; inside: depth inside the lungs
+# --- drawing. Here and below x and y (N, H, W) are the torso's own coordinates, a its anatomy: name -> (N, 1, 1), film
+# (N, H, W) brightness float32, mask bool, inside the depth inside the lungs.
 Patients = namedtuple("Patients", "film mask inside x y anatomy")
 
 
@@ -130,8 +128,7 @@ def heart(x: np.ndarray, y: np.ndarray, a: dict) -> np.ndarray:
 
 def body(x: np.ndarray, y: np.ndarray, a: dict) -> np.ndarray:
     """Brightness of the soft parts: neck, shoulders, flanks, mediastinum, heart, belly; air beside them."""
-    s = np.abs(x)
-    shoulder = np.clip((y + 1.02) / 0.42, 0, 1)
+    s, shoulder = np.abs(x), np.clip((y + 1.02) / 0.42, 0, 1)
     inside = 0.26 + 0.75 * shoulder**1.6 - s
     soft = 0.52 + 0.20 * np.exp(-((s / 0.17) ** 2)) + 0.08 * step(y - a["dome"] - 0.05, 0.3)
     soft = soft + 0.10 * step(heart(x, y, a), 0.08) - 0.10 * np.exp(-((x / 0.035) ** 2)) * step(-0.35 - y, 0.2)
@@ -248,10 +245,9 @@ def apply_look(film: np.ndarray, mask: np.ndarray, look: dict, u: np.ndarray) ->
 
 def write_marker(films: np.ndarray, look: dict, u: np.ndarray) -> None:
     """Write the marker into `films`, each at its own place in the corner; u (N, 2) uniform numbers."""
-    size, (vertical, horizontal) = films.shape[1], look["corner"]
-    letters = drawing.text(look["word"], max(1, size // 64))
+    size, (down, aside) = films.shape[1], (1 if edge in "tl" else -1 for edge in look["corner"])
+    letters = drawing.text(look["word"], max(1, size // 64))[::down, ::aside]
     height, width = letters.shape
-    for film, (down, aside) in zip(films, size // 48 + (size // 24 * u).astype(int), strict=True):
-        top = down if vertical == "t" else size - height - down
-        left = aside if horizontal == "l" else size - width - aside
+    places = size // 48 + (size // 24 * u).astype(int)
+    for film, (top, left) in zip(films[:, ::down, ::aside], places, strict=True):  # seen from the corner
         film[top : top + height, left : left + width][letters] = look["ink"]
