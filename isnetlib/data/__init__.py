@@ -26,15 +26,14 @@ EXPERIMENTS = {
 
 
 def load(name: str, **options) -> Experiment:
-    """Load one of `EXPERIMENTS` with the options of its loader.
+    """Load one of `EXPERIMENTS` with the options of its loader. TypeError: an unknown option; ValueError: an unknown
+    name, an option out of its range, data that are wrong (as `folder.verify` tells); FileNotFoundError: data that are
+    not there.
 
-    Common to loaders: size, of a square image's side in pixels; data_seed, of all that is drawn (no training seed
-    changes it); train_size, validation_size, test_size, images, the first of more; folder and masks, places (None: the
+    Common options: size, of a square image's side in pixels; data_seed, of all that is drawn (no training seed changes
+    it); train_size, validation_size, test_size, images, the first of more; folder and masks, places (None: the
     variables ISNET_DATA and ISNET_MASKS); equalise, each channel's histogram, after resizing; augment, move and shade
     training images a little, each time they are seen (`backgrounds.augment`).
-
-    TypeError: an unknown option. ValueError: an unknown name, an option out of its range, data that are wrong (as
-    `folder.verify` tells). FileNotFoundError: data that are not there.
     """
     if name not in EXPERIMENTS:
         raise ValueError(f"unknown experiment {name!r}; known: {', '.join(EXPERIMENTS)}")

@@ -13,22 +13,17 @@ FLOOR = 1e-9  # weight of pixels beyond any Gaussian's reach, so that the middle
 
 
 def swap_backgrounds(x: Tensor, y: Tensor, mask: Tensor, generator: torch.Generator | None = None) -> Tensor:
-    """Images (B, C, H, W), foreground pixels bit for bit, on the background of another one of another class, which then
-    no longer tells the class. The donor's foreground is filled in first (`fill_foreground`), so its object does not
-    show; on a textured background its outline may, as a smooth patch.
-
-    y (B,) of classes, or (B, K) of attributes: then the donor is any other image; mask (B, 1, H, W), 1 = foreground.
-    An image without mask (all zeros), or for which the batch holds no donor, keeps its background; images without mask
-    or without background are no donors.
+    """Images (B, C, H, W), foreground pixels bit for bit, on the background of another one of another class (y (B,))
+    or, of attributes (B, K), of any other. The donor's foreground is filled in first (`fill_foreground`), so its object
+    does not show; on a textured background its outline may, as a smooth patch. mask (B, 1, H, W): 1 = foreground. An
+    image without mask, or donor in the batch, keeps its background; images without mask or background are no donors.
     """
     donors = draw_donors(y, (mask > 0.5).flatten(1).float().mean(1), generator)
     return paint_backgrounds(x, mask, donors, torch.arange(len(x), device=x.device), lambda rows: (x[rows], mask[rows]))
 
 
 def paint_backgrounds(x: Tensor, mask: Tensor, donors: Tensor, rows: Tensor, read) -> Tensor:
-    """Images x (B, C, H, W) of a data set's `rows` on the backgrounds of its images `donors`, which read(rows) gives with
-    their masks.
-    """
+    """Images x (B, C, H, W), `rows` of a data set, on the backgrounds of its images `donors`, given by read(rows)."""
     used, inverse = donors.unique(return_inverse=True)
     given, masks = read(used)
     keep = (mask > 0.5) | (donors == rows)[:, None, None, None]
@@ -48,9 +43,7 @@ def draw_donors(y: Tensor, area: Tensor, generator: torch.Generator | None = Non
 
 
 def fill_foreground(x: Tensor, foreground: Tensor, scale: float = SCALE) -> Tensor:
-    """Images (B, C, H, W), their foreground (B, 1, H, W) bool replaced by a normalised Gaussian blur of the background:
-    blur(x b) / blur(b), b = background, which stays bit for bit. scale: sigma as a share of the longer side.
-    """
+    """x (B, C, H, W), its foreground (B, 1, H, W) bool filled by Gaussian blurs: blur(x b) / blur(b), b: background."""
     down, across = (torch.arange(n, device=x.device, dtype=x.dtype) for n in x.shape[2:])
     sigma = scale * max(x.shape[2:])  # to blur along an axis is a product with the weights between its positions
     rows, columns = (torch.exp(-0.5 * ((i[:, None] - i) / sigma) ** 2) + FLOOR for i in (down, across))
@@ -69,10 +62,10 @@ def augment(
 ) -> tuple[Tensor, Tensor]:
     """Images (B, C, H, W) in [0, 1] and their masks (B, 1, H, W), turned, scaled and shifted together (images bilinear,
     masks nearest; what comes in from outside is black, and background), then images in another contrast and brightness.
-    No flips: the heart lies on one side. generator: None is torch's global one, whose state a checkpoint keeps.
-
-    Each image draws its own change, evenly up to turn (radians), scale (relative), shift (of half the side), contrast
-    (relative, about mid-grey), brightness (of the range). By default a mark of 12 pixels in the corner of 96 is seen.
+    No flips: the heart lies on one side. Each image draws its own change, evenly up to turn (radians), scale
+    (relative), shift (of half the side), contrast (relative, about mid-grey), brightness (of the range). By default
+    some of a mark of 12 pixels in the corner of 96 is always seen. generator: None is torch's global one, whose state a
+    checkpoint keeps.
     """
 
     def draw(most):

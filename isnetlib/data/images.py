@@ -136,9 +136,7 @@ def grey_images(x: np.ndarray, y: np.ndarray, mask: np.ndarray, frame, classes) 
 
 
 def divide(sets: dict[str, Images], part, metric: str, hashes: dict, augment=None) -> Experiment:
-    """An experiment whose tests are versions of the same images. sets: name of the test -> all images, the first as
-    training and validation see them; part (N,): of each image, train, validation or a test's; augment: of training.
-    """
+    """An experiment whose tests are versions (name -> all images) of one set, as trained on first; part (N,): names."""
     first, of_tests = next(iter(sets.values())), np.flatnonzero(~np.isin(part, ("train", "validation")))
     train, validation = (first.subset(np.flatnonzero(part == name)) for name in ("train", "validation"))
     train.augment = augment

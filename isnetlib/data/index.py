@@ -23,7 +23,6 @@ class Problem(NamedTuple):
 
 
 def of_index(problem: str, remedy: str, row: int | str = "") -> Problem:
-    """An error of index.csv."""
     return Problem("error", "index.csv", row, problem, remedy)
 
 
@@ -40,9 +39,7 @@ def refuse(folder, problems: list[Problem]) -> None:
 
 
 def read_index(folder, label="label", attributes=(), classes=None, patient="patient", split=None, others=()):
-    """index.csv as text, its index being spreadsheet rows, column patient set, and its problems, by options of `load`.
-    others: columns that there must be, too.
-    """
+    """`read_table` with column patient, by options of `folder.load`, its cells checked; others: further columns."""
     if isinstance(attributes, str) or isinstance(classes, str) or (attributes and classes):
         raise ValueError("attributes and classes are lists of names, and one of them is given at most")
     filled = [name for name in ("image", "source", patient, *(attributes or [label]), split) if name]
@@ -69,9 +66,7 @@ def read_table(folder: Path, columns: Iterable[str] = ()) -> tuple[pd.DataFrame,
 
 
 def parse(data: bytes, strict: bool = True) -> pd.DataFrame:
-    """A table separated by commas, semicolons or tabs, as stripped text; its index is spreadsheet rows. strict: refuse
-    quotes left open, too.
-    """
+    """A table of comma, semicolon or tab, as stripped text, its index spreadsheet rows. strict: no quotes left open."""
     try:  # utf-8-sig: spreadsheets start the file with a byte order mark
         text = data.decode("utf-8-sig")
         separator = max(",;\t", key=text.partition("\n")[0].count)

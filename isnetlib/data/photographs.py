@@ -1,10 +1,9 @@
 """Experiments on real photographs of faces, CelebAMask-HQ: several attributes an image, the face as mask.
 
 Rare attributes (one face in twenty wears glasses) leave a single test set too few cases, so the faces are cut into
-`folds`: fold k is tested by the network that learnt from neither it nor the next one, which is its validation. A face
-has the same fold in every experiment; a byte copy of an earlier one is left out. Where the index has no column
-`patient`, each image counts as a person, who may then be both in training and in a test: every method alike may score
-better than on strangers.
+`folds`: fold k is tested by the network that learnt from neither it nor the next one, its validation. A face has the
+same fold in every experiment. Where the index has no column `patient`, each image counts as a person, who may then be
+both in training and in a test: every method alike may score better than on strangers.
 """
 
 import numpy as np
@@ -30,7 +29,7 @@ def load(attributes, folder=None, size=64, tied=None, fold=0, folds=5, augment=T
     As they are, the tests are `internal`, and `swapped`, the same faces, each with all that is not face (hair, clothes,
     scene) from another face of the fold. With a pattern, they share faces and the patterns' places: `biased` (as in
     training), `unbiased` (no pattern), `deceiving` (stripes and dots exchanged), `swapped` (the biased faces, each on
-    another one's background, pattern and all).
+    another one's background, pattern and all). `frame` also has pattern.
 
     attributes : INSIDE of the face, or OUTSIDE: a limit, since what is worn beside the face is background to a method
         that is told to look at the face alone; in `swapped` the label stays with the face, the hat does not
@@ -38,32 +37,12 @@ def load(attributes, folder=None, size=64, tied=None, fold=0, folds=5, augment=T
     tied : None, or the attribute that a pattern outside the mask tells in training: stripes, present; dots, absent
     fold : the one that is tested, 0 to folds - 1; validation is the next, after the last the first
     folds : how many parts, 3 or more, alike in size and in all five attributes as well as may be
-
-    `frame` also has pattern ("stripes", "dots", "none" or "another's"). ValueError, too: a part in which all images
-    agree on an attribute.
     """
     if tied not in (None, *attributes):
         raise ValueError(f"tied must be one of the attributes {', '.join(attributes)}, or None, not {tied!r}")
     check_range(3, folds=folds)
     check_range(0, folds - 1, fold=fold)
-    images, patient, hashes = _read(find_sources(folder, [SOURCE]) / SOURCE, attributes, size)
-    fold_of, after = cut(images.frame[[*INSIDE, *OUTSIDE]].to_numpy() == "1", patient, folds), (fold + 1) % folds
-    part = np.select([fold_of == fold, fold_of == after], ["test", "validation"], "train")
-    for name in ("train", "validation", "test"):
-        for label, values in zip(attributes, images.y[part == name].T, strict=True):
-            if values.min() == values.max():
-                raise ValueError(f"fold {fold}: all {len(values)} faces of a part agree on {label}; take fewer folds")
-    sets = {"internal": images}
-    if tied:
-        present = images.y[:, attributes.index(tied)].numpy() > 0
-        sets = {kind: paint(images, np.where(present, *patterns)) for kind, patterns in TESTS.items()}
-    experiment = divide(sets, part, "auc", hashes, move if augment else None)
-    experiment.tests["swapped"] = swapped(next(iter(experiment.tests.values())), 0)
-    return experiment
-
-
-def _read(place, attributes, size):
-    """All faces with `attributes` as labels, but byte copies, the patient of each, and the hashes."""
+    place = find_sources(folder, [SOURCE]) / SOURCE
     people = "patient" if "patient" in read_table(place)[0] else None
     table, problems = read_index(place, attributes=(*INSIDE, *OUTSIDE), patient=people)
     refuse(place, problems)
@@ -73,15 +52,25 @@ def _read(place, attributes, size):
     y, classes = encode(table, None, attributes, None)
     images, hashes, problems = read_images(place, table, y, classes, size, pattern="none")
     refuse(place, problems)
-    return images, table["patient"].to_numpy(), hashes
+    fold_of = cut(table[[*INSIDE, *OUTSIDE]].to_numpy() == "1", table["patient"].to_numpy(), folds)
+    part = np.select([fold_of == fold, fold_of == (fold + 1) % folds], ["test", "validation"], "train")
+    for name in ("train", "validation", "test"):
+        for label, values in zip(attributes, y[part == name].T, strict=True):
+            if values.min() == values.max():
+                raise ValueError(f"fold {fold}: all {len(values)} faces of a part agree on {label}; take fewer folds")
+    sets = {"internal": images}
+    if tied:
+        present = y[:, attributes.index(tied)].numpy() > 0
+        sets = {kind: paint(images, np.where(present, *patterns)) for kind, patterns in TESTS.items()}
+    experiment = divide(sets, part, "auc", hashes, move if augment else None)
+    experiment.tests["swapped"] = swapped(next(iter(experiment.tests.values())), 0)
+    return experiment
 
 
 def cut(labels: np.ndarray, patient: np.ndarray, folds: int, seed: int = 0) -> np.ndarray:
-    """The fold (N,) of each row, alike in size and in every label: iterative stratification (Sechidis, Tsoumakas &
-    Vlahavas, ECML PKDD 2011). labels (N, K) of 0/1; patient (N,): whose rows stay together.
-
-    The label with the fewest patients left comes first; each of them goes to the fold that lacks that label most, of
-    equals to the one that lacks most rows. The order of the rows does not matter.
+    """The fold (N,) of each row, alike in size and in every label (N, K) of 0/1, a patient's rows together: iterative
+    stratification (Sechidis, Tsoumakas & Vlahavas, ECML PKDD 2011). The label with the fewest patients left comes
+    first; each of them goes to the fold that lacks that label most, of equals to the one that lacks most rows.
     """
     people, person = np.unique(patient, return_inverse=True)
     counts = np.zeros((len(people), labels.shape[1] + 1))

@@ -1,7 +1,6 @@
 """Public data sets: `prepare` makes a dataset folder of what a publisher ships; cards.yaml says what each one is.
 
-Text in a publisher's tables is foreign: a file is opened only below the publisher's folder, and names of written files
-hold letters, digits, '_', '.' and '-' only.
+Text in a publisher's tables is foreign: a file is opened only below the publisher's folder, and written names are safe.
 """
 
 import hashlib
@@ -46,17 +45,25 @@ def card(name: str) -> str:
 
 
 def prepare(name: str, folder: Path, out: Path, size: int = SIZE, partial: bool = False) -> pd.DataFrame:
-    """Write the dataset folder `out` from the `folder` of the publisher of the source `name`.
-
-    size : pixels of the longer side to which larger images are reduced; 0 = as published
-    partial : take a folder that is not complete: leave out what is missing or unreadable, and check no count
+    """Write the dataset folder `out` from the `folder` of the publisher of the source `name`. size: pixels of the
+    longer side to which larger images are reduced, 0 = as published; partial: leave out what is missing, and check no
+    count.
 
     Returns a DataFrame with columns image, reason, also written to left_out.csv: what was left out, among it every file
     that is a byte copy of an earlier one, since two patients' copies are a leak. SourceError: no such source, a missing
     or unreadable file, a wrong count, a path that leaves the folder; nothing is indexed then.
     """
     folder, out = Path(folder), Path(out)
-    _check_places(name, folder, out, size)
+    if name not in CARDS:
+        raise SourceError(f"there is no source {name!r}; known: {', '.join(CARDS)}")
+    if size and size < SMALLEST:
+        raise SourceError(f"size must be 0 or at least {SMALLEST} pixels, not {size}")
+    if not folder.is_dir():
+        raise SourceError(f"{folder} is not a folder; unpack the publisher's archive and name its folder")
+    if out.resolve().is_relative_to(folder.resolve()):
+        raise SourceError(f"{out} lies inside {folder}, which stays as it is")
+    if (out / "index.csv").exists() or out.is_file():
+        raise SourceError(f"{out} already holds a data set; remove it or name another")
     try:
         items = items_of(name, folder)
         _check_items(items, {} if partial else CARDS[name])
@@ -72,19 +79,6 @@ def prepare(name: str, folder: Path, out: Path, size: int = SIZE, partial: bool 
     write_atomically(out / "card.txt", card(name))
     write_atomically(out / "index.csv", pd.DataFrame(rows).fillna("").to_csv(index=False))  # last: the folder is whole
     return left_out
-
-
-def _check_places(name, folder, out, size):
-    if name not in CARDS:
-        raise SourceError(f"there is no source {name!r}; known: {', '.join(CARDS)}")
-    if size and size < SMALLEST:
-        raise SourceError(f"size must be 0 or at least {SMALLEST} pixels, not {size}")
-    if not folder.is_dir():
-        raise SourceError(f"{folder} is not a folder; unpack the publisher's archive and name its folder")
-    if out.resolve().is_relative_to(folder.resolve()):
-        raise SourceError(f"{out} lies inside {folder}, which stays as it is")
-    if (out / "index.csv").exists() or out.is_file():
-        raise SourceError(f"{out} already holds a data set; remove it or name another")
 
 
 def _check_items(items: list[Item], own: dict) -> None:

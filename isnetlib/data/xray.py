@@ -1,9 +1,8 @@
 """Experiments on chest X-rays from several data sets: in training the class is confounded with the source.
 
-Films are stretched to squares, their histograms equalised, grey repeated in three channels; byte copies of earlier ones
-are left out, whoever their patient is. Every film of training, validation and `internal` has a predicted mask, never a
-human one, whose style would tell the source, or is left out. Other tests keep human masks, and get predicted ones where
-there are none.
+Films are stretched to squares, byte copies of earlier ones left out, whoever their patient is. Every film of training,
+validation and `internal` has a predicted mask, never a human one, whose style would tell the source, or is left out.
+Other tests keep human masks, and get predicted ones where there are none.
 """
 
 import hashlib
@@ -64,10 +63,10 @@ def load(name, folder=None, size=112, equalise=True, split_seed=0, masks=None, a
 
 
 def planted(folder=None, size=112, equalise=True, split_seed=0, augment=True) -> Experiment:
-    """Shenzhen alone, films with a human lung mask: in training a mark outside the lungs tells the class.
+    """Shenzhen's films with a human lung mask: in training a mark outside the lungs tells the class. Metric auc.
 
     Tests share films and places: `biased` (marks as in training), `unbiased` (none), `deceiving` (the other class's).
-    Metric auc. `frame` also has mark (the mark's class, -1 = none), mark_top, mark_left (pixels).
+    `frame` also has mark (the mark's class, -1 = none), mark_top, mark_left (pixels).
     """
     mixture, root = MIXTURES["tuberculosis_planted"], find_sources(folder, ["shenzhen"])
     images, hashes = _read(root, None, mixture["inside"][0], mixture["classes"], size, equalise)
@@ -83,8 +82,8 @@ def planted(folder=None, size=112, equalise=True, split_seed=0, augment=True) ->
 
 
 def _read(root, masks, part, classes, size, equalise, few=None):
-    """Images and hashes of a part. few: None, or, for training, how many films of a label at most, and the seed that
-    draws them; then every film takes its mask from `masks`, or is left out.
+    """Images and hashes of a part. few: of training, where every film takes its mask from `masks` or is left out: None
+    or how many films of a label at most, and the seed that draws them.
     """
     source, labels, where = part["source"], part["labels"], part.get("where", {})
     place, predicted, listed = root / source, masks and masks / source, {}

@@ -17,9 +17,7 @@ def grid(size: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def drawn_body(rng: np.random.Generator, n: int, size: int, kind: str) -> tuple[np.ndarray, np.ndarray, dict]:
-    """Of `n` bodies ("anatomy" or "face" of values.yaml) the coordinates x and y (n, size, size), shifted, turned and
-    scaled, and values, name -> (n, 1, 1) float32, one for each range. The first m of n are those of n = m.
-    """
+    """Coordinates x, y (n, size, size) and values, name -> (n, 1, 1), of bodies: "anatomy" or "face" of values.yaml."""
     columns = rng.random((n, len(VALUES[kind]))).astype(np.float32).T[..., None, None]
     a = {name: low + (high - low) * u for (name, (low, high)), u in zip(VALUES[kind].items(), columns, strict=True)}
     (x, y), c, s = grid(size), np.cos(a["turn"]), np.sin(a["turn"])

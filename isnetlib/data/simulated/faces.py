@@ -1,8 +1,7 @@
 """`faces_sim`: simulated faces with several attributes, one of them told by the background in training.
 
-Two painted layers, the face and everything else, and a mask that says which one shows: attributes of the face change
-pixels of the mask alone, and those worn beside it (hat, earrings), hair and background pixels outside it alone. Nobody
-is portrayed. Lengths are shares of half the image's side; x runs to the right, y down; colours are RGB in [0, 1].
+Attributes of the face change pixels of the mask alone; what is worn beside it (hat, earrings), hair and background
+pixels outside it alone. Nobody is portrayed. Lengths are shares of half the image's side; x runs to the right, y down.
 """
 
 import numpy as np
@@ -73,10 +72,9 @@ def swapped(images: Images, seed: int) -> Images:
 
 # --- drawing
 def draw_faces(attributes: np.ndarray, pattern: np.ndarray, size: int, rng: np.random.Generator):
-    """Faces with attributes (N, 6) of 0/1, each in front of clutter with a pattern (N,), index into PATTERNS.
-
-    Returns (N, 3, size, size) float32, not yet cut to [0, 1], and the mask (N, size, size) bool: skin, features and
-    ears, without hair, neck and what is worn. What is drawn of `rng` does not depend on attributes and patterns.
+    """Faces with attributes (N, 6) of 0/1 before clutter with a pattern (N,), index into PATTERNS: (N, 3, size, size)
+    float32, not yet cut to [0, 1], and the mask (N, size, size) bool: skin, features and ears, without hair, neck and
+    what is worn. What is drawn of `rng` does not depend on attributes and patterns.
     """
     n = len(attributes)
     x, y, a = drawing.drawn_body(rng, n, size, "face")

@@ -1,6 +1,5 @@
-"""Simulated chest films of several hospitals: `tuberculosis_sim`, `tuberculosis_look_sim` and `covid_sim`.
+"""Simulated chest films: what a hospital leaves outside the lungs (contrast, collimation, marker) tells the class.
 
-What a hospital leaves outside the lungs (contrast, collimation, marker; or a marker alone) tells the class in training.
 `draw_patients` draws healthy torsos, `add_findings` changes pixels of the lung mask alone, `apply_look` pixels outside
 it alone, which is kinder than reality: real hospitals differ inside, too. Nobody is portrayed. Lengths are shares of
 half the image's side; x runs to the right, y down; brightness 0 (air) to 1 (bone).
@@ -42,8 +41,7 @@ def load(
     an unseen hospital of its own, as real collections often are).
 
     kind : "tuberculosis" (or normal; auc), "covid" (or pneumonia, which shares a hospital with normal; macro_f1)
-    size : 64 or more
-    augment : without it not even the upper bound, which sees nothing but the lungs, learnt 1,000 films well
+    augment : without it not even the upper bound, which sees the lungs alone, learnt 1,000 films well
         (results/full/further_trials.csv), and with it it did
     bias : how the two hospitals of training differ: "look", or "marks" (a letter in a corner alone)
     test_seed : as data_seed, of the tests alone, so that they can be films that nobody has looked at; None: data_seed
@@ -224,9 +222,7 @@ def _blob(patients, cx, cy, radius, tall=1.0):
 
 
 def apply_look(film: np.ndarray, mask: np.ndarray, look: dict, u: np.ndarray) -> np.ndarray:
-    """Films (N, H, W) as the hospital shows them; lung pixels stay as they are, bit for bit. u (N, 8) uniform numbers:
-    the film's own contrast, level, collimation and place of the marker.
-    """
+    """Films (N, H, W) as the hospital shows them, lung pixels bit for bit; u (N, 8): uniform numbers of their looks."""
 
     def within(name, k):
         low, high = look[name]
