@@ -235,7 +235,7 @@ def test_deterministic_and_fewer_are_the_first_of_more(name):
     ("name", "options", "message"),
     [
         ("covid_sim", {"size": 63}, "size must be at least 64"),
-        ("faces_sim", {"data_seed": -1}, "data_seed must be at least 0"),
+        ("faces_sim", {"data_seed": -1}, "expected non-negative integer"),
         ("tuberculosis_sim", {"validation_size": 0}, "validation_size must be at least 1"),
         ("tuberculosis_sim", {"bias": "mark"}, "bias must be 'look' or 'marks', not 'mark'"),
     ],

@@ -123,7 +123,7 @@ def assign(table, column, external, y, fractions, seed) -> pd.Series:
         return table[column]
     if isinstance(external, str) or not set(external) <= set(table["source"]) - set(PARTS):
         raise ValueError(f"external is a list of sources in index.csv, not of parts ({PARTS}); got {external!r}")
-    inside, stratum = ~table["source"].isin(list(external)), pd.Series(map(str, y.tolist()), index=table.index)
+    stratum, inside = pd.Series(map(str, y.tolist()), index=table.index), ~table["source"].isin(list(external))
     part = split_by_patient(table["patient"][inside], stratum[inside], fractions, seed)
     return part.reindex(table.index).fillna(table["source"])
 

@@ -26,8 +26,8 @@ class Stored:
         self.rows = np.arange(path.stat().st_size // (4 * np.prod(size))) if rows is None else rows
         self.shape = torch.Size((len(self.rows), len(range(4)[planes]), *size))
 
-    def __len__(self) -> int:
-        return len(self.rows)
+    def subset(self, rows) -> "Stored":
+        return Stored(self.path, self.size, self.planes, self.rows[rows])
 
     def __getitem__(self, rows) -> Tensor:
         # Mapped anew: pages once read would count as the process's memory for as long as a mapping lasts.
@@ -50,7 +50,7 @@ class Images(Dataset):
     def __init__(self, x, y, mask, frame, classes, augment=None):
         self.x, self.y, self.mask, self.augment = x, y, mask, augment
         self.frame, self.classes = frame.reset_index(drop=True), list(classes)
-        n, k, floats, single = len(x), len(self.classes), x.dtype.is_floating_point, y.ndim == 1
+        n, k, floats, single = x.shape[0], len(self.classes), x.dtype.is_floating_point, y.ndim == 1
         if x.ndim != 4 or not (x.dtype == torch.uint8 or floats):
             raise ValueError(f"x must be (N, C, H, W) uint8 or float, not {tuple(x.shape)} {x.dtype}")
         if floats and n and not 0 <= float(x.min()) <= float(x.max()) <= 1:
@@ -73,7 +73,7 @@ class Images(Dataset):
         return self.y.ndim == 2
 
     def __len__(self):
-        return len(self.x)
+        return len(self.y)
 
     def __getitem__(self, i):
         if np.ndim(i) == 1:
@@ -92,12 +92,8 @@ class Images(Dataset):
     def subset(self, rows):
         """The data set of `rows` (sequence of int), in that order; its frame is numbered anew from 0."""
         rows = torch.as_tensor(rows, dtype=torch.int64)
-
-        def part(one):
-            return Stored(one.path, one.size, one.planes, one.rows[rows]) if isinstance(one, Stored) else one[rows]
-
-        frame = self.frame.iloc[rows.numpy()]
-        return Images(part(self.x), self.y[rows], part(self.mask), frame, self.classes, self.augment)
+        x, mask = (one.subset(rows) if isinstance(one, Stored) else one[rows] for one in (self.x, self.mask))
+        return Images(x, self.y[rows], mask, self.frame.iloc[rows.numpy()], self.classes, self.augment)
 
     def area(self) -> Tensor:
         """(N,) share of each image that its mask covers; 0 where no mask is known."""

@@ -34,8 +34,7 @@ def load(name, folder=None, size=112, equalise=True, split_seed=0, masks=None, a
 
     `frame.boxes` holds TBX11K's boxes of lesions, in pixels of the loaded image.
     """
-    if most is not None:
-        check_range(1, most=most)
+    check_range(1, most=1 if most is None else most)
     mixture = MIXTURES[name]
     needed = {test: parts for test, parts in mixture["tests"].items() if test not in mixture.get("optional", ())}
     sources = list(dict.fromkeys(part["source"] for part in sum(needed.values(), mixture["inside"])))

@@ -10,10 +10,9 @@ VALUES = yaml.safe_load(Path(__file__).with_name("values.yaml").read_text(encodi
 
 
 def grid(size: int) -> tuple[np.ndarray, np.ndarray]:
-    """Coordinates x (right) and y (down) of the pixel centres of a square image, (1, size, size) float32 in (-1, 1)."""
+    """Coordinates x (1, 1, size), right, and y (1, size, 1), down, of pixel centres, float32 in (-1, 1)."""
     at = (np.arange(size, dtype=np.float32) + 0.5) * 2 / size - 1
-    y, x = np.meshgrid(at, at, indexing="ij")
-    return x[None], y[None]
+    return at[None, None], at[None, :, None]
 
 
 def drawn_body(rng: np.random.Generator, n: int, size: int, kind: str) -> tuple[np.ndarray, np.ndarray, dict]:

@@ -32,7 +32,6 @@ def load(size=64, data_seed=0, train_size=1200, validation_size=300, test_size=5
     """
     sizes = {"train_size": train_size, "validation_size": validation_size, "test_size": test_size}
     check_range(SMALLEST, size=size)
-    check_range(0, data_seed=data_seed)
     check_range(1, **sizes)
 
     def build(part, kind):

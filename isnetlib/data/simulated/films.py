@@ -48,7 +48,6 @@ def load(
     """
     sizes = {"train_size": train_size, "validation_size": validation_size, "test_size": test_size}
     check_range(SMALLEST, size=size)
-    check_range(0, data_seed=data_seed)
     check_range(1, **sizes)
     if bias not in ("look", "marks"):
         raise ValueError(f"bias must be 'look' or 'marks', not {bias!r}")
