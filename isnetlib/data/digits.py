@@ -81,13 +81,11 @@ def choose_places(mask: np.ndarray, rank: np.ndarray) -> np.ndarray:
     """One place (top, left) for a mark in each mask (N, H, H): any corner with a free place, then any free place there.
     rank (N, 4, 10): uniform random numbers, 9 for the places of a corner, the last for the corner.
     """
-    near = np.arange(JITTER)
-    far = mask.shape[1] - MARK_SIDE - near
-    top = np.stack([np.repeat(side, JITTER) for side in (near, near, far, far)])
-    left = np.stack([np.tile(side, JITTER) for side in (near, far, near, far)])
-    free = ~any_in_window(mask, MARK_SIDE + 2 * GAP, GAP)[:, top, left]
+    sides = np.arange(JITTER), mask.shape[1] - MARK_SIDE - np.arange(JITTER)
+    places = np.array([[(top, left) for top in down for left in aside] for down in sides for aside in sides])
+    free = ~any_in_window(mask, MARK_SIDE + 2 * GAP, GAP)[:, places[..., 0], places[..., 1]]
     assert free.any((1, 2)).all(), "a digit leaves no corner free"
     rows = np.arange(len(mask))
     corner = np.where(free.any(2), rank[:, :, -1], -1).argmax(1)
     place = np.where(free[rows, corner], rank[rows, corner, :-1], -1).argmax(1)
-    return np.stack([top[corner, place], left[corner, place]], axis=1)
+    return places[corner, place]

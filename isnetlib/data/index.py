@@ -4,22 +4,17 @@ import csv
 import io
 import json
 import warnings
+from collections import namedtuple
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
 from isnetlib.data.files import Refused
 
-
-class Problem(NamedTuple):
-    level: str  # "error": refused by load; "warning": loaded as it is
-    file: str
-    row: int | str  # of index.csv as a spreadsheet counts, the header being 1; "" = the file as a whole
-    problem: str
-    remedy: str
+# level: "error" (refused by load) or "warning"; row: of index.csv as a spreadsheet counts, the header being 1, or ""
+Problem = namedtuple("Problem", "level file row problem remedy")
 
 
 def of_index(problem: str, remedy: str, row: int | str = "") -> Problem:
