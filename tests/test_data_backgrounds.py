@@ -87,9 +87,6 @@ def test_donors_are_of_another_class_or_with_several_labels_another_image_and_al
     assert set(draws[:, 0].tolist()) == ({2, 3, 4} if y.ndim == 1 else {1, 2, 3, 4})
 
 
-# --- augmentation ---------------------------------------------------------------------------------------------------
-
-
 def block(n, size=40):
     x = torch.zeros(n, 1, size, size)
     x[:, :, 12:28, 10:30] = 1
