@@ -222,42 +222,46 @@ def read_files(folder, table, size=None, equalise=False, cache=None):
 def _read_each(folder, table, size, equalise, keep):
     """Give each pair of image and mask to `keep`, where they can be used and `size` is given; sha256, problems."""
     problems, digests = [], {}
-    for row, image, mask in table[["image", "mask"]].itertuples():
-        pixels, region, found = _read_pair(Path(folder), image, mask, digests)
-        if size and pixels is not None and not any(level == "error" for level, *_ in found):
-            pair = resize(pixels, size, equalise), resize_mask(region, size)
+    for row in table[["image", "mask"]].itertuples():
+        if pair := _read_pair(Path(folder), row, size, equalise, digests, problems):
             keep(pair)
-            if region.any() and not pair[1].any():
-                found.append(("warning", mask, f"mask vanishes when resized to {size}", "load it larger"))
-        problems += [Problem(level, file, row, *told) for level, file, *told in found]
     problems += check_copies(table, table["image"].map(digests).dropna())
     lines = "".join(f"{digest} {name}\n" for name, digest in sorted(digests.items()))
     return hashlib.sha256(lines.encode()).hexdigest(), problems
 
 
-def _read_pair(folder, image, mask, digests):
-    """Pixels (H, W, 3), mask (H, W), None for what cannot be read, problems without their row; notes files' sha256."""
-    arrays, found = {}, []
-    for name, convert in ((image, to_pixels), (mask, to_mask)):
+def _read_pair(folder, row, size, equalise, digests, problems):
+    """A row's image and mask (or None), resized; files' sha256 are added to `digests`, what is wrong to `problems`."""
+
+    def tell(level, file, problem, remedy):
+        problems.append(Problem(level, file, row.Index, problem, remedy))
+
+    arrays, before = {}, len(problems)
+    for name, convert in ((row.image, to_pixels), (row.mask, to_mask)):
         try:
             if name:
                 data = read_file(folder, name)
                 digests[name] = hashlib.sha256(data).hexdigest()
                 arrays[convert] = convert(decode(data))
         except Refused as error:
-            found.append(("error", name, *error.args))
+            tell("error", name, *error.args)
     pixels, region = arrays.get(to_pixels), arrays.get(to_mask)
     if pixels is not None and pixels.max() < DARK:
-        text = f"is almost black: its brightest pixel is {pixels.max():.0f} of 255"
-        found.append(("warning", image, text, "spread it over the full range (12 bit stored as 16: multiply by 16)"))
+        remedy = "spread the pixels over the full range (12 bit stored as 16: multiply by 16)"
+        tell("warning", row.image, f"is almost black: its brightest pixel is {pixels.max():.0f} of 255", remedy)
     if len(arrays) == 2 and pixels.shape[:2] != region.shape:
         sizes = "mask is {1} x {0} pixels, its image {3} x {2} pixels".format(*region.shape, *pixels.shape)
-        found.append(("error", mask, sizes, "make the mask on the image's own pixels"))
+        tell("error", row.mask, sizes, "make the mask on the image's own pixels")
     if region is not None and region.all() == region.any():
-        found.append(("warning", mask, f"mask is {'full' if region.all() else 'empty'}", "correct it, or name none"))
-    if pixels is not None and not mask:
-        region = np.zeros(pixels.shape[:2], bool)
-    return pixels, region, found
+        text = f"mask is {'full' if region.all() else 'empty'}: it gives no instruction"
+        tell("warning", row.mask, text, "correct it, or leave the cell empty")
+    if not size or pixels is None or any(problem.level == "error" for problem in problems[before:]):
+        return None
+    region = np.zeros(pixels.shape[:2], bool) if region is None else region
+    x, mask = resize(pixels, size, equalise), resize_mask(region, size)
+    if region.any() and not mask.any():
+        tell("warning", row.mask, f"mask vanishes when resized to {size}: it gives no instruction", "load it larger")
+    return x, mask
 
 
 def check_copies(table: pd.DataFrame, digests: pd.Series) -> Iterator[Problem]:
