@@ -27,8 +27,7 @@ EXPERIMENTS = {
 
 def load(name: str, **options) -> Experiment:
     """Load one of `EXPERIMENTS` with the options of its loader. TypeError: an unknown option; ValueError: an unknown
-    name, an option out of its range, data that are wrong (as `folder.verify` tells); FileNotFoundError: data that are
-    not there.
+    name, an option out of its range, data that are wrong (as `folder.verify` tells); FileNotFoundError: no data.
 
     Common options: size, of a square image's side in pixels; data_seed, of all that is drawn (no training seed changes
     it); train_size, validation_size, test_size, images, the first of more; folder and masks, places (None: the

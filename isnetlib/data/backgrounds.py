@@ -57,9 +57,7 @@ def fill_foreground(x: Tensor, foreground: Tensor, scale: float = SCALE) -> Tens
 STANDING = {"turn": 0.15, "scale": 0.10, "shift": 0.06}  # as askew as patients stand: for a segmenter
 
 
-def augment(
-    x, mask, generator=None, turn=0.10, scale=0.06, shift=0.04, contrast=0.25, brightness=0.10
-) -> tuple[Tensor, Tensor]:
+def augment(x, mask, generator=None, turn=0.10, scale=0.06, shift=0.04, contrast=0.25, brightness=0.10):
     """Images (B, C, H, W) in [0, 1] and their masks (B, 1, H, W), turned, scaled and shifted together (images bilinear,
     masks nearest; what comes in from outside is black, and background), then images in another contrast and brightness.
     No flips: the heart lies on one side. Each image draws its own change, evenly up to turn (radians), scale
@@ -67,17 +65,14 @@ def augment(
     some of a mark of 12 pixels in the corner of 96 is always seen. generator: None is torch's global one, whose state a
     checkpoint keeps.
     """
-
-    def draw(most):
-        return (2 * torch.rand(len(x), generator=generator) - 1) * most
-
-    angle, size = draw(turn), 1 + draw(scale)
-    cos, sin = angle.cos() * size, angle.sin() * size
-    theta = torch.stack([cos, -sin, draw(shift), sin, cos, draw(shift)], 1).view(-1, 2, 3)
+    reach = torch.tensor([turn, scale, shift, shift, contrast, brightness])[:, None]
+    angle, size, right, down, contrast, brightness = reach * (2 * torch.rand(6, len(x), generator=generator) - 1)
+    cos, sin = angle.cos() * (1 + size), angle.sin() * (1 + size)
+    theta = torch.stack([cos, -sin, right, sin, cos, down], 1).view(-1, 2, 3)
     grid = F.affine_grid(theta.to(x), [len(x), 1, *x.shape[2:]], align_corners=False)
     moved = F.grid_sample(x, grid, mode="bilinear", align_corners=False)
     mask = F.grid_sample(mask, grid, mode="nearest", align_corners=False)
-    steeper, lighter = (one.to(x)[:, None, None, None] for one in (1 + draw(contrast), draw(brightness)))
+    steeper, lighter = (one.to(x)[:, None, None, None] for one in (1 + contrast, brightness))
     return (0.5 + steeper * (moved - 0.5) + lighter).clamp(0, 1), mask
 
 

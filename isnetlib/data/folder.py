@@ -14,6 +14,7 @@ import os
 import re
 import tempfile
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -44,28 +45,17 @@ def verify(folder: str | Path, **options) -> pd.DataFrame:
 
 
 def _read(
-    folder,
-    size=112,
-    label="label",
-    attributes=(),
-    classes=None,
-    patient="patient",
-    split=None,
-    external=(),
-    fractions=FRACTIONS,
-    split_seed=0,
-    equalise=False,
-    cache=None,
+    folder, size=112, label="label", attributes=(), classes=None, patient="patient", equalise=False, cache=None, **how
 ) -> tuple[Experiment | None, list[Problem]]:
-    """The experiment, None where something is wrong or `size` is None, and the problems."""
-    table, problems = read_index(folder, label, attributes, classes, patient, split)
+    """The experiment, None where something is wrong or `size` is None, and the problems. how: of `assign`."""
+    table, problems = read_index(folder, label, attributes, classes, patient, how.get("split"))
     if not {"image", "mask", "patient"} <= set(table):
         return None, problems
     y = part = names = None
     if not problems:
         try:
             y, names = encode(table, label, attributes, classes)
-            part = assign(table, split or ("split" if "split" in table else None), external, y, fractions, split_seed)
+            part = assign(table, y, **how)
             problems += check_parts(part, table["patient"], y, names)
         except Refused as error:
             problems.append(of_index(*error.args))
@@ -83,7 +73,7 @@ def _read(
 def load(folder: str | Path, **options) -> Experiment:
     """Read a dataset folder (as uint8), with all the checks of `verify`.
 
-    size : side (112), or (height, width), to which images (bilinear, antialiased) and masks (nearest) are stretched
+    size : side, or (height, width), to which images (bilinear, antialiased) and masks (nearest) are stretched
     label : column of class names
     attributes : columns of 0/1 in place of `label`, for a multi-label task
     classes : class names in order; None = those that occur, sorted
@@ -96,9 +86,8 @@ def load(folder: str | Path, **options) -> Experiment:
     cache : a folder for the decoded images, which are then read from there, now and in later calls; None = they are
         held in memory, above `MEMORY` in the folder's own folder .isnet. Numbers are the same
 
-    Returns an Experiment; metric auc for attributes and for two classes, otherwise macro_f1. `frame`: id (the image's
-    path), patient, source, y (class number, or attributes as "0 1 0"), and the other columns as text. ValueError: an
-    error of `verify`, or an option that cannot be.
+    The metric is auc for attributes and for two classes, otherwise macro_f1. `frame`: id (the image's path), patient,
+    source, y (class number, or attributes as "0 1 0"), and the other columns as text.
     """
     experiment, problems = _read(folder, **options)
     refuse(folder, problems)
@@ -115,8 +104,9 @@ def encode(table, label, attributes, classes) -> tuple[torch.Tensor, list[str]]:
     return torch.tensor([names.index(cell) for cell in table[label]]), names
 
 
-def assign(table, column, external, y, fractions, seed) -> pd.Series:
+def assign(table, y, split=None, external=(), fractions=FRACTIONS, split_seed=0) -> pd.Series:
     """The part of each row: the split column's, its external source, or a seeded split of the rest by patient."""
+    column = split or ("split" if "split" in table else None)
     if column and external:
         raise ValueError(f"external does not go with the split column {column!r}: name the test sets there")
     if column:
@@ -124,7 +114,7 @@ def assign(table, column, external, y, fractions, seed) -> pd.Series:
     if isinstance(external, str) or not set(external) <= set(table["source"]) - set(PARTS):
         raise ValueError(f"external is a list of sources in index.csv, not of parts ({PARTS}); got {external!r}")
     stratum, inside = pd.Series(map(str, y.tolist()), index=table.index), ~table["source"].isin(list(external))
-    part = split_by_patient(table["patient"][inside], stratum[inside], fractions, seed)
+    part = split_by_patient(table["patient"][inside], stratum[inside], fractions, split_seed)
     return part.reindex(table.index).fillna(table["source"])
 
 
@@ -276,11 +266,9 @@ def check_copies(table: pd.DataFrame, digests: pd.Series) -> Iterator[Problem]:
 
 def without_copies(folder: Path, table: pd.DataFrame) -> pd.DataFrame:
     """Without the rows whose image has the bytes of an earlier row's; what cannot be read stays, to be reported."""
-
-    def digest(name):
-        try:
-            return hashlib.sha256(read_file(folder, name)).digest()
-        except Refused:
-            return name
-
-    return table[~table["image"].map(digest).duplicated()]
+    digests = {}
+    for name in table["image"]:
+        with suppress(Refused):
+            digests[name] = hashlib.sha256(read_file(folder, name)).digest()
+    found = table["image"].map(digests)
+    return table[~found.duplicated() | found.isna()]

@@ -46,12 +46,11 @@ def card(name: str) -> str:
 
 def prepare(name: str, folder: Path, out: Path, size: int = SIZE, partial: bool = False) -> pd.DataFrame:
     """Write the dataset folder `out` from the `folder` of the publisher of the source `name`. size: pixels of the
-    longer side to which larger images are reduced, 0 = as published; partial: leave out what is missing, and check no
-    count.
+    longer side to which larger images are reduced, 0 = as published; partial: leave out what is missing, count nothing.
 
-    Returns a DataFrame with columns image, reason, also written to left_out.csv: what was left out, among it every file
-    that is a byte copy of an earlier one, since two patients' copies are a leak. SourceError: no such source, a missing
-    or unreadable file, a wrong count, a path that leaves the folder; nothing is indexed then.
+    Returns what was left out (image, reason; also in left_out.csv), among it every byte copy of an earlier file, since
+    two patients' copies are a leak. SourceError: no such source, a missing or unreadable file, a wrong count, a path
+    that leaves the folder; nothing is indexed then.
     """
     folder, out = Path(folder), Path(out)
     if name not in CARDS:

@@ -87,8 +87,7 @@ def draw_faces(attributes: np.ndarray, pattern: np.ndarray, size: int, rng: np.r
     behind = paint(behind, surroundings(x, y, a, colours, hair, fine))
     front = np.broadcast_to(skin[:, :, None, None], behind.shape).astype(np.float32)  # everywhere: the mask cuts it out
     front = paint(front, features(x, y, a, skin, hair, fine))
-    ears = ellipse(np.abs(x), y, a["width"] + 0.01, 0.02, 0.06, 0.11)
-    mask = np.maximum(outline(x, y, a), ears) > 0
+    mask = np.maximum(outline(x, y, a), ellipse(np.abs(x), y, a["width"] + 0.01, 0.02, 0.06, 0.11)) > 0  # with ears
     light = a["gain"] * (1 + a["light"] * x) + 0.05 * coarse + 0.04 * fine
     return np.where(mask[:, None], front * light[:, None], behind), mask
 
@@ -139,8 +138,7 @@ def features(x, y, a, skin, hair, fine) -> list[tuple]:
 def mouth(u, y, a, skin, edge) -> list[tuple]:
     """Lips along a curve that a smile bends up and widens; between them, if open, the dark of the mouth and teeth."""
     half = a["mouth"] * (1 + 0.3 * a["Smiling"])
-    bend = (a["smile"] * a["Smiling"] + a["curl"]) * (u / half) ** 2
-    v = y - a["mouth_y"] + bend
+    v = y - a["mouth_y"] + (a["smile"] * a["Smiling"] + a["curl"]) * (u / half) ** 2
     within = np.clip(1 - (u / half) ** 2, 0, 1)
     gap = a["gap"] * a["Mouth_Open"] * within
     middle = step(within - 0.05, 0.1)
@@ -204,8 +202,7 @@ def paint_pattern(canvas, pattern, colours, u) -> np.ndarray:
     x, y = grid(canvas.shape[-1])
     period, phase, slant = 0.22 + 0.08 * u[:, 1, None, None], u[:, 2, None, None], 0.6 + 0.8 * u[:, 3, None, None]
     stripes = step(np.sin(2 * np.pi * ((x + slant * y) / period / np.sqrt(1 + slant**2) + phase)), 0.8)
-    column, row = ((t / period + phase) % 1 - 0.5 for t in (x, y))
-    dots = step(0.28 - np.hypot(column, row), 0.2)
+    dots = step(0.28 - np.hypot(*((along / period + phase) % 1 - 0.5 for along in (x, y))), 0.2)
     alpha = np.select([pattern[:, None, None] == 1, pattern[:, None, None] == 2], [stripes, dots], 0.0)
     light = canvas.mean((1, 2, 3))[:, None] > 0.5  # the wallpaper stands out from its wall
     return paint(canvas, [(0.6 * alpha, np.where(light, 0.3 * colours, 0.7 + 0.3 * colours))])

@@ -126,10 +126,9 @@ def heart(x: np.ndarray, y: np.ndarray, a: dict) -> np.ndarray:
 def body(x: np.ndarray, y: np.ndarray, a: dict) -> np.ndarray:
     """Brightness of the soft parts: neck, shoulders, flanks, mediastinum, heart, belly; air beside them."""
     s, shoulder = np.abs(x), np.clip((y + 1.02) / 0.42, 0, 1)
-    inside = 0.26 + 0.75 * shoulder**1.6 - s
     soft = 0.52 + 0.20 * np.exp(-((s / 0.17) ** 2)) + 0.08 * step(y - a["dome"] - 0.05, 0.3)
     soft = soft + 0.10 * step(heart(x, y, a), 0.08) - 0.10 * np.exp(-((x / 0.035) ** 2)) * step(-0.35 - y, 0.2)
-    return 0.04 + soft * step(inside, 0.08)
+    return 0.04 + soft * step(0.26 + 0.75 * shoulder**1.6 - s, 0.08)
 
 
 def bones(x: np.ndarray, y: np.ndarray, a: dict) -> np.ndarray:
@@ -199,8 +198,7 @@ def covid(patients: Patients, u: np.ndarray, noise: np.ndarray) -> np.ndarray:
 def pneumonia(patients: Patients, u: np.ndarray, noise: np.ndarray) -> np.ndarray:
     """One dense consolidation, anywhere in one lung but its apex."""
     cx, cy = _place(patients, u[0], (0.35, 0.85), (0.3, 0.8))
-    radius = 0.15 + 0.09 * u[0, 3]
-    distance = np.hypot(patients.x - cx, (patients.y - cy) / 0.8) / radius + 0.15 * noise
+    distance = np.hypot(patients.x - cx, (patients.y - cy) / 0.8) / (0.15 + 0.09 * u[0, 3]) + 0.15 * noise
     return 0.85 / (1 + np.clip(distance, 0, None) ** 5)
 
 
@@ -222,18 +220,14 @@ def _blob(patients, cx, cy, radius, tall=1.0):
 
 def apply_look(film: np.ndarray, mask: np.ndarray, look: dict, u: np.ndarray) -> np.ndarray:
     """Films (N, H, W) as the hospital shows them, lung pixels bit for bit; u (N, 8): uniform numbers of their looks."""
-
-    def within(name, k):
-        low, high = look[name]
-        return (low + (high - low) * u[:, k])[:, None, None]
-
-    size = film.shape[1]
+    size, ranges = film.shape[1], [look["contrast"], look["level"], *[look["breadth"]] * 4]
+    contrast, level, *breadths = (low + (high - low) * u[:, k, None, None] for k, (low, high) in enumerate(ranges))
     near = gaussian_filter(mask.astype(np.float32), (0, 0.02 * size, 0.02 * size))
-    changed = film + np.clip(1 - 2 * near, 0, 1) * (within("level", 1) + (within("contrast", 0) - 1) * film)
+    changed = film + np.clip(1 - 2 * near, 0, 1) * (level + (contrast - 1) * film)
     x, y = drawing.grid(size)
-    for k, (edge, distance) in enumerate({"l": x + 1, "r": 1 - x, "t": y + 1, "b": 1 - y}.items()):
+    for edge, distance, breadth in zip("lrtb", (x + 1, 1 - x, y + 1, 1 - y), breadths, strict=True):
         if edge in look["edges"]:
-            changed = np.where(distance < within("breadth", 2 + k), look["border"], changed)
+            changed = np.where(distance < breadth, look["border"], changed)
     write_marker(changed, look, u[:, 6:])
     return np.where(mask, film, changed)
 
