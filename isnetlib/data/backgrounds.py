@@ -6,6 +6,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from isnetlib.data.images import Images
+from isnetlib.data.simulated.drawing import VALUES
 
 CHUNK = 4096  # images whose donors are drawn at once
 SCALE = 1 / 16  # sigma of the fill, as a share of the image's longer side: the object's near surroundings
@@ -62,8 +63,7 @@ def augment(x, mask, generator=None, turn=0.10, scale=0.06, shift=0.04, contrast
     masks nearest; what comes in from outside is black, and background), then images in another contrast and brightness.
     No flips: the heart lies on one side. Each image draws its own change, evenly up to turn (radians), scale
     (relative), shift (of half the side), contrast (relative, about mid-grey), brightness (of the range). By default
-    some of a mark of 12 pixels in the corner of 96 is always seen. generator: None is torch's global one, whose state a
-    checkpoint keeps.
+    some of a mark of 12 pixels in the corner of 96 is always seen. generator: None is torch's global one.
     """
     reach = torch.tensor([turn, scale, shift, shift, contrast, brightness])[:, None]
     angle, size, right, down, contrast, brightness = reach * (2 * torch.rand(6, len(x), generator=generator) - 1)
@@ -83,13 +83,8 @@ GAP = 1  # free pixels between mark and mask
 
 
 def glyphs() -> np.ndarray:
-    """The ten marks, (10, 6, 6) bool: any two differ in at least 12 of the 36 pixels."""
-    r, c = np.indices((6, 6))
-    edge = np.minimum(np.minimum(r, c), np.minimum(5 - r, 5 - c))  # 0 on the border, 2 in the middle
-    square, frame, plus, cross = r >= 0, edge == 0, (r // 2 == 1) | (c // 2 == 1), (r == c) | (r + c == 5)
-    lying, standing, triangle, corners = r % 4 < 2, c % 4 < 2, r >= c, (r + c <= 3) | (r + c >= 7)
-    chessboard, t = (r + c) % 2 == 0, (r < 2) | (c // 2 == 1)
-    return np.stack([square, frame, plus, cross, lying, standing, triangle, corners, chessboard, t])
+    """The ten marks of values.yaml, (10, 6, 6) bool."""
+    return np.array([[list(row) for row in glyph.split()] for glyph in VALUES["glyphs"].values()]) == "#"
 
 
 def any_in_window(mask: np.ndarray, side: int, padding: int) -> np.ndarray:
@@ -115,9 +110,7 @@ def choose_places(mask: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def plant(images: Images, marks: np.ndarray, places: np.ndarray, shapes: np.ndarray | None = None) -> Images:
-    """The images with white shapes (K, side, side) bool on dark squares, those of films by default: marks (N,) of
-    classes, -1 = none; places (N, 2) top, left.
-    """
+    """The images with white shapes (K, side, side), by default of films, on dark squares. marks: -1 = none."""
     if shapes is None:
         n = mark_side(images.x.shape[-1]) // 6
         shapes = np.kron(glyphs()[list(MARKS)], np.ones((1, n, n), dtype=bool))

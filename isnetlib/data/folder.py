@@ -112,7 +112,7 @@ def assign(table, y, split=None, external=(), fractions=FRACTIONS, split_seed=0)
     if column:
         return table[column]
     if isinstance(external, str) or not set(external) <= set(table["source"]) - set(PARTS):
-        raise ValueError(f"external is a list of sources in index.csv, not of parts ({PARTS}); got {external!r}")
+        raise ValueError(f"external is a list of sources in index.csv, not of parts {PARTS}; got {external!r}")
     stratum, inside = pd.Series(map(str, y.tolist()), index=table.index), ~table["source"].isin(list(external))
     part = split_by_patient(table["patient"][inside], stratum[inside], fractions, split_seed)
     return part.reindex(table.index).fillna(table["source"])

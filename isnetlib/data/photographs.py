@@ -76,16 +76,14 @@ def cut(labels: np.ndarray, patient: np.ndarray, folds: int, seed: int = 0) -> n
     counts = np.zeros((len(people), labels.shape[1] + 1))
     np.add.at(counts, person, np.column_stack([labels, np.ones(len(labels))]))  # the last column: rows
     left = np.random.default_rng(seed).permutation(len(people))
-    wanted = np.repeat(counts.sum(0)[None] / folds, folds, 0)
-    fold_of = np.zeros(len(people), dtype=int)
+    wanted, fold_of = np.tile(counts.sum(0) / folds, (folds, 1)), np.zeros(len(people), dtype=int)
     while len(left):
         holders = (counts[left] > 0).sum(0)
         label = int(np.where(holders > 0, holders, len(people) + 1).argmin())
         has = counts[left, label] > 0
         for one in left[has]:
-            fold = max(range(folds), key=lambda k: (wanted[k, label], wanted[k, -1], -k))
-            fold_of[one] = fold
-            wanted[fold] -= counts[one]
+            fold_of[one] = max(range(folds), key=lambda k: (wanted[k, label], wanted[k, -1], -k))
+            wanted[fold_of[one]] -= counts[one]
         left = left[~has]
     return fold_of[person]
 

@@ -253,9 +253,7 @@ def read_boxes(folder: Path, name: str) -> dict[str, list[tuple]]:
 
 
 def find(folder: Path, pattern: str) -> dict[str, str]:
-    """Stem -> file below `folder`, of all files that match a glob pattern at any depth; hidden files do not count.
-    SourceError: two files of one stem, as when an archive was unpacked twice.
-    """
+    """Stem -> file below `folder`, of all files but hidden ones that match a glob pattern at any depth."""
     found = {}
     for path in sorted(folder.rglob(pattern)):
         name = path.relative_to(folder).as_posix()

@@ -81,9 +81,7 @@ def planted(folder=None, size=112, equalise=True, split_seed=0, augment=True) ->
 
 
 def _read(root, masks, part, classes, size, equalise, few=None):
-    """Images and hashes of a part. few: of training, where every film takes its mask from `masks` or is left out: None
-    or how many films of a label at most, and the seed that draws them.
-    """
+    """Images and hashes of a part. few: of training, with predicted masks alone: most films a label, or None; seed."""
     source, labels, where = part["source"], part["labels"], part.get("where", {})
     place, predicted, listed = root / source, masks and masks / source, {}
     table, problems = read_index(place, others=where)

@@ -156,9 +156,7 @@ def vessels(x: np.ndarray, y: np.ndarray, a: dict, noise: np.ndarray) -> np.ndar
 
 # --- findings: each takes uniform numbers u (LESIONS, 8, N, 1, 1) and returns an opacity (N, H, W) >= 0
 def add_findings(patients: Patients, kinds, strength: float, rng: np.random.Generator) -> np.ndarray:
-    """The films (N, H, W) with the finding that `kinds` (N,) names, "normal" being none, and in a third of all films a
-    small calcified spot. Pixels outside the mask stay as they are, bit for bit. strength: the highest opacity.
-    """
+    """Films (N, H, W) with findings `kinds` (N,) of opacity up to `strength`, and a small calcified spot in a third."""
     kinds, (n, size, _) = np.asarray(kinds), patients.film.shape
     u = np.moveaxis(rng.random((n, LESIONS, 8)).astype(np.float32), 0, 2)[..., None, None]
     noise = smooth_noise(rng, n, size, 0.06)
