@@ -64,7 +64,7 @@ def test_augment_sees_the_batch_and_leaves_the_data_alone():
     [
         ({"x": torch.zeros(3, 4, 4)}, "x must be"),
         ({"x": torch.full((3, 3, 4, 4), 7.0)}, r"lie in \[0, 1\]"),
-        ({"y": torch.zeros(2, dtype=torch.int64)}, "2 labels"),
+        ({"y": torch.zeros(2, dtype=torch.int64)}, "y must be"),
         ({"y": torch.tensor([0, 1, 2])}, "2 classes"),
         ({"y": torch.full((3, 2), 0.5)}, "0 or 1"),
         ({"mask": torch.full((3, 1, 4, 4), 0.5)}, "only 0 and 1"),

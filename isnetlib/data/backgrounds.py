@@ -54,7 +54,6 @@ def fill_foreground(x: Tensor, foreground: Tensor, scale: float = SCALE) -> Tens
     return torch.where(foreground, blurred / weight.clamp_min(FLOOR**2), x)
 
 
-# --- augmentation
 STANDING = {"turn": 0.15, "scale": 0.10, "shift": 0.06}  # as askew as patients stand: for a segmenter
 
 
@@ -76,7 +75,6 @@ def augment(x, mask, generator=None, turn=0.10, scale=0.06, shift=0.04, contrast
     return (0.5 + steeper * (moved - 0.5) + lighter).clamp(0, 1), mask
 
 
-# --- marks
 MARKS = (1, 3, 2, 6)  # glyphs planted on films: frame, cross, plus, triangle, for up to four classes
 SHARE = REACH = 0.1  # a mark's side, and how far from its corner's edges it may stand, of the image's side
 GAP = 1  # free pixels between mark and mask

@@ -1,8 +1,4 @@
-"""Files below a folder, their bytes, pixels and masks. Names in an index are foreign: nothing in them is evaluated.
-
-Where data lie is named by options, or by ISNET_DATA and ISNET_MASKS; a relative path in a variable is seen from the
-project's folder, since notebooks run in a folder of their own. What is not there is a FileNotFoundError.
-"""
+"""Files below a folder: bytes, pixels and masks. Names in an index are foreign: nothing in them is evaluated."""
 
 import hashlib
 import io
@@ -25,6 +21,7 @@ MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr", "HSV
 SMALLEST = 32  # pixels of an image's shorter side
 LIMIT = 50_000_000  # pixels: a file of some kB may hold more than memory does
 TIFF_PHOTOMETRIC = 262
+PROJECT = Path(__file__).resolve().parents[2]
 
 
 class Refused(ValueError):
@@ -113,7 +110,6 @@ def resize_mask(mask: np.ndarray, size: int | tuple[int, int]) -> torch.Tensor:
     return interpolate(torch.from_numpy(mask)[None, None].float(), size, mode="nearest-exact")[0].to(torch.uint8)
 
 
-# --- images that are too many for memory
 def stored_at(cache: Path, folder: Path, names, size: int | tuple[int, int], equalise: bool) -> Path:
     """The file KEY.u8 in `cache`; KEY changes with index.csv, the size, and the date or size of any image."""
     about = [hashlib.sha256((folder / "index.csv").read_bytes()).hexdigest(), size, equalise]
@@ -138,10 +134,6 @@ def writing(path: Path, need: int) -> Iterator:
         part.unlink(missing_ok=True)
 
 
-# --- places
-PROJECT = Path(__file__).resolve().parents[2]
-
-
 def find_sources(folder, sources: Sequence[str], variable="ISNET_DATA", maker="`isnet prepare`") -> Path:
     """The folder (None: of the variable) that holds, made by `maker`, a folder for each of the sources."""
     root = _named(folder, variable, f"that holds {', '.join(sources)}, made by {maker}")
@@ -159,6 +151,7 @@ def outside(masks: str | Path | None) -> Path:
 
 
 def _named(option, variable, what):
+    """A relative path in a variable is seen from the project's folder, since notebooks run in a folder of their own."""
     if not option and not os.environ.get(variable):
         raise FileNotFoundError(f"set {variable} to the folder {what}, or name it; README.md tells how, under Data")
     return Path(option) if option else PROJECT / os.environ[variable]

@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-COLUMNS = ("id", "patient", "source", "y")
 CHUNK = 1024  # images at a time where all are looked at
 
 
@@ -55,18 +54,16 @@ class Images(Dataset):
             raise ValueError(f"x must be (N, C, H, W) uint8 or float, not {tuple(x.shape)} {x.dtype}")
         if floats and n and not 0 <= float(x.min()) <= float(x.max()) <= 1:
             raise ValueError(f"x must lie in [0, 1], not in [{float(x.min()):.3g}, {float(x.max()):.3g}]")
-        if len(frame) != n or len(y) != n:
-            raise ValueError(f"{n} images, but {len(y)} labels and {len(frame)} rows in frame")
+        if len(frame) != n or not {"id", "patient", "source", "y"} <= set(frame):
+            raise ValueError(f"frame must have {n} rows and the columns id, patient, source, y")
         shape, kind = ((n,), torch.int64) if single else ((n, k), torch.float32)
         if y.shape != shape or y.dtype != kind or not (single or ((y == 0) | (y == 1)).all()):
-            raise ValueError(f"y must be (N,) int64, or (N, {k}) float32 of 0 or 1, not {tuple(y.shape)} {y.dtype}")
+            raise ValueError(f"y must be ({n},) int64, or ({n}, {k}) float32 of 0 or 1, not {tuple(y.shape)} {y.dtype}")
         if single and n and not 0 <= int(y.min()) <= int(y.max()) < k:
             raise ValueError(f"labels run from {int(y.min())} to {int(y.max())}, but there are {k} classes")
         shape, known = (n, 1, *x.shape[2:]), isinstance(mask, Stored)  # to be 0 and 1: it was written so
         if mask.shape != shape or not (known or ((mask == 0) | (mask == 1)).all()):
             raise ValueError(f"mask must be {shape} of only 0 and 1, not {tuple(mask.shape)}")
-        if missing := [name for name in COLUMNS if name not in frame]:
-            raise ValueError(f"frame lacks the columns {missing}")
 
     @property
     def multilabel(self) -> bool:

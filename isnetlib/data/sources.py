@@ -174,7 +174,6 @@ def read_mask(item: Item, folder: Path, size: tuple[int, int]) -> Image.Image:
     return Image.fromarray(255 * (smooth > WHITE).astype(np.uint8))
 
 
-# --- what publishers ship
 def items_of(source: str, folder: Path) -> list[Item]:
     """The images of a source in its publisher's folder."""
     how = dict(CARDS[source]["read"])

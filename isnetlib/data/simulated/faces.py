@@ -69,7 +69,6 @@ def swapped(images: Images, seed: int) -> Images:
     return Images(x, y, images.mask, frame, images.classes)
 
 
-# --- drawing
 def draw_faces(attributes: np.ndarray, pattern: np.ndarray, size: int, rng: np.random.Generator):
     """Faces with attributes (N, 6) of 0/1 before clutter with a pattern (N,), index into PATTERNS: (N, 3, size, size)
     float32, not yet cut to [0, 1], and the mask (N, size, size) bool: skin, features and ears, without hair, neck and
@@ -179,7 +178,6 @@ def glasses(s, y, a, edge) -> list[tuple]:
     return [(tint * has, (0.75, 0.82, 0.88)), (a["frame"] * frame * has, palette("frame", a["iris"]))]
 
 
-# --- what surrounds it
 def clutter(size, colours, shapes, coarse) -> np.ndarray:
     """A wall of two colours with boxes and discs of others."""
     x, y = grid(size)
