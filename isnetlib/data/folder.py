@@ -22,8 +22,7 @@ import pandas as pd
 import torch
 from PIL import Image
 
-from isnetlib.data import files
-from isnetlib.data.files import Refused, decode, read_file, resize, resize_mask, to_mask, to_pixels
+from isnetlib.data.files import Refused, decode, read_file, resize, resize_mask, stored_at, to_mask, to_pixels, writing
 from isnetlib.data.images import Experiment, Images, Stored
 from isnetlib.data.index import Problem, of_index, read_boxes, read_index, refuse
 from isnetlib.training.files import write_atomically
@@ -82,7 +81,6 @@ def load(folder: str | Path, **options) -> Experiment:
         one, otherwise a split by patient, stratified by class, drawn by `split_seed`: `fractions` are train, validation
         and the test set `internal`, (0.7, 0.15, 0.15)
     external : sources kept out of training, each a test set of its name; only without a split column
-    equalise : equalise each channel's histogram, after resizing
     cache : a folder for the decoded images, which are then read from there, now and in later calls; None = they are
         held in memory, above `MEMORY` in the folder's own folder .isnet. Numbers are the same
 
@@ -196,10 +194,10 @@ def read_files(folder, table, size=None, equalise=False, cache=None):
         arrays = map(torch.stack, zip(*pairs, strict=True)) if len(pairs) == len(table) > 0 else (None, None)
         return *arrays, *about
     names = [name for name in (*table["image"], *table["mask"]) if name]
-    sides, path = tuple(np.broadcast_to(size, 2).tolist()), files.stored_at(cache, Path(folder), names, size, equalise)
+    sides, path = tuple(np.broadcast_to(size, 2).tolist()), stored_at(cache, Path(folder), names, size, equalise)
     kept = path.with_suffix(".json")
     if not kept.exists():
-        with files.writing(path, 4 * len(table) * np.prod(sides)) as file:
+        with writing(path, 4 * len(table) * np.prod(sides)) as file:
             about = _read_each(folder, table, size, equalise, lambda pair: file.write(torch.cat(pair).numpy()))
         if not path.exists():
             return None, None, *about

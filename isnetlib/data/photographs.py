@@ -33,7 +33,6 @@ def load(attributes, folder=None, size=64, tied=None, fold=0, folds=5, augment=T
 
     attributes : INSIDE of the face, or OUTSIDE: a limit, since what is worn beside the face is background to a method
         that is told to look at the face alone; in `swapped` the label stays with the face, the hat does not
-    folder : holds celebamask_hq, as `isnet prepare` writes it
     tied : None, or the attribute that a pattern outside the mask tells in training: stripes, present; dots, absent
     fold : the one that is tested, 0 to folds - 1; validation is the next, after the last the first
     folds : how many parts, 3 or more, alike in size and in all five attributes as well as may be

@@ -175,20 +175,18 @@ def read_mask(item: Item, folder: Path, size: tuple[int, int]) -> Image.Image:
 
 
 def items_of(source: str, folder: Path) -> list[Item]:
-    """The images of a source in its publisher's folder."""
+    """The images of a source in its publisher's folder: of names of files, of a table or of parts of faces."""
     how = dict(CARDS[source]["read"])
     if "parts" in how:
         return list(by_parts(folder, **how))
-    given = {key: how.pop(key) for key in ("images", "name", "tables", "image", "files") if key in how}
+    if name := how.pop("name", ""):  # a regular expression, whose groups are cells
+        found = {file: re.search(name, file) for file in find(folder, how.pop("images")).values()}
+        return list(by_label(folder, [(file, match.groupdict()) for file, match in found.items() if match], **how))
+    tables = how.pop("tables")
     try:
-        return list(by_label(folder, (by_name if "name" in given else by_table)(folder, **given), **how))
+        return list(by_label(folder, by_table(folder, tables, how.pop("image"), how.pop("files", "")), **how))
     except KeyError as error:
-        raise SourceError(f"{' or '.join(given['tables'])} has no column {error}") from error
-
-
-def by_name(folder: Path, images: str, name: str) -> Iterator[tuple[str, dict[str, str]]]:
-    """Files whose name the regular expression `name` matches, and its groups."""
-    return ((file, match.groupdict()) for file in find(folder, images).values() if (match := re.search(name, file)))
+        raise SourceError(f"{' or '.join(tables)} has no column {error}") from error
 
 
 def by_table(folder: Path, tables, image: str, files: str = "") -> Iterator[tuple[str, dict[str, str]]]:

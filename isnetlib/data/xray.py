@@ -26,7 +26,6 @@ def load(name, folder=None, size=112, equalise=True, split_seed=0, masks=None, a
     """A mixture of sources, in which the source tells the class; tests are `internal` (as training), and others.
 
     name : in mixtures.yaml, which tells sources, tests and metric
-    folder : holds a dataset folder a source, as `isnet prepare` writes them
     masks : holds <source>/index.csv with the columns image and mask, as notebook 08_segment writes them; "": each film
         has the mask of its own source, or none
     split_seed : of the split by patient; the training seed does not change it
