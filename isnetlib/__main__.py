@@ -212,7 +212,7 @@ def _prepare(options: argparse.Namespace) -> int:
     from isnetlib.data import sources  # imports torch, which the commands above can do without
 
     left_out = sources.prepare(options.source, options.folder, options.out, options.size, options.partial)
-    print(sources.card(options.source), end="")
+    print((options.out / "card.txt").read_text(encoding="utf-8"), end="")
     table = pd.read_csv(options.out / "index.csv", dtype=str, keep_default_na=False)
     masks, some = (table["mask"] != "").sum(), " (see left_out.csv)" if len(left_out) else ""
     print(f"{options.out}: {len(table)} images, {masks} with a mask; {len(left_out)} left out{some}")

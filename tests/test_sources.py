@@ -13,7 +13,7 @@ from trees import HIGH, RNG, TREES, WIDE, index, lung, pixels, save, write
 
 from isnetlib.__main__ import main
 from isnetlib.data import folder
-from isnetlib.data.sources import SourceError, card, prepare
+from isnetlib.data.sources import SourceError, prepare
 
 module = sys.modules[prepare.__module__]
 PARTS_OF_LUNGS = "MontgomerySet/ManualMask"
@@ -44,7 +44,7 @@ def test_a_published_tree_becomes_a_folder_that_verifies(published, name, tmp_pa
     table = index(out)
     assert len(table) == images and (table["mask"] != "").sum() == masks
     assert set(table["label"]) == labels and table["patient"].nunique() == patients
-    assert (out / "card.txt").read_text() == card(name) and own["licence"].split()[0] in card(name)
+    assert own["licence"].split()[0] in (out / "card.txt").read_text()
     problems = [p for p in folder.read_files(out, table)[3] if p.level == "error"]
     assert not problems and pixels(out / table["image"].iloc[0]).ndim == 2 + (name == "celebamask_hq")
     attributes = list(own["read"].get("seen", ()))

@@ -71,14 +71,13 @@ def cut(labels: np.ndarray, patient: np.ndarray, folds: int, seed: int = 0) -> n
     stratification (Sechidis, Tsoumakas & Vlahavas, ECML PKDD 2011). The label with the fewest patients left comes
     first; each of them goes to the fold that lacks that label most, of equals to the one that lacks most rows.
     """
-    people, person = np.unique(patient, return_inverse=True)
-    counts = np.zeros((len(people), labels.shape[1] + 1))
-    np.add.at(counts, person, np.column_stack([labels, np.ones(len(labels))]))  # the last column: rows
-    left = np.random.default_rng(seed).permutation(len(people))
-    wanted, fold_of = np.tile(counts.sum(0) / folds, (folds, 1)), np.zeros(len(people), dtype=int)
+    _, person = np.unique(patient, return_inverse=True)
+    counts = np.stack([np.bincount(person, has) for has in (*labels.T, np.ones(len(labels)))], axis=1)  # last: rows
+    left = np.random.default_rng(seed).permutation(len(counts))
+    wanted, fold_of = np.tile(counts.sum(0) / folds, (folds, 1)), np.zeros(len(counts), dtype=int)
     while len(left):
         holders = (counts[left] > 0).sum(0)
-        label = int(np.where(holders > 0, holders, len(people) + 1).argmin())
+        label = int(np.where(holders > 0, holders, len(counts) + 1).argmin())
         has = counts[left, label] > 0
         for one in left[has]:
             fold_of[one] = max(range(folds), key=lambda k: (wanted[k, label], wanted[k, -1], -k))

@@ -21,7 +21,6 @@ from isnetlib.data.index import parse
 from isnetlib.training.files import write_atomically
 
 CARDS = yaml.safe_load(Path(__file__).with_name("cards.yaml").read_text(encoding="utf-8"))
-SIZE = 512  # pixels of an image's longer side: more than the 224 of the largest network
 JSRT_SIDE = 2048
 MANY = 10  # errors after which the rest is not tried
 WHITE = 127  # of 255; a mask is above it. V7's masks also hold 127, "ignore"
@@ -38,13 +37,7 @@ class SourceError(ValueError):
 Item = namedtuple("Item", "name image label patient masks boxes meta")
 
 
-def card(name: str) -> str:
-    """What a source is, as it is written beside its images."""
-    own = {key: value for key, value in CARDS[name].items() if key not in ("remedy", "colour", "read")}
-    return yaml.safe_dump(own, sort_keys=False, allow_unicode=True, width=120)
-
-
-def prepare(name: str, folder: Path, out: Path, size: int = SIZE, partial: bool = False) -> pd.DataFrame:
+def prepare(name: str, folder: Path, out: Path, size: int = 512, partial: bool = False) -> pd.DataFrame:
     """Write the dataset folder `out` from the `folder` of the publisher of the source `name`. size: pixels of the
     longer side to which larger images are reduced, 0 = as published; partial: leave out what is missing, count nothing.
 
@@ -75,7 +68,8 @@ def prepare(name: str, folder: Path, out: Path, size: int = SIZE, partial: bool 
         raise SourceError(f"{folder}: {error}; {remedy}") from error
     left_out = pd.DataFrame((copies | errors).items(), columns=["image", "reason"])
     write_atomically(out / "left_out.csv", left_out.to_csv(index=False))
-    write_atomically(out / "card.txt", card(name))
+    card = {key: value for key, value in CARDS[name].items() if key not in ("remedy", "colour", "read")}
+    write_atomically(out / "card.txt", yaml.safe_dump(card, sort_keys=False, allow_unicode=True, width=120))
     write_atomically(out / "index.csv", pd.DataFrame(rows).fillna("").to_csv(index=False))  # last: the folder is whole
     return left_out
 

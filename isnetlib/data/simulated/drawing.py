@@ -54,7 +54,7 @@ def to_bytes(values: np.ndarray) -> np.ndarray:
     return np.rint(255 * np.clip(values, 0, 1)).astype(np.uint8)
 
 
-def in_chunks(draw, n: int, chunk: int) -> tuple[np.ndarray, ...]:
-    """draw(start) -> arrays of `chunk` rows, for start = 0, chunk, ...: joined, the first n rows."""
-    parts = [draw(start) for start in range(0, n, chunk)]
+def in_chunks(draw, n: int, chunk: int, seed: list[int]) -> tuple[np.ndarray, ...]:
+    """draw(rng, start) -> arrays of `chunk` rows, for start = 0, chunk, ...: joined, the first n rows."""
+    parts = [draw(np.random.default_rng([*seed, start]), start) for start in range(0, n, chunk)]
     return tuple(np.concatenate(part)[:n] for part in zip(*parts, strict=True))

@@ -39,12 +39,12 @@ def load(size=64, data_seed=0, train_size=1200, validation_size=300, test_size=5
         drawn = draw_attributes(n, seed)
         pattern = np.where(drawn[:, INSIDE.index("Smiling")] == 1, *map(PATTERNS.index, TESTS[kind]))
 
-        def draw(start):
+        def draw(rng, start):
             rows = np.arange(start, start + CHUNK) % n  # the last is filled up, so that a prefix stays one
-            x, mask = draw_faces(drawn[rows], pattern[rows], size, np.random.default_rng([*seed, 1, start]))
+            x, mask = draw_faces(drawn[rows], pattern[rows], size, rng)
             return drawing.to_bytes(x), mask[:, None].astype(np.uint8)
 
-        x, mask = map(torch.from_numpy, drawing.in_chunks(draw, n, CHUNK))
+        x, mask = map(torch.from_numpy, drawing.in_chunks(draw, n, CHUNK, [*seed, 1]))
         y = drawn[:, : len(INSIDE)]
         frame = named_rows(part, range(n)).assign(source="simulated", y=[" ".join(map(str, row)) for row in y])
         frame = frame.assign(pattern=np.array(PATTERNS)[pattern], **dict(zip(PREVALENCE, drawn.T, strict=True)))

@@ -57,8 +57,8 @@ def load(
     @functools.cache
     def drawn(part):
         seed = data_seed if test_seed is None or part in ("train", "validation") else test_seed
-        draw = functools.partial(draw_films, of["classes"], size, of["strength"], [seed, parts.index(part)])
-        return drawing.in_chunks(draw, sizes.get(f"{part}_size", test_size), CHUNK)
+        draw = functools.partial(draw_films, of["classes"], size, of["strength"])
+        return drawing.in_chunks(draw, sizes.get(f"{part}_size", test_size), CHUNK, [seed, parts.index(part)])
 
     def build(part, hospitals):
         film, mask, u = drawn(part)
@@ -76,9 +76,8 @@ def load(
     return Experiment(train, validation, tests, of["metric"], hashes={}, publishable=True)
 
 
-def draw_films(classes, size: int, strength: float, seed: list[int], start: int) -> tuple[np.ndarray, ...]:
+def draw_films(classes, size: int, strength: float, rng: np.random.Generator, start: int) -> tuple[np.ndarray, ...]:
     """Film and mask (N, H, W) of CHUNK films by class in turn, before any look, and uniform numbers for it (N, 8)."""
-    rng = np.random.default_rng([*seed, start])
     patients = draw_patients(CHUNK, size, rng)
     film = add_findings(patients, np.resize(classes, CHUNK), strength, rng)
     return film, patients.mask, rng.random((CHUNK, 8), dtype=np.float32)
