@@ -213,7 +213,14 @@ def _read_each(folder, table, size, equalise, keep):
     for row in table[["image", "mask"]].itertuples():
         if pair := _read_pair(Path(folder), row, size, equalise, digests, problems):
             keep(pair)
-    problems += check_copies(table, table["image"].map(digests).dropna())
+    of_images = table["image"].map(digests).dropna()
+    for _, rows in of_images.groupby(of_images):
+        (row, first), *copies = table.loc[rows.index].drop_duplicates("image").iterrows()  # twice listed: told as that
+        for own, copy in copies:
+            text, same = f"is a copy of {first['image']} (row {row})", copy["patient"] == first["patient"]
+            level, end = ("warning", "") if same else ("error", " under another patient: leakage")
+            remedy = "delete one of the rows, or give both one patient"
+            problems.append(Problem(level, copy["image"], own, text + end, remedy))
     lines = "".join(f"{digest} {name}\n" for name, digest in sorted(digests.items()))
     return hashlib.sha256(lines.encode()).hexdigest(), problems
 
@@ -250,16 +257,6 @@ def _read_pair(folder, row, size, equalise, digests, problems):
     if region.any() and not mask.any():
         tell("warning", row.mask, f"mask vanishes when resized to {size}: it gives no instruction", "load it larger")
     return x, mask
-
-
-def check_copies(table: pd.DataFrame, digests: pd.Series) -> Iterator[Problem]:
-    """Image files with the same bytes; digests: sha256 of the rows' images that could be read."""
-    for _, rows in digests.groupby(digests):
-        (row, first), *copies = table.loc[rows.index].drop_duplicates("image").iterrows()  # twice listed: told as that
-        for own, copy in copies:
-            text, same = f"is a copy of {first['image']} (row {row})", copy["patient"] == first["patient"]
-            level, end = ("warning", "") if same else ("error", " under another patient: leakage")
-            yield Problem(level, copy["image"], own, text + end, "delete one of the rows, or give both one patient")
 
 
 def without_copies(folder: Path, table: pd.DataFrame) -> pd.DataFrame:

@@ -189,8 +189,7 @@ def clutter(size, colours, shapes, coarse) -> np.ndarray:
         u, v = x - 2 * cx + 1, y - 2 * cy + 1
         u, v = u * np.cos(angle) + v * np.sin(angle), v * np.cos(angle) - u * np.sin(angle)
         rx, ry = 0.1 + 0.4 * rx, 0.1 + 0.4 * ry
-        box = np.minimum(rx - np.abs(u), ry - np.abs(v))
-        inside = np.where(kind < 0.5, box, ellipse(u, v, 0, 0, rx, ry))
+        inside = np.where(kind < 0.5, np.minimum(rx - np.abs(u), ry - np.abs(v)), ellipse(u, v, 0, 0, rx, ry))
         layers.append(((0.4 + 0.6 * opacity) * step(inside, 3 / size), colours[:, k % 5] * (0.4 + 0.6 * tone[:, 0])))
     return paint(np.zeros((len(colours), 3, size, size), dtype=np.float32), layers) + 0.04 * coarse[:, None]
 
