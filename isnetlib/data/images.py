@@ -42,7 +42,6 @@ class Images(Dataset):
     y : (N,) int64, or (N, K) float32 of 0/1 for attributes
     mask : (N, 1, H, W) of 0/1, any type: 1 = look here, all zeros = no mask known
     frame : DataFrame of N rows with the columns id, patient, source, y; the others are metadata
-    classes : names of the classes or attributes
     augment : None, or `augment(x, mask) -> (x, mask)` on a float batch (B, C, H, W), (B, 1, H, W)
     """
 
@@ -59,7 +58,7 @@ class Images(Dataset):
         shape, kind = ((n,), torch.int64) if single else ((n, k), torch.float32)
         if y.shape != shape or y.dtype != kind or not (single or ((y == 0) | (y == 1)).all()):
             raise ValueError(f"y must be ({n},) int64, or ({n}, {k}) float32 of 0 or 1, not {tuple(y.shape)} {y.dtype}")
-        if single and n and not 0 <= int(y.min()) <= int(y.max()) < k:
+        if single and n and not 0 <= y.min() <= y.max() < k:
             raise ValueError(f"labels run from {int(y.min())} to {int(y.max())}, but there are {k} classes")
         shape, known = (n, 1, *x.shape[2:]), isinstance(mask, Stored)  # to be 0 and 1: it was written so
         if mask.shape != shape or not (known or ((mask == 0) | (mask == 1)).all()):

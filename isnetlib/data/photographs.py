@@ -1,9 +1,9 @@
 """Experiments on real photographs of faces, CelebAMask-HQ: several attributes an image, the face as mask.
 
-Rare attributes (one face in twenty wears glasses) leave a single test set too few cases, so the faces are cut into
-`folds`: fold k is tested by the network that learnt from neither it nor the next one, its validation. A face has the
-same fold in every experiment. Where the index has no column `patient`, each image counts as a person, who may then be
-both in training and in a test: every method alike may score better than on strangers.
+Rare attributes leave a single test set too few cases, so the faces are cut into `folds`: fold k is tested by the
+network that learnt from neither it nor the next one, its validation. A face has the same fold in every experiment.
+Where the index has no column `patient`, each image counts as a person, who may then be both in training and in a test:
+every method alike may score better than on strangers.
 """
 
 import numpy as np

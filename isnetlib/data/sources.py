@@ -198,9 +198,9 @@ def by_table(folder: Path, tables, image: str, files: str = "") -> Iterator[tupl
 
 def by_label(folder: Path, rows, patient="{patient}", finding="label", other="", masks=(), boxes=(), **how):
     """Items of files and their cells. A row's label is the first of `labels` of whose words one is in the cell
-    `finding`, or `other`; rows without a label, or whose cells are not those of `where`, are left out. masks: a glob
-    pattern for each layer; boxes: files in COCO's format, of the images of the last label; kept: metadata and their
-    columns; marked: metadata of 0/1, 1 where a column has a word.
+    `finding`, or `other`; rows without a label, or with cells other than `where`, are left out. masks: a glob pattern
+    for each layer; boxes: files in COCO's format, of the last label; kept: metadata and their columns; marked: 1 where
+    a column has a word.
     """
     labels, where, kept, marked = (how.get(key, {}) for key in ("labels", "where", "kept", "marked"))
     layers = [find(folder, pattern) for pattern in masks]

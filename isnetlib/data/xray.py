@@ -25,13 +25,11 @@ MIXTURES = yaml.safe_load(Path(__file__).with_name("mixtures.yaml").read_text(en
 def load(name, folder=None, size=112, equalise=True, split_seed=0, masks=None, augment=True, most=None) -> Experiment:
     """A mixture of sources, in which the source tells the class; tests are `internal` (as training), and others.
 
-    name : in mixtures.yaml, which tells sources, tests and metric
+    name : in mixtures.yaml, which tells sources, tests and metric; `frame.boxes` are in pixels of the loaded image
     masks : holds <source>/index.csv with the columns image and mask, as notebook 08_segment writes them; "": each film
         has the mask of its own source, or none
     split_seed : of the split by patient; the training seed does not change it
     most : films of a class that a source of training gives at most, drawn evenly by split_seed; None = all
-
-    `frame.boxes` holds TBX11K's boxes of lesions, in pixels of the loaded image.
     """
     check_range(1, most=1 if most is None else most)
     mixture = MIXTURES[name]
@@ -61,10 +59,9 @@ def load(name, folder=None, size=112, equalise=True, split_seed=0, masks=None, a
 
 
 def planted(folder=None, size=112, equalise=True, split_seed=0, augment=True) -> Experiment:
-    """Shenzhen's films with a human lung mask: in training a mark outside the lungs tells the class. Metric auc.
-
-    Tests share films and places: `biased` (marks as in training), `unbiased` (none), `deceiving` (the other class's).
-    `frame` also has mark (the mark's class, -1 = none), mark_top, mark_left (pixels).
+    """Shenzhen's films with a human lung mask: in training a mark outside the lungs tells the class. Metric auc. Tests
+    share films and places: `biased` (marks as in training), `unbiased` (none), `deceiving` (the other class's). `frame`
+    also has mark (the mark's class, -1 = none), mark_top, mark_left (pixels).
     """
     mixture, root = MIXTURES["tuberculosis_planted"], find_sources(folder, ["shenzhen"])
     images, hashes = _read(root, None, mixture["inside"][0], mixture["classes"], size, equalise)
@@ -96,8 +93,7 @@ def _read(root, masks, part, classes, size, equalise, few=None):
         table = table.loc[shuffled.groupby("label").head(few[0] or len(table)).index.sort_values()]
     table = without_copies(place, table).assign(source=source)
     if table.empty:
-        of = f" with a mask in {predicted}" if predicted else ""
-        raise ValueError(f"{place} holds no film of {list(labels)}{of}")
+        raise ValueError(f"{place} holds no film of {list(labels)}{' with a predicted mask' if predicted else ''}")
     label = table["label"].map(labels)
     y = torch.tensor(label.map(classes.index).to_numpy())
     origin = np.select([table["mask"] != "", table["image"].isin(list(listed))], ["human", "predicted"], "")

@@ -25,10 +25,10 @@ TESTS = {"biased": ("stripes", "dots"), "unbiased": ("none", "none"), "deceiving
 def load(size=64, data_seed=0, train_size=1200, validation_size=300, test_size=500) -> Experiment:
     """Simulated faces: attributes drawn independently, Smiling tied to the pattern of the background in training.
 
-    The labels are INSIDE, the attributes of the face. The tests share faces and clutter: `biased` (stripes where
-    Smiling is present, dots where not, as in training), `unbiased` (neither), `deceiving` (stripes and dots exchanged),
-    `swapped` (the biased faces, each on another one's background with all that is not face). Metric auc. size: 32 or
-    more. `frame` also has pattern and a column of 0/1 for each of the six attributes.
+    The labels are INSIDE. The tests share faces and clutter: `biased` (stripes where Smiling is present, dots where
+    not, as in training), `unbiased` (neither), `deceiving` (stripes and dots exchanged), `swapped` (the biased faces,
+    each on another one's background). Metric auc. size: 32 or more. `frame` also has pattern and a column of 0/1 for
+    each of six attributes.
     """
     sizes = {"train_size": train_size, "validation_size": validation_size, "test_size": test_size}
     check_range(SMALLEST, size=size)
