@@ -219,8 +219,7 @@ def _read_each(folder, table, size, equalise, keep):
         for own, copy in copies:
             text, same = f"is a copy of {first['image']} (row {row})", copy["patient"] == first["patient"]
             level, end = ("warning", "") if same else ("error", " under another patient: leakage")
-            remedy = "delete one of the rows, or give both one patient"
-            problems.append(Problem(level, copy["image"], own, text + end, remedy))
+            problems.append(Problem(level, copy["image"], own, text + end, "delete a row, or give both one patient"))
     lines = "".join(f"{digest} {name}\n" for name, digest in sorted(digests.items()))
     return hashlib.sha256(lines.encode()).hexdigest(), problems
 

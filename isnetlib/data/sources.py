@@ -61,11 +61,9 @@ def prepare(name: str, folder: Path, out: Path, size: int = 512, partial: bool =
         _check_items(items, {} if partial else CARDS[name])
         rows, copies, errors = _write_all(name, items, folder, out, size, None if partial else MANY)
         if errors and (not partial or not rows):
-            told = "".join(f"\n  {key}: {text}" for key, text in errors.items())
-            raise SourceError(f"files that cannot be used:{told}")
+            raise SourceError("\n  ".join(["files that cannot be used:", *(f"{key}: {errors[key]}" for key in errors)]))
     except SourceError as error:
-        remedy = f"{CARDS[name]['remedy']}; if you have a part of it on purpose, use --partial"
-        raise SourceError(f"{folder}: {error}; {remedy}") from error
+        raise SourceError(f"{folder}: {error}; {CARDS[name]['remedy']}; if it is partial, use --partial") from error
     left_out = pd.DataFrame((copies | errors).items(), columns=["image", "reason"])
     write_atomically(out / "left_out.csv", left_out.to_csv(index=False))
     card = {key: value for key, value in CARDS[name].items() if key not in ("remedy", "colour", "read")}

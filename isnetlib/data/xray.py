@@ -46,8 +46,7 @@ def load(name, folder=None, size=112, equalise=True, split_seed=0, masks=None, a
 
     within, hashes = read(mixture["inside"], (most, split_seed))
     part = split_by_patient(within.frame.patient, within.frame.label, FRACTIONS, split_seed)
-    move = backgrounds.augment if augment else None
-    experiment = divide({"internal": within}, part, mixture["metric"], hashes, move)
+    experiment = divide({"internal": within}, part, mixture["metric"], hashes, backgrounds.augment if augment else None)
     for test, parts in mixture["tests"].items():
         if test in needed or (root / test).is_dir():
             images, of_test = read(parts, None)

@@ -12,9 +12,8 @@ from isnetlib.data.images import Experiment, Images, check_range, named_rows
 from isnetlib.data.simulated import drawing
 from isnetlib.data.simulated.drawing import VALUES, ellipse, grid, step
 
-INSIDE = ("Eyeglasses", "Mouth_Open", "Smiling", "Beard")
-OUTSIDE = ("Wearing_Hat", "Wearing_Earrings")
-PREVALENCE = dict(zip(INSIDE + OUTSIDE, (0.3, 0.5, 0.5, 0.3, 0.3, 0.3), strict=True))
+INSIDE = {"Eyeglasses": 0.3, "Mouth_Open": 0.5, "Smiling": 0.5, "Beard": 0.3}  # how frequent; in the mask
+PREVALENCE = INSIDE | {"Wearing_Hat": 0.3, "Wearing_Earrings": 0.3}
 PATTERNS = ("none", "stripes", "dots")
 SHAPES = 7  # in the clutter behind a head
 SMALLEST = 32  # pixels: below it a mouth is a dot
@@ -27,8 +26,7 @@ def load(size=64, data_seed=0, train_size=1200, validation_size=300, test_size=5
 
     The labels are INSIDE. The tests share faces and clutter: `biased` (stripes where Smiling is present, dots where
     not, as in training), `unbiased` (neither), `deceiving` (stripes and dots exchanged), `swapped` (the biased faces,
-    each on another one's background). Metric auc. size: 32 or more. `frame` also has pattern and a column of 0/1 for
-    each of six attributes.
+    each on another one's background). Metric auc. size: 32 or more. `frame` also has pattern and all attributes.
     """
     sizes = {"train_size": train_size, "validation_size": validation_size, "test_size": test_size}
     check_range(SMALLEST, size=size)
@@ -37,7 +35,7 @@ def load(size=64, data_seed=0, train_size=1200, validation_size=300, test_size=5
     def build(part, kind):
         n, seed = sizes[f"{part}_size"], [data_seed, ("train", "validation", "test").index(part)]
         drawn = draw_attributes(n, seed)
-        pattern = np.where(drawn[:, INSIDE.index("Smiling")] == 1, *map(PATTERNS.index, TESTS[kind]))
+        pattern = np.where(drawn[:, list(INSIDE).index("Smiling")] == 1, *map(PATTERNS.index, TESTS[kind]))
 
         def draw(rng, start):
             rows = np.arange(start, start + CHUNK) % n  # the last is filled up, so that a prefix stays one
