@@ -75,9 +75,7 @@ def read_mnist() -> tuple[np.ndarray, np.ndarray]:
 
 
 def choose_places(mask: np.ndarray, rank: np.ndarray) -> np.ndarray:
-    """One place (top, left) for a mark in each mask (N, H, H): any corner with a free place, then any free place there.
-    rank (N, 4, 10): uniform random numbers, 9 for the places of a corner, the last for the corner.
-    """
+    """A free place (top, left) beside each mask (N, H, H): any corner, any place there, by random rank (N, 4, 10)."""
     sides = np.arange(JITTER), mask.shape[1] - MARK_SIDE - np.arange(JITTER)
     places = np.array([[(top, left) for top in down for left in aside] for down in sides for aside in sides])
     free = ~any_in_window(mask, MARK_SIDE + 2 * GAP, GAP)[:, places[..., 0], places[..., 1]]

@@ -93,8 +93,7 @@ def to_mask(image: Image.Image) -> np.ndarray:
     array = np.asarray(image if image.mode[0] in "IF1" else image.convert("L"))
     values = np.unique(array)
     if len(values) > 2 or (len(values) == 2 and values[0] != 0):
-        some = ", ".join(f"{value:g}" for value in values[:4])
-        raise Refused(f"mask is not binary: {len(values)} values ({some} ...)", "save it as PNG with 0 and 255 only")
+        raise Refused(f"mask is not binary: holds {values[:4].tolist()} ...", "save it as PNG with 0 and 255 only")
     return array > 0
 
 

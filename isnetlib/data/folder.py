@@ -73,8 +73,7 @@ def load(folder: str | Path, **options) -> Experiment:
     """Read a dataset folder (as uint8), with all the checks of `verify`.
 
     size : side, or (height, width), to which images (bilinear, antialiased) and masks (nearest) are stretched
-    label : column of class names
-    attributes : columns of 0/1 in place of `label`, for a multi-label task
+    label, attributes : column of class names, or, for a multi-label task, columns of 0/1
     classes : class names in order; None = those that occur, sorted
     patient : column that names the patient; None = identities are unknown, each image is its own patient
     split : column that holds train, validation or a test set's name for each row; None = the column `split` if there is
@@ -185,9 +184,7 @@ def hashes_of(folder: Path, digest: str) -> dict[str, str]:
 
 
 def read_files(folder, table, size=None, equalise=False, cache=None):
-    """Read and check every image and mask, once: x (N, 3, H, W) uint8, mask (N, 1, H, W) uint8, sha256, problems. x and
-    mask are None without `size` (then only checks are made) and where a file was refused. cache: see `load`.
-    """
+    """Check images and masks: x, mask (N, C, H, W) uint8 (None without `size` or one of them), sha256, problems."""
     if not (cache and size and len(table)):
         pairs = []
         about = _read_each(folder, table, size, equalise, pairs.append)
@@ -247,14 +244,13 @@ def _read_pair(folder, row, size, equalise, digests, problems):
         sizes = "mask is {1} x {0} pixels, its image {3} x {2} pixels".format(*region.shape, *pixels.shape)
         tell("error", row.mask, sizes, "make the mask on the image's own pixels")
     if region is not None and region.all() == region.any():
-        text = f"mask is {'full' if region.all() else 'empty'}: it gives no instruction"
-        tell("warning", row.mask, text, "correct it, or leave the cell empty")
+        tell("warning", row.mask, f"mask is {'full' if region.all() else 'empty'}", "correct it, or clear the cell")
     if not size or pixels is None or any(problem.level == "error" for problem in problems[before:]):
         return None
     region = np.zeros(pixels.shape[:2], bool) if region is None else region
     x, mask = resize(pixels, size, equalise), resize_mask(region, size)
     if region.any() and not mask.any():
-        tell("warning", row.mask, f"mask vanishes when resized to {size}: it gives no instruction", "load it larger")
+        tell("warning", row.mask, f"mask vanishes when resized to {size}", "load it larger")
     return x, mask
 
 

@@ -14,9 +14,7 @@ CHUNK = 1024  # images at a time where all are looked at
 
 
 class Stored:
-    """Images that are too many for memory: rows (None: all) and planes of a file of uint8 (N, 4, H, W), red, green,
-    blue and mask; as a tensor (N, C, H, W) is, but for what must be read: `stored[rows]`.
-    """
+    """Rows (None: all) and planes of a file of uint8 (N, 4, H, W); as a tensor, but for what must be read: [rows]."""
 
     dtype, ndim = torch.uint8, 4
 
@@ -111,8 +109,7 @@ def check_range(low: float, high: float = inf, **options: float) -> None:
     """ValueError that names an option which is out of its range."""
     for name, value in options.items():
         if not low <= value <= high:
-            limits = f"at least {low}" if high == inf else f"from {low} to {high}"
-            raise ValueError(f"{name} must be {limits}, not {value}")
+            raise ValueError(f"{name} must be from {low} to {high}, not {value}")
 
 
 def named_rows(kind: str, rows) -> pd.DataFrame:

@@ -97,8 +97,7 @@ def check_cells(table: pd.DataFrame, filled: list[str], known: dict[str, list[st
         try:
             read_boxes(cell)
         except (ValueError, TypeError, ArithmeticError, RecursionError):
-            form = '[["kind", left, top, right, bottom], ...]'
-            yield of_index(f"boxes are {cell[:40]!r}", f"write them as {form} in pixels, or rename the column", row)
+            yield of_index(f"boxes are {cell[:40]!r}", 'write [["kind", left, top, right, bottom], ...]', row)
 
 
 def read_boxes(cell: str) -> list[tuple[str, np.ndarray]]:

@@ -7,7 +7,6 @@ import hashlib
 import json
 import re
 from collections import Counter, namedtuple
-from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
 import numpy as np
@@ -181,7 +180,7 @@ def items_of(source: str, folder: Path) -> list[Item]:
         raise SourceError(f"{' or '.join(tables)} has no column {error}") from error
 
 
-def by_table(folder: Path, tables, image: str, files: str = "") -> Iterator[tuple[str, dict[str, str]]]:
+def by_table(folder: Path, tables, image: str, files: str = ""):
     """Files named by the first of `tables` that is there, or of `files` those of these names, and its rows."""
     path, found = locate(folder, tables), find(folder, files) if files else {}
     try:
@@ -215,7 +214,7 @@ def by_label(folder: Path, rows, patient="{patient}", finding="label", other="",
             yield Item(stem, file, label, patient.format(**row), masks, own, meta)
 
 
-def by_parts(folder: Path, images: str, parts: str, face, others, seen: dict) -> Iterator[Item]:
+def by_parts(folder: Path, images: str, parts: str, face, others, seen: dict):
     """<n>.jpg with masks <n, five digits>_<part>.png, of the face or of others; every image counts as a person."""
     images, parts = find(folder, images), find(folder, parts)
     for number in sorted(filter(str.isdigit, images), key=int):
@@ -251,7 +250,7 @@ def find(folder: Path, pattern: str) -> dict[str, str]:
     return found
 
 
-def locate(folder: Path, names: Iterable[str]) -> str:
+def locate(folder: Path, names: list[str]) -> str:
     """The file below `folder` that has one of these names, the first name that exists, nearest to the top."""
     for name in names:
         if found := sorted(folder.rglob(name), key=lambda path: (len(path.parts), path)):

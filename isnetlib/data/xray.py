@@ -1,8 +1,8 @@
 """Experiments on chest X-rays from several data sets: in training the class is confounded with the source.
 
-Films are stretched to squares, byte copies of earlier ones left out, whoever their patient is. Every film of training,
-validation and `internal` has a predicted mask, never a human one, whose style would tell the source, or is left out.
-Other tests keep human masks, and get predicted ones where there are none.
+Films are stretched to squares; byte copies, whoever their patient is, are left out. A film of training, validation and
+`internal` has a predicted mask or is left out, since the style of a human one would tell the source. Other tests have
+human masks, and predicted ones where there are none.
 """
 
 import hashlib
@@ -28,7 +28,6 @@ def load(name, folder=None, size=112, equalise=True, split_seed=0, masks=None, a
     name : in mixtures.yaml, which tells sources, tests and metric; `frame.boxes` are in pixels of the loaded image
     masks : holds <source>/index.csv with the columns image and mask, as notebook 08_segment writes them; "": each film
         has the mask of its own source, or none
-    split_seed : of the split by patient; the training seed does not change it
     most : films of a class that a source of training gives at most, drawn evenly by split_seed; None = all
     """
     check_range(1, most=1 if most is None else most)

@@ -69,8 +69,8 @@ def swapped(images: Images, seed: int) -> Images:
 
 def draw_faces(attributes: np.ndarray, pattern: np.ndarray, size: int, rng: np.random.Generator):
     """Faces with attributes (N, 6) of 0/1 before clutter with a pattern (N,), index into PATTERNS: (N, 3, size, size)
-    float32, not yet cut to [0, 1], and the mask (N, size, size) bool: skin, features and ears, without hair, neck and
-    what is worn. What is drawn of `rng` does not depend on attributes and patterns.
+    float32, not cut to [0, 1], and the mask (N, size, size) bool: skin, features and ears. What is drawn of `rng` does
+    not depend on attributes and patterns.
     """
     n = len(attributes)
     x, y, a = drawing.drawn_body(rng, n, size, "face")

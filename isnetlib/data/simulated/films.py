@@ -1,8 +1,8 @@
 """Simulated chest films: what a hospital leaves outside the lungs (contrast, collimation, marker) tells the class.
 
-`draw_patients` draws healthy torsos, `add_findings` changes pixels of the lung mask alone, `apply_look` pixels outside
-it alone, which is kinder than reality: real hospitals differ inside, too. Nobody is portrayed. Lengths are shares of
-half the image's side; x runs to the right, y down; brightness 0 (air) to 1 (bone).
+`add_findings` changes pixels of the lung mask alone, `apply_look` pixels outside it alone, which is kinder than
+reality: real hospitals differ inside, too. Nobody is portrayed. Lengths are shares of half the image's side; x runs to
+the right, y down; brightness 0 (air) to 1 (bone).
 """
 
 import functools
@@ -110,8 +110,7 @@ def lungs(x: np.ndarray, y: np.ndarray, a: dict) -> np.ndarray:
     medial, lateral = borders((y - a["apex"]) / (a["dome"] + a["depth"] - a["apex"]), a)
     aside = np.maximum(s / a["width"] - 0.55, -0.15) / 0.45  # the dome is flat towards the heart
     floor = a["dome"] - a["liver"] * right + a["depth"] * aside**2
-    inside = np.minimum.reduce([lateral - s, s - medial, 0.8 * (floor - y), y - a["apex"]])
-    return np.minimum(inside, -heart(x, y, a))
+    return np.minimum.reduce([lateral - s, s - medial, 0.8 * (floor - y), y - a["apex"], -heart(x, y, a)])
 
 
 def heart(x: np.ndarray, y: np.ndarray, a: dict) -> np.ndarray:
