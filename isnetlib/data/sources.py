@@ -210,8 +210,8 @@ def by_label(folder: Path, rows, patient="{patient}", finding="label", other="",
             meta |= {name: str(int(word in row[column])) for name, (column, word) in marked.items()}
             own = found.get(stem, ()) if boxes and label == list(labels)[-1] else None
             parts = [layer.get(stem, layer.get(f"{stem}_mask")) for layer in layers]
-            masks = dict.fromkeys(parts, True) if all(parts) else {}  # none unless each layer has one
-            yield Item(stem, file, label, patient.format(**row), masks, own, meta)
+            painted = dict.fromkeys(parts, True) if all(parts) else {}  # none unless each layer has one
+            yield Item(stem, file, label, patient.format(**row), painted, own, meta)
 
 
 def by_parts(folder: Path, images: str, parts: str, face, others, seen: dict):

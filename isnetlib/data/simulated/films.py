@@ -40,7 +40,7 @@ def load(
     "tuberculosis" `hospital_c` and `hospital_d` (unseen, both classes in each), of "covid" `external` (each class from
     an unseen hospital of its own, as real collections often are).
 
-    kind : "tuberculosis" (or normal; auc), "covid" (or pneumonia, which shares a hospital with normal; macro_f1)
+    kind : "tuberculosis" (against normal; auc), "covid" (against normal and pneumonia, both of one hospital; macro_f1)
     augment : needed to learn 1,000 films well, even by the lungs alone (results/full/further_trials.csv)
     bias : how the two hospitals of training differ: "look", or "marks" (a letter in a corner alone)
     test_seed : as data_seed, of the tests alone, so that they can be films that nobody has looked at; None: data_seed
