@@ -107,7 +107,7 @@ def _prepare(source, folder, out, size, partial) -> int:
     from isnetlib.data import sources
 
     left_out = sources.prepare(source, folder, out, size, partial)
-    print(sources.card(source), end="")
+    print((out / "card.txt").read_text(encoding="utf-8"), end="")
     table = pd.read_csv(out / "index.csv", dtype=str, keep_default_na=False)
     masks, some = (table["mask"] != "").sum(), " (see left_out.csv)" if len(left_out) else ""
     print(f"{out}: {len(table)} images, {masks} with a mask; {len(left_out)} left out{some}")

@@ -4,9 +4,9 @@ import pytest
 import torch
 
 from isnetlib.data import backgrounds
-from isnetlib.data.backgrounds import GENTLE, STANDING, augment, draw_donors, fill_foreground, swap_backgrounds
+from isnetlib.data.backgrounds import STANDING, augment, draw_donors, fill_foreground, swap_backgrounds
 
-ZERO = GENTLE._replace(turn=0.0, scale=0.0, shift=0.0, contrast=0.0, brightness=0.0)
+ZERO = dict.fromkeys(("turn", "scale", "shift", "contrast", "brightness"), 0.0)
 
 
 def seeded(seed=0):
@@ -87,9 +87,6 @@ def test_donors_are_of_another_class_or_with_several_labels_another_image_and_al
     assert set(draws[:, 0].tolist()) == ({2, 3, 4} if y.ndim == 1 else {1, 2, 3, 4})
 
 
-# --- augmentation ---------------------------------------------------------------------------------------------------
-
-
 def block(n, size=40):
     x = torch.zeros(n, 1, size, size)
     x[:, :, 12:28, 10:30] = 1
@@ -99,17 +96,17 @@ def block(n, size=40):
 def test_image_and_mask_are_moved_together_and_the_global_generator_is_left():
     x = block(16)
     state = torch.get_rng_state()
-    moved, mask = augment(x, x, torch.Generator().manual_seed(0), STANDING)
+    moved, mask = augment(x, x, seeded(), **STANDING)
     assert torch.equal(torch.get_rng_state(), state) and set(mask.unique().tolist()) == {0, 1}
     assert not torch.equal(mask, x) and (moved[mask == 1].mean() - moved[mask == 0].mean()) > 0.6
     assert (mask.mean((1, 2, 3)) / x.mean((1, 2, 3))).sub(1).abs().max() < 0.3
 
 
 def test_nothing_is_changed_by_a_reach_of_zero_and_each_image_draws_its_own():
-    x = torch.rand(4, 3, 24, 24, generator=torch.Generator().manual_seed(1))
-    still, mask = augment(x, block(4, 24), torch.Generator().manual_seed(0), ZERO)
+    x = torch.rand(4, 3, 24, 24, generator=seeded(1))
+    still, mask = augment(x, block(4, 24), seeded(), **ZERO)
     assert torch.allclose(still, x, atol=1e-5) and torch.equal(mask, block(4, 24))
-    same = augment(block(4), block(4), torch.Generator().manual_seed(0))[0]
+    same = augment(block(4), block(4), seeded())[0]
     assert not any(torch.equal(same[0], other) for other in same[1:])
 
 
@@ -117,6 +114,5 @@ def test_a_mark_in_the_outermost_corner_is_never_lost():
     side = backgrounds.mark_side(96)
     x = torch.zeros(3000, 1, 96, 96)
     x[..., :side, :side] = 1
-    reach = GENTLE._replace(contrast=0.0, brightness=0.0)
-    left = augment(x, x, torch.Generator().manual_seed(0), reach)[0].flatten(1).sum(1) / side**2
+    left = augment(x, x, seeded(), contrast=0.0, brightness=0.0)[0].flatten(1).sum(1) / side**2
     assert left.min() > 0.15 and left.mean() > 0.75

@@ -69,8 +69,6 @@ def only(problems, level="error"):
     return problems.iloc[0]
 
 
-# --- verify: the index ---------------------------------------------------------------------------------------------
-
 HEAD = b"image,mask,label,source,patient\n"
 NO_BOXES = ("two lesions", "[1, 2]", '[["a", 1, 2, 3]]', '[["a", 1, 2, 3, NaN]]', "[" * 9999)
 PARTS = {"split": ["train", "train", "validation", "test"]}
@@ -145,9 +143,6 @@ def test_boxes_are_scaled_to_the_loaded_image(build):
     loaded = folder.load(build(boxes=boxes), size=(20, 12), fractions=(0.5, 0.25, 0.25))
     frame = pd.concat([one.frame for one in (loaded.train, loaded.validation, *loaded.tests.values())]).set_index("id")
     assert json.loads(frame.boxes["images/1.png"]) == [["a", 3, 10, 6.15, 20]] and frame.boxes["images/0.png"] == "[]"
-
-
-# --- verify: the files ---------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", ["/etc/hostname", "images/../../outside.png", "..\\outside.png", "C:\\x.png"])
@@ -302,13 +297,6 @@ def test_external_sources_are_test_sets(build):
     write_index(root, [row(i, source="AB"[i > 9], patient=f"p{i % 11}") for i in range(14)])
     with pytest.raises(ValueError, match="'p0' is in B and .*leakage"):
         folder.load(root, external=["B"], size=16)
-
-
-def test_hashes_follow_the_files(build):
-    hashes = folder.load(build(), **QUARTERS).hashes
-    Image.fromarray(noise(99)).save(build.root / "images/5.png")
-    changed = folder.load(build.root, **QUARTERS).hashes
-    assert changed["set/index.csv"] == hashes["set/index.csv"] and changed["set/files"] != hashes["set/files"]
 
 
 @pytest.mark.parametrize(

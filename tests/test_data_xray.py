@@ -108,7 +108,7 @@ def test_a_source_gives_no_more_films_of_a_class_than_wanted(root):
     again, other = (data.load("covid", **given, most=8, split_seed=seed) for seed in (0, 1))
     assert all(images.frame.equals(sets[name].frame) for name, images in all_sets(again).items())
     assert set(other.train.frame.id) != set(sets["train"].frame.id)
-    with pytest.raises(ValueError, match="most is a number of films, 1 or more"):
+    with pytest.raises(ValueError, match="most must be from 1 to inf, not 0"):
         data.load("covid", **given, most=0)
 
 

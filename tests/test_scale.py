@@ -17,7 +17,8 @@ from torch.utils.data import DataLoader, DistributedSampler, TensorDataset
 
 from isnetlib import ISNet, data, own
 from isnetlib.baselines import build
-from isnetlib.data import folder, stored
+from isnetlib.data import folder
+from isnetlib.data.images import Stored
 from isnetlib.networks import build_model
 from isnetlib.training import evaluate
 from isnetlib.training.evaluate import Swapped
@@ -157,7 +158,7 @@ def test_stored_images_are_those_in_memory(images, tmp_path, monkeypatch, equali
     monkeypatch.delattr(folder, "_read_each")  # the second time nothing is decoded
     again = data.load("folder", folder=images, cache=str(tmp_path / "cache"), **how)
     for found in (read, again):
-        assert isinstance(found.train.x, stored.Stored) and found.hashes == memory.hashes
+        assert isinstance(found.train.x, Stored) and found.hashes == memory.hashes
         for part in ("train", "validation"):
             assert equal(getattr(found, part), getattr(memory, part))
             assert equal(Swapped(getattr(found, part)), Swapped(getattr(memory, part)))
@@ -217,9 +218,9 @@ def test_too_many_images_for_memory_are_stored_beside_them_if_the_disk_is_large_
         patch.setattr(shutil, "disk_usage", lambda path: free)
         with pytest.raises(OSError, match=r"\.isnet: 0.0 GB of images do not fit, 0.0 GB are free"):
             data.load("folder", folder=images, size=32)
-    assert isinstance(data.load("folder", folder=images, size=32).train.x, stored.Stored)
+    assert isinstance(data.load("folder", folder=images, size=32).train.x, Stored)
     assert [path.suffix for path in sorted((images / ".isnet").iterdir())] == [".json", ".u8"]
     assert isinstance(data.load("folder", folder=images, size=31).train.x, torch.Tensor)
     classes = data.load("folder", folder=images, size=31).train.classes
-    assert isinstance(own.masked_images(images, classes, 32).x, stored.Stored)  # to be audited, likewise
+    assert isinstance(own.masked_images(images, classes, 32).x, Stored)  # to be audited, likewise
     assert folder.verify(images).empty

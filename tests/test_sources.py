@@ -13,7 +13,7 @@ from trees import HIGH, RNG, TREES, WIDE, index, lung, pixels, save, write
 
 from isnetlib.__main__ import main
 from isnetlib.data import folder
-from isnetlib.data.sources import SourceError, card, prepare
+from isnetlib.data.sources import SourceError, prepare
 
 module = sys.modules[prepare.__module__]
 PARTS_OF_LUNGS = "MontgomerySet/ManualMask"
@@ -44,7 +44,7 @@ def test_a_published_tree_becomes_a_folder_that_verifies(published, name, tmp_pa
     table = index(out)
     assert len(table) == images and (table["mask"] != "").sum() == masks
     assert set(table["label"]) == labels and table["patient"].nunique() == patients
-    assert (out / "card.txt").read_text() == card(name) and own["licence"].split()[0] in card(name)
+    assert own["licence"].split()[0] in (out / "card.txt").read_text()
     problems = [p for p in folder.read_files(out, table)[3] if p.level == "error"]
     assert not problems and pixels(out / table["image"].iloc[0]).ndim == 2 + (name == "celebamask_hq")
     attributes = list(own["read"].get("seen", ()))
@@ -96,7 +96,7 @@ def test_an_unreadable_mask_one_of_another_shape_and_one_lung_alone(published):
     with pytest.raises(SourceError, match="1 with a mask instead of 2; unpack NLM-MontgomeryCXRSet.zip"):
         prepare("montgomery", root, out)
     left_out = prepare("montgomery", root, out, partial=True)
-    assert left_out["reason"].tolist() == ["its masks differ in size: (48, 40) and (20, 20)"]
+    assert left_out["reason"].tolist() == ["its masks differ in size: (20, 20) and (48, 40)"]
     assert (index(out)["mask"] == "").tolist() == [True]
 
 
@@ -115,7 +115,7 @@ def test_paths_that_leave_the_folder_are_refused(published, tmp_path, name):
     ("name", "file", "content", "message"),
     [  # in the first, one file where names ignore case
         ("hannover", "data.csv", "patient_id,image_id\np1,aa\np2,AA\n", "listed twice: aa"),
-        ("hannover", "data.csv", "patient_id,sex\na,b\n", "data.csv has no column image_id; it has: .*patient_id"),
+        ("hannover", "data.csv", "patient_id,sex\na,b\n", "data.csv has no column .image_id."),
         ("hannover", "data.csv", "", "data.csv cannot be read as a table .lists no images"),
         ("tbx11k", "TBX11K/annotations/json/TBX11K_val.json", "{", "TBX11K_val.json is not in COCO's format"),
         ("tbx11k", "TBX11K/annotations/json/TBX11K_val.json", "[]", "TBX11K_val.json is not in COCO's format"),

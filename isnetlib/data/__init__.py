@@ -1,6 +1,5 @@
 """Data: `load(name, **options)` gives the data sets of an experiment; the docstring of its loader is its card."""
 
-import inspect
 from functools import partial
 
 from isnetlib.data import digits, folder, photographs, xray
@@ -27,14 +26,14 @@ EXPERIMENTS = {
 
 
 def load(name: str, **options) -> Experiment:
-    """Load an experiment by name (a key of `EXPERIMENTS`) with the options of its loader; ValueError: an unknown name
-    or option (the message lists the known ones), or what the loader refuses.
+    """Load one of `EXPERIMENTS` with the options of its loader. TypeError: an unknown option; ValueError: an unknown
+    name, an option out of its range, data that are wrong (as `folder.verify` tells); FileNotFoundError: no data.
+
+    Common options: size, of a square image's side in pixels; data_seed and split_seed, of all that is drawn and of the
+    split by patient (no training seed changes it); train_size, validation_size, test_size, images, the first of more;
+    folder, of the sources that `isnet prepare` wrote, and masks (None: the variables ISNET_DATA, ISNET_MASKS);
+    equalise, each channel's histogram, after resizing; augment, move and shade training images (`backgrounds.augment`).
     """
     if name not in EXPERIMENTS:
         raise ValueError(f"unknown experiment {name!r}; known: {', '.join(EXPERIMENTS)}")
-    parameters = inspect.signature(EXPERIMENTS[name]).parameters
-    if unknown := [option for option in options if option not in parameters]:
-        raise ValueError(f"{name} has no option {', '.join(map(repr, unknown))}; known: {', '.join(parameters)}")
-    if missing := [option for option, p in parameters.items() if p.default is p.empty and option not in options]:
-        raise ValueError(f"{name} needs the option {', '.join(map(repr, missing))}")
     return EXPERIMENTS[name](**options)

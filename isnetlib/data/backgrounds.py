@@ -1,13 +1,12 @@
 """What is done to backgrounds: swapped between images, moved by augmentation, marked on purpose."""
 
-from typing import NamedTuple
-
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from isnetlib.data.images import Images
+from isnetlib.data.simulated.drawing import VALUES
 
 CHUNK = 4096  # images whose donors are drawn at once
 SCALE = 1 / 16  # sigma of the fill, as a share of the image's longer side: the object's near surroundings
@@ -15,34 +14,25 @@ FLOOR = 1e-9  # weight of pixels beyond any Gaussian's reach, so that the middle
 
 
 def swap_backgrounds(x: Tensor, y: Tensor, mask: Tensor, generator: torch.Generator | None = None) -> Tensor:
-    """Paste each image's foreground on the background of another image of another class, which then no longer tells the
-    class. The donor's own foreground is filled in first (`fill_foreground`), so its object does not show; on a textured
-    background its outline may, as a smooth patch.
-
-    x (B, C, H, W); y (B,) of classes, or (B, K) of attributes: then the donor is any other image; mask (B, 1, H, W), 1
-    = foreground; generator: draws the donors. Returns (B, C, H, W). Foreground pixels are those of `x`, bit for bit. An
-    image without mask (all zeros), or for which the batch holds no donor, keeps its background; images without mask or
-    without background are no donors.
+    """Images (B, C, H, W), foreground pixels bit for bit, on the background of another one of another class (y (B,))
+    or, of attributes (B, K), of any other. The donor's foreground is filled in first (`fill_foreground`), so its object
+    does not show; on a textured background its outline may, as a smooth patch. mask (B, 1, H, W): 1 = foreground. An
+    image without mask, or donor in the batch, keeps its background; images without mask or background are no donors.
     """
     donors = draw_donors(y, (mask > 0.5).flatten(1).float().mean(1), generator)
     return paint_backgrounds(x, mask, donors, torch.arange(len(x), device=x.device), lambda rows: (x[rows], mask[rows]))
 
 
 def paint_backgrounds(x: Tensor, mask: Tensor, donors: Tensor, rows: Tensor, read) -> Tensor:
-    """Images x (B, C, H, W) of a data set's `rows` on the backgrounds of its images `donors` (B,), which read(rows)
-    gives with their masks; one that is its own donor stays.
-    """
+    """Images x (B, C, H, W), `rows` of a data set, on the backgrounds of its images `donors`, given by read(rows)."""
     used, inverse = donors.unique(return_inverse=True)
     given, masks = read(used)
-    background = fill_foreground(given, masks > 0.5)[inverse]
     keep = (mask > 0.5) | (donors == rows)[:, None, None, None]
-    return torch.where(keep, x, background)
+    return torch.where(keep, x, fill_foreground(given, masks > 0.5)[inverse])
 
 
 def draw_donors(y: Tensor, area: Tensor, generator: torch.Generator | None = None) -> Tensor:
-    """For each image the index (B,) of a random donor; its own where it has no mask or there is none. area (B,): share
-    of the image that its mask covers.
-    """
+    """The index (B,) of a random donor; its own for an image without mask or donor. area (B,): share of the mask."""
     everyone, gives, found = torch.arange(len(y), device=y.device), (area > 0) & (area < 1), []
     device = generator.device if generator is not None else y.device
     for rows in everyone.split(CHUNK):  # all at once would be as many numbers as pairs of images
@@ -54,67 +44,36 @@ def draw_donors(y: Tensor, area: Tensor, generator: torch.Generator | None = Non
 
 
 def fill_foreground(x: Tensor, foreground: Tensor, scale: float = SCALE) -> Tensor:
-    """Replace the foreground by a normalised Gaussian blur of the background: blur(x b) / blur(b), b = background.
-
-    x (B, C, H, W); foreground bool (B, 1, H, W); scale: sigma as a share of the longer side. Background pixels stay bit
-    for bit, and each fill lies within their range.
-    """
-    height, width = x.shape[2:]
-    sigma = scale * max(height, width)
-    rows, columns = _gaussian(height, sigma, x), _gaussian(width, sigma, x)
+    """x (B, C, H, W), its foreground (B, 1, H, W) bool filled by Gaussian blurs: blur(x b) / blur(b), b: background."""
+    down, across = (torch.arange(n, device=x.device, dtype=x.dtype) for n in x.shape[2:])
+    sigma = scale * max(x.shape[2:])  # to blur along an axis is a product with the weights between its positions
+    rows, columns = (torch.exp(-0.5 * ((i[:, None] - i) / sigma) ** 2) + FLOOR for i in (down, across))
     background = (~foreground).to(x.dtype)
     with torch.autocast(x.device.type, enabled=False):  # in half precision FLOOR is 0
-        blurred = rows @ (x * background) @ columns
-        weight = rows @ background @ columns
+        blurred, weight = rows @ (x * background) @ columns, rows @ background @ columns
     return torch.where(foreground, blurred / weight.clamp_min(FLOOR**2), x)
 
 
-def _gaussian(n: int, sigma: float, like: Tensor) -> Tensor:
-    """(n, n) weights between positions: blurring along an axis is a product with it, without edges to pad."""
-    i = torch.arange(n, device=like.device, dtype=like.dtype)
-    return torch.exp(-0.5 * ((i[:, None] - i) / sigma) ** 2) + FLOOR
+STANDING = {"turn": 0.15, "scale": 0.10, "shift": 0.06}  # as askew as patients stand: for a segmenter
 
 
-# --- augmentation
-
-
-class Reach(NamedTuple):
-    """The largest change of each kind; every image draws its own, evenly between -1 and 1 times it."""
-
-    turn: float  # radians
-    scale: float  # relative
-    shift: float  # of half the side
-    contrast: float  # relative, about mid-grey
-    brightness: float  # of the range from black to white
-
-
-STANDING = Reach(0.15, 0.10, 0.06, 0.25, 0.10)  # as askew as patients stand: for a segmenter
-GENTLE = Reach(0.10, 0.06, 0.04, 0.25, 0.10)  # of a mark of 12 pixels in the corner of 96, some is always seen
-
-
-def augment(
-    x: Tensor, mask: Tensor, generator: torch.Generator | None = None, reach: Reach = GENTLE
-) -> tuple[Tensor, Tensor]:
+def augment(x, mask, generator=None, turn=0.10, scale=0.06, shift=0.04, contrast=0.25, brightness=0.10):
     """Images (B, C, H, W) in [0, 1] and their masks (B, 1, H, W), turned, scaled and shifted together (images bilinear,
     masks nearest; what comes in from outside is black, and background), then images in another contrast and brightness.
-    No flips: the heart lies on one side. generator: None is torch's global one, whose state a checkpoint keeps.
+    No flips: the heart lies on one side. Each image draws its own change, evenly up to turn (radians), scale
+    (relative), shift (of half the side), contrast (relative, about mid-grey), brightness (of the range). By default
+    some of a mark of 12 pixels in the corner of 96 is always seen. generator: None is torch's global one.
     """
-
-    def draw(most):
-        return (2 * torch.rand(len(x), generator=generator) - 1) * most
-
-    turn, scale = draw(reach.turn), 1 + draw(reach.scale)
-    cos, sin = turn.cos() * scale, turn.sin() * scale
-    theta = torch.stack([cos, -sin, draw(reach.shift), sin, cos, draw(reach.shift)], 1).view(-1, 2, 3)
+    reach = torch.tensor([turn, scale, shift, shift, contrast, brightness])[:, None]
+    angle, size, right, down, contrast, brightness = reach * (2 * torch.rand(6, len(x), generator=generator) - 1)
+    cos, sin = angle.cos() * (1 + size), angle.sin() * (1 + size)
+    theta = torch.stack([cos, -sin, right, sin, cos, down], 1).view(-1, 2, 3)
     grid = F.affine_grid(theta.to(x), [len(x), 1, *x.shape[2:]], align_corners=False)
     moved = F.grid_sample(x, grid, mode="bilinear", align_corners=False)
     mask = F.grid_sample(mask, grid, mode="nearest", align_corners=False)
-    contrast, brightness = (1 + draw(reach.contrast)).to(x), draw(reach.brightness).to(x)
-    moved = 0.5 + contrast[:, None, None, None] * (moved - 0.5) + brightness[:, None, None, None]
-    return moved.clamp(0, 1), mask
+    steeper, lighter = (one.to(x)[:, None, None, None] for one in (1 + contrast, brightness))
+    return (0.5 + steeper * (moved - 0.5) + lighter).clamp(0, 1), mask
 
-
-# --- marks
 
 MARKS = (1, 3, 2, 6)  # glyphs planted on films: frame, cross, plus, triangle, for up to four classes
 SHARE = REACH = 0.1  # a mark's side, and how far from its corner's edges it may stand, of the image's side
@@ -122,13 +81,8 @@ GAP = 1  # free pixels between mark and mask
 
 
 def glyphs() -> np.ndarray:
-    """The ten marks, (10, 6, 6) bool: any two differ in at least 12 of the 36 pixels."""
-    r, c = np.indices((6, 6))
-    edge = np.minimum(np.minimum(r, c), np.minimum(5 - r, 5 - c))  # 0 on the border, 2 in the middle
-    square, frame, plus, cross = r >= 0, edge == 0, (r // 2 == 1) | (c // 2 == 1), (r == c) | (r + c == 5)
-    lying, standing, triangle, corners = r % 4 < 2, c % 4 < 2, r >= c, (r + c <= 3) | (r + c >= 7)
-    chessboard, t = (r + c) % 2 == 0, (r < 2) | (c // 2 == 1)
-    return np.stack([square, frame, plus, cross, lying, standing, triangle, corners, chessboard, t])
+    """The ten marks of values.yaml, (10, 6, 6) bool."""
+    return np.array([[list(row) for row in glyph.split()] for glyph in VALUES["glyphs"].values()]) == "#"
 
 
 def any_in_window(mask: np.ndarray, side: int, padding: int) -> np.ndarray:
@@ -142,10 +96,7 @@ def mark_side(size: int) -> int:
 
 
 def choose_places(mask: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """A random free place (top, left) (N, 2) for each mask (N, H, H) bool: in any corner, at least GAP off the lungs.
-
-    ValueError: an image has no corner that is free.
-    """
+    """A random free place (N, 2: top, left) for each mask (N, H, H) bool: in any corner, at least GAP off the lungs."""
     size, side = mask.shape[1], mark_side(mask.shape[1])
     near = np.arange(size - side + 1) <= REACH * size
     edge = near | near[::-1]
@@ -157,9 +108,7 @@ def choose_places(mask: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def plant(images: Images, marks: np.ndarray, places: np.ndarray, shapes: np.ndarray | None = None) -> Images:
-    """The images with white shapes (K, side, side) bool on dark squares, those of films by default: marks (N,) of
-    classes, -1 = none; places (N, 2) top, left.
-    """
+    """The images with white shapes (K, side, side), by default of films, on dark squares. marks: -1 = none."""
     if shapes is None:
         n = mark_side(images.x.shape[-1]) // 6
         shapes = np.kron(glyphs()[list(MARKS)], np.ones((1, n, n), dtype=bool))
@@ -167,6 +116,6 @@ def plant(images: Images, marks: np.ndarray, places: np.ndarray, shapes: np.ndar
     for image, mark, (top, left) in zip(x, marks, places, strict=True):
         if mark >= 0:
             image[:, top : top + height, left : left + width] = torch.from_numpy(255 * shapes[mark].astype(np.uint8))
-    where = np.where(np.asarray(marks)[:, None] < 0, -1, places)
-    frame = images.frame.assign(mark=marks, mark_top=where[:, 0], mark_left=where[:, 1])
+    top, left = np.where(np.asarray(marks)[:, None] < 0, -1, places).T
+    frame = images.frame.assign(mark=marks, mark_top=top, mark_left=left)
     return Images(x, images.y, images.mask, frame, images.classes)

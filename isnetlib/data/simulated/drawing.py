@@ -3,7 +3,6 @@
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import yaml
 from scipy.ndimage import gaussian_filter
 
@@ -11,22 +10,17 @@ VALUES = yaml.safe_load(Path(__file__).with_name("values.yaml").read_text(encodi
 
 
 def grid(size: int) -> tuple[np.ndarray, np.ndarray]:
-    """Coordinates x (right) and y (down) of the pixel centres of a square image, (1, size, size) float32 in (-1, 1)."""
+    """Coordinates x (1, 1, size), right, and y (1, size, 1), down, of pixel centres, float32 in (-1, 1)."""
     at = (np.arange(size, dtype=np.float32) + 0.5) * 2 / size - 1
-    y, x = np.meshgrid(at, at, indexing="ij")
-    return x[None], y[None]
+    return at[None, None], at[None, :, None]
 
 
 def drawn_body(rng: np.random.Generator, n: int, size: int, kind: str) -> tuple[np.ndarray, np.ndarray, dict]:
-    """Of `n` bodies ("anatomy" or "face" of values.yaml) the coordinates x and y (n, size, size), shifted, turned and
-    scaled, and values, name -> (n, 1, 1) float32, one for each range. The first m of n are those of n = m.
-    """
+    """Coordinates x, y (n, size, size) and values, name -> (n, 1, 1), of bodies: "anatomy" or "face" of values.yaml."""
     columns = rng.random((n, len(VALUES[kind]))).astype(np.float32).T[..., None, None]
-    ranges = zip(VALUES[kind].items(), columns, strict=True)
-    a = {name: low + (high - low) * u for (name, (low, high)), u in ranges}
-    x, y = grid(size)
+    a = {name: low + (high - low) * u for (name, (low, high)), u in zip(VALUES[kind].items(), columns, strict=True)}
+    (x, y), c, s = grid(size), np.cos(a["turn"]), np.sin(a["turn"])
     x, y = x - a["shift_x"], y - a["shift_y"]
-    c, s = np.cos(a["turn"]), np.sin(a["turn"])
     return (c * x + s * y) / a["scale"], (c * y - s * x) / a["scale"], a
 
 
@@ -44,8 +38,7 @@ def ellipse(x, y, cx, cy, rx, ry) -> np.ndarray:
 
 def smooth_noise(rng: np.random.Generator, n: int, size: int, sigma: float) -> np.ndarray:
     """White noise blurred with a Gaussian of `sigma` (the image's half side = 1), each image scaled to deviation 1."""
-    noise = rng.standard_normal((n, size, size), dtype=np.float32)
-    pixels = sigma * size / 2
+    pixels, noise = sigma * size / 2, rng.standard_normal((n, size, size), dtype=np.float32)
     noise = gaussian_filter(noise, (0, pixels, pixels), mode="nearest", truncate=3)
     return noise / noise.std((1, 2), keepdims=True)
 
@@ -61,21 +54,7 @@ def to_bytes(values: np.ndarray) -> np.ndarray:
     return np.rint(255 * np.clip(values, 0, 1)).astype(np.uint8)
 
 
-def named_rows(part: str, n: int) -> pd.DataFrame:
-    """Columns id and patient of n images of a part, each its own patient."""
-    names = [f"{part}-{row:05d}" for row in range(n)]
-    return pd.DataFrame({"id": names, "patient": names})
-
-
-def in_chunks(draw, n: int, chunk: int) -> tuple[np.ndarray, ...]:
-    """draw(start) -> arrays of `chunk` rows, for start = 0, chunk, ...: joined, the first n rows."""
-    parts = [draw(start) for start in range(0, n, chunk)]
+def in_chunks(draw, n: int, chunk: int, seed: list[int]) -> tuple[np.ndarray, ...]:
+    """draw(rng, start) -> arrays of `chunk` rows, for start = 0, chunk, ...: joined, the first n rows."""
+    parts = [draw(np.random.default_rng([*seed, start]), start) for start in range(0, n, chunk)]
     return tuple(np.concatenate(part)[:n] for part in zip(*parts, strict=True))
-
-
-def check_options(size: int, smallest: int, data_seed: int, **sizes: int) -> None:
-    """ValueError that names the option which is out of its range."""
-    sizes = {name: (n, 1) for name, n in sizes.items()}
-    for name, (n, least) in ({"size": (size, smallest), "data_seed": (data_seed, 0)} | sizes).items():
-        if n < least:
-            raise ValueError(f"{name} must be at least {least}, not {n}")

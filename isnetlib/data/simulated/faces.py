@@ -1,78 +1,56 @@
 """`faces_sim`: simulated faces with several attributes, one of them told by the background in training.
 
-Two painted layers, the face and everything else, and a mask that says which one shows.
-
-So attributes of the face (glasses, open mouth, smile, beard) change pixels of the mask alone, and those worn beside it
-(hat, earrings), hair and background change pixels outside it alone. Nobody is portrayed. Lengths are shares of half
-the image's side; x runs to the right, y down; colours are RGB in [0, 1].
+Attributes of the face change pixels of the mask alone; what is worn beside it (hat, earrings), hair and background
+pixels outside it alone. Nobody is portrayed. Lengths are shares of half the image's side; x runs to the right, y down.
 """
 
 import numpy as np
 import torch
 
 from isnetlib.data.backgrounds import swap_backgrounds
-from isnetlib.data.images import Experiment, Images
-from isnetlib.data.simulated.drawing import (
-    VALUES,
-    check_options,
-    drawn_body,
-    ellipse,
-    grid,
-    in_chunks,
-    named_rows,
-    smooth_noise,
-    step,
-    to_bytes,
-)
+from isnetlib.data.images import Experiment, Images, check_range, named_rows
+from isnetlib.data.simulated import drawing
+from isnetlib.data.simulated.drawing import VALUES, ellipse, grid, step
 
-TIED = "Smiling"  # the attribute that the pattern of the background tells
+INSIDE = {"Eyeglasses": 0.3, "Mouth_Open": 0.5, "Smiling": 0.5, "Beard": 0.3}  # how frequent; in the mask
+PREVALENCE = INSIDE | {"Wearing_Hat": 0.3, "Wearing_Earrings": 0.3}
+PATTERNS = ("none", "stripes", "dots")
+SHAPES = 7  # in the clutter behind a head
 SMALLEST = 32  # pixels: below it a mouth is a dot
 CHUNK = 20  # faces drawn at once, each chunk from its own seed
-PARTS = ("train", "validation", "test")
+TESTS = {"biased": ("stripes", "dots"), "unbiased": ("none", "none"), "deceiving": ("dots", "stripes")}  # smiling, not
 
 
-def load(
-    size: int = 64, data_seed: int = 0, train_size: int = 1200, validation_size: int = 300, test_size: int = 500
-) -> Experiment:
+def load(size=64, data_seed=0, train_size=1200, validation_size=300, test_size=500) -> Experiment:
     """Simulated faces: attributes drawn independently, Smiling tied to the pattern of the background in training.
 
-    The labels are Eyeglasses, Mouth_Open, Smiling and Beard, all inside the mask. The test sets share faces and
-    clutter: `biased` (stripes where Smiling is present, dots where not, as in training), `unbiased` (neither),
-    `deceiving` (stripes and dots exchanged), `swapped` (the biased faces, each on another one's background with all
-    that is not face: hair, hat, earrings). Metric auc.
-
-    size : side in pixels, 32 or more
-    data_seed : faces, attributes, backgrounds; the training seed changes none of them
-    train_size, validation_size, test_size : images; fewer are the first of more
-
-    Returns an Experiment, x (N, 3, size, size), y (N, 4) float32. `frame` also has pattern and a column of 0/1 for each
-    of six attributes; every face has its own patient. ValueError: an option out of its range.
+    The labels are INSIDE. The tests share faces and clutter: `biased` (stripes where Smiling is present, dots where
+    not, as in training), `unbiased` (neither), `deceiving` (stripes and dots exchanged), `swapped` (the biased faces,
+    each on another one's background). Metric auc. size: 32 or more. `frame` also has pattern and all attributes.
     """
     sizes = {"train_size": train_size, "validation_size": validation_size, "test_size": test_size}
-    check_options(size, SMALLEST, data_seed, **sizes)
+    check_range(SMALLEST, size=size)
+    check_range(1, **sizes)
 
     def build(part, kind):
-        n, seed = sizes[f"{part}_size"], [data_seed, PARTS.index(part)]
+        n, seed = sizes[f"{part}_size"], [data_seed, ("train", "validation", "test").index(part)]
         drawn = draw_attributes(n, seed)
-        present = drawn[:, INSIDE.index(TIED)] == 1
-        names = {"biased": ("stripes", "dots"), "unbiased": ("none", "none"), "deceiving": ("dots", "stripes")}[kind]
-        pattern = np.where(present, *map(PATTERNS.index, names))
+        pattern = np.where(drawn[:, list(INSIDE).index("Smiling")] == 1, *map(PATTERNS.index, TESTS[kind]))
 
-        def draw(start):
+        def draw(rng, start):
             rows = np.arange(start, start + CHUNK) % n  # the last is filled up, so that a prefix stays one
-            x, mask = draw_faces(drawn[rows], pattern[rows], size, np.random.default_rng([*seed, 1, start]))
-            return to_bytes(x), mask[:, None].astype(np.uint8)
+            x, mask = draw_faces(drawn[rows], pattern[rows], size, rng)
+            return drawing.to_bytes(x), mask[:, None].astype(np.uint8)
 
-        x, mask = map(torch.from_numpy, in_chunks(draw, n, CHUNK))
+        x, mask = map(torch.from_numpy, drawing.in_chunks(draw, n, CHUNK, [*seed, 1]))
         y = drawn[:, : len(INSIDE)]
-        frame = named_rows(part, n).assign(source="simulated", y=[" ".join(map(str, row)) for row in y])
+        frame = named_rows(part, range(n)).assign(source="simulated", y=[" ".join(map(str, row)) for row in y])
         frame = frame.assign(pattern=np.array(PATTERNS)[pattern], **dict(zip(PREVALENCE, drawn.T, strict=True)))
         return Images(x, torch.from_numpy(y.astype(np.float32)), mask, frame, INSIDE)
 
-    tests = {kind: build("test", kind) for kind in ("biased", "unbiased", "deceiving")}
+    tests = {kind: build("test", kind) for kind in TESTS}
     tests["swapped"] = swapped(tests["biased"], data_seed)
-    train, validation = build("train", "biased"), build("validation", "biased")
-    return Experiment(train, validation, tests, "auc", hashes={}, publishable=True)
+    return Experiment(build("train", "biased"), build("validation", "biased"), tests, "auc", {}, publishable=True)
 
 
 def draw_attributes(n: int, seed) -> np.ndarray:
@@ -89,46 +67,30 @@ def swapped(images: Images, seed: int) -> Images:
     return Images(x, y, images.mask, frame, images.classes)
 
 
-# --- drawing
-INSIDE = ("Eyeglasses", "Mouth_Open", "Smiling", "Beard")
-OUTSIDE = ("Wearing_Hat", "Wearing_Earrings")
-PREVALENCE = dict(zip(INSIDE + OUTSIDE, (0.3, 0.5, 0.5, 0.3, 0.3, 0.3), strict=True))
-PATTERNS = ("none", "stripes", "dots")
-SHAPES = 7  # in the clutter behind a head
-
-
 def draw_faces(attributes: np.ndarray, pattern: np.ndarray, size: int, rng: np.random.Generator):
-    """Faces with the given attributes, each in front of clutter with the given pattern.
-
-    attributes : (N, 6) of 0/1, columns as INSIDE + OUTSIDE
-    pattern : (N,) index into PATTERNS
-
-    Returns (N, 3, size, size) float32, not yet cut to [0, 1], and the mask (N, size, size) bool: skin, features and
-    ears, without hair, neck and what is worn. What is drawn of `rng` does not depend on attributes and patterns.
+    """Faces with attributes (N, 6) of 0/1 before clutter with a pattern (N,), index into PATTERNS: (N, 3, size, size)
+    float32, not cut to [0, 1], and the mask (N, size, size) bool: skin, features and ears. What is drawn of `rng` does
+    not depend on attributes and patterns.
     """
     n = len(attributes)
-    x, y, a = drawn_body(rng, n, size, "face")
+    x, y, a = drawing.drawn_body(rng, n, size, "face")
     colours = 0.15 + 0.7 * rng.random((n, 5, 3), dtype=np.float32)
     shapes = rng.random((n, SHAPES, 8), dtype=np.float32)
-    fine, coarse = smooth_noise(rng, n, size, 1.5 / size), smooth_noise(rng, n, size, 0.15)
+    fine, coarse = (drawing.smooth_noise(rng, n, size, sigma) for sigma in (1.5 / size, 0.15))
     a |= {name: attributes[:, k, None, None].astype(np.float32) for k, name in enumerate(PREVALENCE)}
     hair = palette("hair", a["hair"]) + 0.12 * a["hair_red"][:, 0] * np.array([1.0, 0.2, -0.3], dtype=np.float32)
-    hair = np.clip(hair, 0, 1)
+    hair, skin = np.clip(hair, 0, 1), palette("skin", a["skin"])
     behind = paint_pattern(clutter(size, colours, shapes, coarse), pattern, colours[:, 2], shapes[:, 0])
     behind = paint(behind, surroundings(x, y, a, colours, hair, fine))
-    skin = palette("skin", a["skin"])
     front = np.broadcast_to(skin[:, :, None, None], behind.shape).astype(np.float32)  # everywhere: the mask cuts it out
     front = paint(front, features(x, y, a, skin, hair, fine))
-    ears = ellipse(np.abs(x), y, a["width"] + 0.01, 0.02, 0.06, 0.11)
-    mask = np.maximum(outline(x, y, a), ears) > 0
+    mask = np.maximum(outline(x, y, a), ellipse(np.abs(x), y, a["width"] + 0.01, 0.02, 0.06, 0.11)) > 0  # with ears
     light = a["gain"] * (1 + a["light"] * x) + 0.05 * coarse + 0.04 * fine
     return np.where(mask[:, None], front * light[:, None], behind), mask
 
 
 def paint(canvas: np.ndarray, layers: list[tuple]) -> np.ndarray:
-    """`canvas` (N, 3, H, W) covered by layers one after the other: opacity (N, H, W), and a colour, (3,) or (N, 3) or
-    (N, 3, H, W).
-    """
+    """`canvas` (N, 3, H, W) covered by layers: opacity (N, H, W), and a colour, (3,), (N, 3) or (N, 3, H, W)."""
     for alpha, colour in layers:
         colour = np.asarray(colour, dtype=np.float32)
         colour = colour.reshape(*colour.shape, 1, 1) if colour.ndim < 3 else colour
@@ -138,20 +100,16 @@ def paint(canvas: np.ndarray, layers: list[tuple]) -> np.ndarray:
 
 def palette(name: str, share: np.ndarray) -> np.ndarray:
     """Colours (N, 3) along a palette; share (N, 1, 1) in [0, 1]."""
-    colours = VALUES["palettes"][name]
+    colours = np.array(VALUES["palettes"][name])
     at = np.linspace(0, 1, len(colours))
-    channels = [np.interp(share[:, 0, 0], at, channel) for channel in zip(*colours, strict=True)]
-    return np.stack(channels, axis=1).astype(np.float32)
+    return np.stack([np.interp(share[:, 0, 0], at, channel) for channel in colours.T], axis=1).astype(np.float32)
 
 
 # --- the face, as layers. Here and below, x and y (N, H, W) are the head's own coordinates (u: x from the middle of the
-# turned features), `a` the values of a face and the attributes, name -> (N, 1, 1), edge the breadth of a soft edge.
-
-
+# turned features, s = |u|), `a` the values of a face and the attributes, name -> (N, 1, 1), edge that of a soft edge.
 def outline(x, y, a) -> np.ndarray:
     """About the distance inside the face's outline: cheeks and chin, cut off by the hairline."""
-    u, v = np.abs(x) / a["width"], np.abs(y) / a["height"]
-    power = a["square"]
+    u, v, power = np.abs(x) / a["width"], np.abs(y) / a["height"], a["square"]
     oval = 1 - (u**power + (v * (1 + 0.15 * u * (y > 0))) ** power + 1e-9) ** (1 / power)
     return np.minimum(a["width"] * oval, y - a["hairline"] - 0.25 * x * x)
 
@@ -177,13 +135,13 @@ def features(x, y, a, skin, hair, fine) -> list[tuple]:
 def mouth(u, y, a, skin, edge) -> list[tuple]:
     """Lips along a curve that a smile bends up and widens; between them, if open, the dark of the mouth and teeth."""
     half = a["mouth"] * (1 + 0.3 * a["Smiling"])
-    bend = (a["smile"] * a["Smiling"] + a["curl"]) * (u / half) ** 2
-    v = y - a["mouth_y"] + bend
+    v = y - a["mouth_y"] + (a["smile"] * a["Smiling"] + a["curl"]) * (u / half) ** 2
     within = np.clip(1 - (u / half) ** 2, 0, 1)
     gap = a["gap"] * a["Mouth_Open"] * within
-    lips = step(gap + 0.035 * np.sqrt(within) - np.abs(v), edge) * step(within - 0.05, 0.1)
-    line = np.exp(-((v / 0.012) ** 2)) * step(within - 0.05, 0.1)
-    dark = step(gap - np.abs(v), edge) * step(within - 0.05, 0.1) * a["Mouth_Open"]
+    middle = step(within - 0.05, 0.1)
+    lips = step(gap + 0.035 * np.sqrt(within) - np.abs(v), edge) * middle
+    line = np.exp(-((v / 0.012) ** 2)) * middle
+    dark = step(gap - np.abs(v), edge) * middle * a["Mouth_Open"]
     crease = np.exp(-(((np.abs(u) - half - 0.05) / 0.015) ** 2)) * step(0.07 - np.abs(v + 0.04), 0.04)
     return [
         (0.9 * lips, np.clip(0.75 * skin + np.array([0.10, -0.08, -0.05]), 0, 1)),
@@ -195,7 +153,7 @@ def mouth(u, y, a, skin, edge) -> list[tuple]:
 
 
 def eyes(s, y, a, hair, edge) -> list[tuple]:
-    """Brow, white, iris and lid of both eyes; s = |u|, as below."""
+    """Brow, white, iris and lid of both eyes."""
     at, r = (s, y, a["eyes"], a["eye_y"]), a["eye_size"]
     brow = np.exp(-(((y - a["eye_y"] + a["brow"] - 0.3 * (s - a["eyes"]) ** 2) / 0.022) ** 2))
     lid = step(ellipse(*at, 1.4 * r, 0.8 * r), edge) * step(a["eye_y"] - 0.3 * r - y, edge)
@@ -218,9 +176,6 @@ def glasses(s, y, a, edge) -> list[tuple]:
     return [(tint * has, (0.75, 0.82, 0.88)), (a["frame"] * frame * has, palette("frame", a["iris"]))]
 
 
-# --- what surrounds it
-
-
 def clutter(size, colours, shapes, coarse) -> np.ndarray:
     """A wall of two colours with boxes and discs of others."""
     x, y = grid(size)
@@ -232,8 +187,7 @@ def clutter(size, colours, shapes, coarse) -> np.ndarray:
         u, v = x - 2 * cx + 1, y - 2 * cy + 1
         u, v = u * np.cos(angle) + v * np.sin(angle), v * np.cos(angle) - u * np.sin(angle)
         rx, ry = 0.1 + 0.4 * rx, 0.1 + 0.4 * ry
-        box = np.minimum(rx - np.abs(u), ry - np.abs(v))
-        inside = np.where(kind < 0.5, box, ellipse(u, v, 0, 0, rx, ry))
+        inside = np.where(kind < 0.5, np.minimum(rx - np.abs(u), ry - np.abs(v)), ellipse(u, v, 0, 0, rx, ry))
         layers.append(((0.4 + 0.6 * opacity) * step(inside, 3 / size), colours[:, k % 5] * (0.4 + 0.6 * tone[:, 0])))
     return paint(np.zeros((len(colours), 3, size, size), dtype=np.float32), layers) + 0.04 * coarse[:, None]
 
@@ -243,8 +197,7 @@ def paint_pattern(canvas, pattern, colours, u) -> np.ndarray:
     x, y = grid(canvas.shape[-1])
     period, phase, slant = 0.22 + 0.08 * u[:, 1, None, None], u[:, 2, None, None], 0.6 + 0.8 * u[:, 3, None, None]
     stripes = step(np.sin(2 * np.pi * ((x + slant * y) / period / np.sqrt(1 + slant**2) + phase)), 0.8)
-    column, row = ((t / period + phase) % 1 - 0.5 for t in (x, y))
-    dots = step(0.28 - np.hypot(column, row), 0.2)
+    dots = step(0.28 - np.hypot(*((along / period + phase) % 1 - 0.5 for along in (x, y))), 0.2)
     alpha = np.select([pattern[:, None, None] == 1, pattern[:, None, None] == 2], [stripes, dots], 0.0)
     light = canvas.mean((1, 2, 3))[:, None] > 0.5  # the wallpaper stands out from its wall
     return paint(canvas, [(0.6 * alpha, np.where(light, 0.3 * colours, 0.7 + 0.3 * colours))])

@@ -1,42 +1,26 @@
-"""Simulated chest films of several hospitals: `tuberculosis_sim`, `tuberculosis_look_sim` and `covid_sim`.
+"""Simulated chest films: what a hospital leaves outside the lungs (contrast, collimation, marker) tells the class.
 
-What a hospital leaves outside the lungs (contrast, collimation, marker; or a marker alone) tells the class in training.
-Hospitals differ outside the lungs only, which is kinder than reality: real ones differ inside, too.
-
-A film is a torso with lungs of known outline, findings inside the lungs, a hospital's look outside.
-
-Three steps, so that what tells what is known: `draw_patients` draws the healthy anatomy, `add_findings` changes pixels
-of the lung mask alone, `apply_look` changes pixels outside it alone. Nothing here is a patient or imitates one film.
-Lengths are shares of half the image's side; x runs to the right, y down; brightness 0 (air) to 1 (bone).
+`add_findings` changes pixels of the lung mask alone, `apply_look` pixels outside it alone, which is kinder than
+reality: real hospitals differ inside, too. Nobody is portrayed. Lengths are shares of half the image's side; x runs to
+the right, y down; brightness 0 (air) to 1 (bone).
 """
 
 import functools
-from typing import NamedTuple
+from collections import namedtuple
 
 import numpy as np
 from scipy.ndimage import gaussian_filter
 
 from isnetlib.data.backgrounds import augment as move
-from isnetlib.data.images import Experiment, grey_images
-from isnetlib.data.simulated.drawing import (
-    VALUES,
-    check_options,
-    drawn_body,
-    ellipse,
-    grid,
-    in_chunks,
-    named_rows,
-    smooth_noise,
-    step,
-    text,
-    to_bytes,
-)
+from isnetlib.data.images import Experiment, check_range, grey_images, named_rows
+from isnetlib.data.simulated import drawing
+from isnetlib.data.simulated.drawing import VALUES, ellipse, smooth_noise, step
 
 HOSPITALS = VALUES["hospitals"]
-EXCHANGED = {"hospital_a": "hospital_b", "hospital_b": "hospital_a", "marker_r": "marker_l", "marker_l": "marker_r"}
-MARKS = {"hospital_a": "marker_r", "hospital_b": "marker_l"}  # in their places where `bias` is "marks"
 SMALLEST = 64  # pixels: below it markers would reach the lungs and nodules would be no more than noise
 CHUNK = 30  # films drawn at once, each chunk from its own seed; a multiple of every number of classes
+EDGE = 0.03  # from the lungs' border to where a finding has its full strength
+LESIONS = 8
 
 
 def load(
@@ -50,88 +34,62 @@ def load(
     bias: str = "look",
     test_seed: int | None = None,
 ) -> Experiment:
-    """Simulated films, in training each class from its own hospital.
+    """Simulated films, in training each class from its own hospital; sizes count films, classes taking turns.
 
-    kind : "tuberculosis": normal from hospital b against tuberculosis from a. Test sets: `internal` (as in training),
-        `deceiving` (the same films, each as the other class's hospital shows it), `hospital_c` and `hospital_d`
-        (unseen, both classes in each). Metric auc.
-        "covid": normal and pneumonia from hospital b, COVID-19 from a. Test sets: `internal`, `deceiving`, `external`
-        (each class from an unseen hospital of its own, as real collections often are). Metric macro_f1.
-    size : side in pixels, 64 or more
-    data_seed : anatomy, findings, looks and noise; the training seed changes none of them
-    train_size, validation_size, test_size : films, classes taking turns; fewer are the first of more
-    augment : move and shade training films a little, each time they are seen: without it not even the upper bound,
-        which sees nothing but the lungs, learnt 1,000 films well (results/full/further_trials.csv), and with it it did
-    bias : how the two hospitals of training differ: "look" (contrast, level, collimation, marker), or "marks" (a letter
-        in a corner alone)
+    Tests: `internal` (as training), `deceiving` (the same films, each as the other class's hospital shows it); of
+    "tuberculosis" `hospital_c` and `hospital_d` (unseen, both classes in each), of "covid" `external` (each class from
+    an unseen hospital of its own, as real collections often are).
+
+    kind : "tuberculosis" (against normal; auc), "covid" (against normal and pneumonia, both of one hospital; macro_f1)
+    augment : needed to learn 1,000 films well, even by the lungs alone (results/full/further_trials.csv)
+    bias : how the two hospitals of training differ: "look", or "marks" (a letter in a corner alone)
     test_seed : as data_seed, of the tests alone, so that they can be films that nobody has looked at; None: data_seed
-
-    Returns an Experiment, x (N, 3, size, size). Every film has its own patient. ValueError: an option out of its range.
     """
     sizes = {"train_size": train_size, "validation_size": validation_size, "test_size": test_size}
-    check_options(size, SMALLEST, data_seed, **sizes)
+    check_range(SMALLEST, size=size)
+    check_range(1, **sizes)
     if bias not in ("look", "marks"):
         raise ValueError(f"bias must be 'look' or 'marks', not {bias!r}")
     of = VALUES["experiments"][kind]
-    homes, away, classes = of["home"], of["away"], list(of["home"])
-    parts = ["train", "validation", "internal", *away]
-    homes = {name: MARKS[hospital] for name, hospital in homes.items()} if bias == "marks" else homes
+    parts = ["train", "validation", "internal", *of["away"]]
 
     @functools.cache
     def drawn(part):
-        n = sizes.get(f"{part}_size", test_size)
         seed = data_seed if test_seed is None or part in ("train", "validation") else test_seed
-        return draw_films(classes, n, size, of["strength"], [seed, parts.index(part)])
+        draw = functools.partial(draw_films, of["classes"], size, of["strength"])
+        return drawing.in_chunks(draw, sizes.get(f"{part}_size", test_size), CHUNK, [seed, parts.index(part)])
 
-    def build(part, hospital):
+    def build(part, hospitals):
         film, mask, u = drawn(part)
-        y, x = np.arange(len(film)) % len(classes), np.empty(film.shape, dtype=np.uint8)
-        source = np.array([hospital[classes[k]] for k in y])
-        for name in np.unique(source):
+        y, x = np.arange(len(film)) % len(hospitals), np.empty(film.shape, dtype=np.uint8)
+        source = np.array(hospitals)[y]
+        for name in set(hospitals):
             rows = source == name
-            x[rows] = to_bytes(apply_look(film[rows], mask[rows], HOSPITALS[name], u[rows]))
-        return grey_images(x, y, mask, named_rows(part, len(y)).assign(source=source, y=y), classes)
+            x[rows] = drawing.to_bytes(apply_look(film[rows], mask[rows], HOSPITALS[name], u[rows]))
+        return grey_images(x, y, mask, named_rows(part, range(len(y))).assign(source=source, y=y), of["classes"])
 
-    train, validation, internal = (build(part, homes) for part in parts[:3])
+    tests = of[bias] | of["away"]
+    train, validation = (build(part, tests["internal"]) for part in ("train", "validation"))
     train.augment = move if augment else None
-    deceiving = build("internal", {name: EXCHANGED[hospital] for name, hospital in homes.items()})
-    tests = {"internal": internal, "deceiving": deceiving} | {part: build(part, away[part]) for part in away}
+    tests = {name: build("internal" if name == "deceiving" else name, own) for name, own in tests.items()}
     return Experiment(train, validation, tests, of["metric"], hashes={}, publishable=True)
 
 
-def draw_films(classes, n: int, size: int, strength: float, seed) -> tuple[np.ndarray, ...]:
-    """`n` films with findings by class in turn, before any hospital's look: film (N, H, W) float32, mask (N, H, W)
-    bool, and uniform numbers for the looks (N, 8). seed: sequence of int.
-    """
-
-    def draw(start):
-        rng = np.random.default_rng([*seed, start])
-        patients = draw_patients(CHUNK, size, rng)
-        film = add_findings(patients, np.resize(classes, CHUNK), strength, rng)
-        return film, patients.mask, rng.random((CHUNK, 8), dtype=np.float32)
-
-    return in_chunks(draw, n, CHUNK)
+def draw_films(classes, size: int, strength: float, rng: np.random.Generator, start: int) -> tuple[np.ndarray, ...]:
+    """Film and mask (N, H, W) of CHUNK films by class in turn, before any look, and uniform numbers for it (N, 8)."""
+    patients = draw_patients(CHUNK, size, rng)
+    film = add_findings(patients, np.resize(classes, CHUNK), strength, rng)
+    return film, patients.mask, rng.random((CHUNK, 8), dtype=np.float32)
 
 
-# --- drawing
-EDGE = 0.03  # from the lungs' border to where a finding has its full strength
-LESIONS = 8
-
-
-class Patients(NamedTuple):
-    """Films before a hospital's look."""
-
-    film: np.ndarray  # brightness, (N, H, W) float32
-    mask: np.ndarray  # (N, H, W) bool
-    inside: np.ndarray  # depth inside the lungs, (N, H, W)
-    x: np.ndarray  # the torso's own coordinates, as y: (N, H, W)
-    y: np.ndarray
-    anatomy: dict[str, np.ndarray]  # name -> (N, 1, 1)
+# --- drawing. Here and below x and y (N, H, W) are the torso's own coordinates, a its anatomy: name -> (N, 1, 1), film
+# (N, H, W) brightness float32, mask bool, inside the depth inside the lungs.
+Patients = namedtuple("Patients", "film mask inside x y anatomy")
 
 
 def draw_patients(n: int, size: int, rng: np.random.Generator) -> Patients:
     """`n` healthy films of size x size pixels. The mask is the lungs without what lies behind heart and diaphragm."""
-    x, y, a = drawn_body(rng, n, size, "anatomy")
+    x, y, a = drawing.drawn_body(rng, n, size, "anatomy")
     inside = lungs(x, y, a)
     film = body(x, y, a) - a["dark"] * step(inside, 5 / size) + bones(x, y, a)
     film += vessels(x, y, a, smooth_noise(rng, n, size, 0.08)) * step(inside, EDGE)
@@ -152,8 +110,7 @@ def lungs(x: np.ndarray, y: np.ndarray, a: dict) -> np.ndarray:
     medial, lateral = borders((y - a["apex"]) / (a["dome"] + a["depth"] - a["apex"]), a)
     aside = np.maximum(s / a["width"] - 0.55, -0.15) / 0.45  # the dome is flat towards the heart
     floor = a["dome"] - a["liver"] * right + a["depth"] * aside**2
-    inside = np.minimum.reduce([lateral - s, s - medial, 0.8 * (floor - y), y - a["apex"]])
-    return np.minimum(inside, -heart(x, y, a))
+    return np.minimum.reduce([lateral - s, s - medial, 0.8 * (floor - y), y - a["apex"], -heart(x, y, a)])
 
 
 def heart(x: np.ndarray, y: np.ndarray, a: dict) -> np.ndarray:
@@ -165,12 +122,10 @@ def heart(x: np.ndarray, y: np.ndarray, a: dict) -> np.ndarray:
 
 def body(x: np.ndarray, y: np.ndarray, a: dict) -> np.ndarray:
     """Brightness of the soft parts: neck, shoulders, flanks, mediastinum, heart, belly; air beside them."""
-    s = np.abs(x)
-    shoulder = np.clip((y + 1.02) / 0.42, 0, 1)
-    inside = 0.26 + 0.75 * shoulder**1.6 - s
+    s, shoulder = np.abs(x), np.clip((y + 1.02) / 0.42, 0, 1)
     soft = 0.52 + 0.20 * np.exp(-((s / 0.17) ** 2)) + 0.08 * step(y - a["dome"] - 0.05, 0.3)
     soft = soft + 0.10 * step(heart(x, y, a), 0.08) - 0.10 * np.exp(-((x / 0.035) ** 2)) * step(-0.35 - y, 0.2)
-    return 0.04 + soft * step(inside, 0.08)
+    return 0.04 + soft * step(0.26 + 0.75 * shoulder**1.6 - s, 0.08)
 
 
 def bones(x: np.ndarray, y: np.ndarray, a: dict) -> np.ndarray:
@@ -197,12 +152,8 @@ def vessels(x: np.ndarray, y: np.ndarray, a: dict, noise: np.ndarray) -> np.ndar
 
 
 # --- findings: each takes uniform numbers u (LESIONS, 8, N, 1, 1) and returns an opacity (N, H, W) >= 0
-
-
 def add_findings(patients: Patients, kinds, strength: float, rng: np.random.Generator) -> np.ndarray:
-    """The films (N, H, W) with the finding that `kinds` (N,) names, "normal" being none, and in a third of all films a
-    small calcified spot. Pixels outside the mask stay as they are, bit for bit. strength: the highest opacity.
-    """
+    """Films (N, H, W) with findings `kinds` (N,) of opacity up to `strength`, and a small calcified spot in a third."""
     kinds, (n, size, _) = np.asarray(kinds), patients.film.shape
     u = np.moveaxis(rng.random((n, LESIONS, 8)).astype(np.float32), 0, 2)[..., None, None]
     noise = smooth_noise(rng, n, size, 0.06)
@@ -211,8 +162,7 @@ def add_findings(patients: Patients, kinds, strength: float, rng: np.random.Gene
         rows = kinds == kind
         opacity[rows] = FINDINGS[kind](patients, u, noise)[rows]
     opacity *= strength * (0.4 + 0.6 * u[0, 7])
-    spot = 0.2 * _blob(patients, *_place(patients, u[7], (0.1, 0.9)), 0.025)
-    opacity += (u[1, 7] < 1 / 3) * spot
+    opacity += (u[1, 7] < 1 / 3) * (0.2 * _blob(patients, *_place(patients, u[7], (0.1, 0.9)), 0.025))
     return patients.film + patients.mask * opacity * np.clip(patients.inside / EDGE, 0, 1)
 
 
@@ -233,9 +183,8 @@ def covid(patients: Patients, u: np.ndarray, noise: np.ndarray) -> np.ndarray:
     """Hazy patches at the periphery of both lungs, most in the middle and lower zones."""
     opacity = np.zeros_like(patients.film)
     for k in range(6):
-        one = u[k].copy()
-        one[0] = (one[0] + k % 2) / 2  # the lungs take turns
-        cx, cy = _place(patients, one, (0.35, 0.92), (0.72, 1.0))
+        at = (u[k, 0] + k % 2) / 2, *u[k, 1:3]  # the lungs take turns
+        cx, cy = _place(patients, at, (0.35, 0.92), (0.72, 1.0))
         opacity += (u[k, 3] < 0.75) * _blob(patients, cx, cy, 0.07 + 0.06 * u[k, 4], 1.5)
     return 0.75 * np.minimum(opacity, 1.2) * np.clip(1 + 0.5 * noise, 0, 2)
 
@@ -243,8 +192,7 @@ def covid(patients: Patients, u: np.ndarray, noise: np.ndarray) -> np.ndarray:
 def pneumonia(patients: Patients, u: np.ndarray, noise: np.ndarray) -> np.ndarray:
     """One dense consolidation, anywhere in one lung but its apex."""
     cx, cy = _place(patients, u[0], (0.35, 0.85), (0.3, 0.8))
-    radius = 0.15 + 0.09 * u[0, 3]
-    distance = np.hypot(patients.x - cx, (patients.y - cy) / 0.8) / radius + 0.15 * noise
+    distance = np.hypot(patients.x - cx, (patients.y - cy) / 0.8) / (0.15 + 0.09 * u[0, 3]) + 0.15 * noise
     return 0.85 / (1 + np.clip(distance, 0, None) ** 5)
 
 
@@ -264,36 +212,25 @@ def _blob(patients, cx, cy, radius, tall=1.0):
     return np.exp(-0.5 * (((patients.x - cx) / radius) ** 2 + ((patients.y - cy) / (tall * radius)) ** 2))
 
 
-# --- looks
-
-
 def apply_look(film: np.ndarray, mask: np.ndarray, look: dict, u: np.ndarray) -> np.ndarray:
-    """Films (N, H, W) as the hospital shows them; lung pixels stay as they are, bit for bit. u (N, 8) uniform numbers:
-    the film's own contrast, level, collimation and place of the marker.
-    """
-    size = film.shape[1]
-
-    def within(name, k):
-        low, high = look[name]
-        return (low + (high - low) * u[:, k])[:, None, None]
-
+    """Films (N, H, W) as the hospital shows them, lung pixels bit for bit; u (N, 8): uniform numbers of their looks."""
+    size, ranges = film.shape[1], [look["contrast"], look["level"], *[look["breadth"]] * 4]
+    contrast, level, *breadths = (low + (high - low) * u[:, k, None, None] for k, (low, high) in enumerate(ranges))
     near = gaussian_filter(mask.astype(np.float32), (0, 0.02 * size, 0.02 * size))
-    changed = film + np.clip(1 - 2 * near, 0, 1) * (within("level", 1) + (within("contrast", 0) - 1) * film)
-    x, y = grid(size)
-    for k, (edge, distance) in enumerate({"l": x + 1, "r": 1 - x, "t": y + 1, "b": 1 - y}.items()):
+    changed = film + np.clip(1 - 2 * near, 0, 1) * (level + (contrast - 1) * film)
+    x, y = drawing.grid(size)
+    for edge, distance, breadth in zip("lrtb", (x + 1, 1 - x, y + 1, 1 - y), breadths, strict=True):
         if edge in look["edges"]:
-            changed = np.where(distance < within("breadth", 2 + k), look["border"], changed)
+            changed = np.where(distance < breadth, look["border"], changed)
     write_marker(changed, look, u[:, 6:])
     return np.where(mask, film, changed)
 
 
-def write_marker(films, look, u) -> None:
+def write_marker(films: np.ndarray, look: dict, u: np.ndarray) -> None:
     """Write the marker into `films`, each at its own place in the corner; u (N, 2) uniform numbers."""
-    size = films.shape[1]
-    letters = text(look["word"], max(1, size // 64))
+    size, (down, aside) = films.shape[1], (1 if edge in "tl" else -1 for edge in look["corner"])
+    letters = drawing.text(look["word"], max(1, size // 64))[::down, ::aside]
     height, width = letters.shape
     places = size // 48 + (size // 24 * u).astype(int)
-    for film, (top, left) in zip(films, places, strict=True):
-        top = top if look["corner"][0] == "t" else size - height - top
-        left = left if look["corner"][1] == "l" else size - width - left
+    for film, (top, left) in zip(films[:, ::down, ::aside], places, strict=True):  # seen from the corner
         film[top : top + height, left : left + width][letters] = look["ink"]
