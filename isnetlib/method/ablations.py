@@ -50,7 +50,7 @@ def live_norm(graph, x, mean, var, weight=None, bias=None, training=False, momen
         h, standard = g if weight is None else g * weight.view(shape), (z - z.mean(dims, keepdim=True)) * inverse
         return [(h - h.mean(over, True) - standard * (h * standard).mean(over, True)) * inverse]
 
-    return y, Node("batch_norm", [graph.node(x)], y.shape, pull)
+    return y, Node("batch_norm", [graph.node(x)], pull)
 
 
 # --- biases: detached; graph.constants holds, by node, what gives z'
@@ -88,14 +88,12 @@ def detached_add(graph, a, b, *, alpha=1):
     return y, node
 
 
-def detached_relu(graph, x, inplace=False):
+def detached_relu(graph, x):
     before, below, eps = graph.node(x), constant(graph, x), graph.eps
     if before not in graph.constants or graph.eps_after(before) == 0:
-        return RULES["relu"](graph, x, inplace)
+        return RULES["relu"](graph, x)
     y = torch.relu(x)
-    if inplace:
-        graph.overwrite(x, y)
-    return y, Node("relu", [before], y.shape, lambda g: [g * torch.where(y > 0, y / (below() + eps), 0.0)])
+    return y, Node("relu", [before], lambda g: [g * torch.where(y > 0, y / (below() + eps), 0.0)])
 
 
 DETACHED = dict.fromkeys(("conv1d", "conv2d", "conv3d", "linear"), detached_layer)
@@ -133,14 +131,12 @@ def block_add(graph, a, b, *, alpha=1):
     return y, node
 
 
-def block_relu(graph, x, inplace=False):
+def block_relu(graph, x):
     before = graph.node(x)
     if before.name not in ("add", "max_pool", *POOLS):
-        return RULES["relu"](graph, x, inplace)
+        return RULES["relu"](graph, x)
     y = torch.relu(x)
-    if inplace:
-        graph.overwrite(x, y)
-    return y, Node("relu", [before], y.shape, lambda g: [g * (y > 0)])
+    return y, Node("relu", [before], lambda g: [g * (y > 0)])
 
 
 BLOCK = dict.fromkeys(POOLS + MAX_POOLS, block_pool)

@@ -23,7 +23,10 @@ from isnetlib.method.options import number, pair
 START, LOWEST, HIGHEST = 0.9, 0.05, 0.9  # of P under "auto"
 TARGET = 0.1  # of the background term; at 0.2 one training of two read the marker (validation, tuberculosis_sim)
 MEMORY = 20  # steps
-WAITING, BETWEEN = (0.9, 0.5), (0.25, 0.45)  # P at most, while the background term is not down yet: shares of the training
+WAITING, BETWEEN = (
+    (0.9, 0.5),
+    (0.25, 0.45),
+)  # P at most, while the background term is not down yet: shares of the training
 PACE, TRAVEL = 0.02, 40.0  # log-odds a step: where the training's length is unknown, and in all where it is known
 
 

@@ -24,10 +24,10 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.overrides import TorchFunctionMode
 
+from isnetlib.method import operations  # noqa: F401 - registers its rules
 from isnetlib.method.ablations import ratio, rules_for
 from isnetlib.method.graph import HIDDEN, Graph, NotCovered
 from isnetlib.method.kernels import ZBoxPixels, z_box_floor, z_box_share
-from isnetlib.method.operations import activations, attention, normalisation  # noqa: F401 - registers their rules
 from isnetlib.method.options import bounds, flag, number
 
 
@@ -70,7 +70,7 @@ class LRP(TorchFunctionMode):
         return super().__enter__()
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
-        return func(*args, **(kwargs or {})) if self.pulling else self.graph.run(func, args, kwargs or {})
+        return func(*args, **(kwargs or {})) if self.pulling else self.graph.run(func, *args, **(kwargs or {}))
 
     def relevance(self, start: Tensor, logits: Tensor | None = None) -> Tensor:
         """Relevance at the input, raw and signed, (B, M, C, H, W), from the initial G `start` (B, M, K) at the logits.

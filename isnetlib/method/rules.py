@@ -8,13 +8,14 @@ everything linear is left as it is (Bassi, Decherchi & Cavalli, arXiv 2401.08409
 the activations of a batch of B.
 
 `RULES[name]` is the rule of the operation called `name` (relu, F.relu, Tensor.relu_ and nn.ReLU are all "relu"). A rule
-takes the graph (`isnetlib.method.graph`) and the operation's own arguments and returns (output, Node). `LINEAR` lists
+takes the graph (`isnetlib.method.graph`) and the operation's own arguments but `inplace`, which the graph sees to, and
+returns (output, Node). `LINEAR` lists
 operations that are linear in their inputs and hold no weights: their transpose is found by autograd and they need no
 rule of their own. To teach a new operation:
 
     @isnetlib.rule("my_activation")
     def my_activation(graph, z):
-        return isnetlib.method.operations.activations.activate(graph, my_activation_function, z)
+        return isnetlib.method.operations.activate(graph, my_activation_function, z)
 
     @isnetlib.rule("my_linear_operation")
     def my_linear_operation(graph, x): return graph.linear(torch.my_linear_operation, x)
@@ -75,8 +76,8 @@ class Node:
 
     name: str
     parents: list["Node"]
-    shape: torch.Size
     pull: Callable[[Tensor], list[Tensor | None]] | None = None  # None: not covered, `why` tells the place and reason
+    shape: torch.Size | None = None  # of its output
     layer: "Layer | None" = None  # weights, where the operation is a linear layer
     scale: Tensor | None = None  # per-channel factor, where it is a BatchNorm that no linear layer precedes
     image: Callable | None = None  # where it only rearranges pixels: parents' images -> its image
@@ -114,21 +115,21 @@ class Layer(NamedTuple):
         bias = scale * ((0 if self.bias is None else self.bias) - mean) + (0 if shift is None else shift)
         return self._replace(weight=self.weight * scale.view(-1, *[1] * (self.weight.ndim - 1)), bias=bias)
 
-    def node(self, name: str, x: Node, shape: torch.Size) -> Node:
-        return Node(name, [x], shape, lambda g: [self.transpose(g, self.weight, x.shape)], layer=self)
+    def node(self, name: str, x: Node) -> Node:
+        return Node(name, [x], lambda g: [self.transpose(g, self.weight, x.shape)], layer=self)
 
 
 # --- linear layers
 @rule("conv1d", "conv2d", "conv3d")
 def convolution(graph, x, weight, bias=None, stride=1, padding=0, dilation=1, groups=1):
     """G_j = sum_k w_jk G_k: the transposed convolution."""
-    n = weight.ndim - 2
+    n, padding = weight.ndim - 2, 0 if padding == "valid" else padding
     stride, dilation = (list(v) if isinstance(v, (tuple, list)) else [v] * n for v in (stride, dilation))
-    if isinstance(padding, str):
+    if padding == "same":
         reach = [d * (k - 1) for d, k in zip(dilation, weight.shape[2:], strict=True)]
-        if padding == "same" and any(r % 2 for r in reach):
+        if any(r % 2 for r in reach):
             return graph.refuse("padding='same' with an even reach pads one side more: pad explicitly, with F.pad")
-        padding = [r // 2 for r in reach] if padding == "same" else 0
+        padding = [r // 2 for r in reach]
     padding = list(padding) if isinstance(padding, (tuple, list)) else [padding] * n
     exact = (stride, padding, dilation, False, [0] * n, groups, None)
     conf = (*exact[:-1], graph.dtype)
@@ -139,14 +140,14 @@ def convolution(graph, x, weight, bias=None, stride=1, padding=0, dilation=1, gr
         return pull(g.flatten(0, 1), w, (g.shape[0] * g.shape[1], *shape[1:]), conf).unflatten(0, g.shape[:2])
 
     layer = Layer(partial(convolve, conf=exact), transpose, weight, bias, conf if groups == 1 else None)
-    return y, layer.node("conv", graph.node(x), y.shape)
+    return y, layer.node("conv", graph.node(x))
 
 
 @rule("linear")
 def linear(graph, x, weight, bias=None):
     """G_j = sum_k w_jk G_k."""
     y = F.linear(x, weight, bias)
-    return y, Layer(F.linear, lambda g, w, shape: g @ w, weight, bias).node("linear", graph.node(x), y.shape)
+    return y, Layer(F.linear, lambda g, w, shape: g @ w, weight, bias).node("linear", graph.node(x))
 
 
 @rule("batch_norm")
@@ -168,24 +169,22 @@ def batch_norm(graph, x, running_mean, running_var, weight=None, bias=None, trai
     # not into a linear layer over the last of more dimensions, nor, without derivatives, into more weights than outputs
     if layer is not None and layer.weight.ndim == x.ndim:
         if graph.is_first_layer(before) or torch.is_grad_enabled() or layer.weight.numel() < y.numel():
-            return y, layer.fold(scale, mean, bias).node("conv + batch norm", before.parents[0], y.shape)
+            return y, layer.fold(scale, mean, bias).node("conv + batch norm", before.parents[0])
     factor = scale.view(-1, *[1] * (x.ndim - 2))
-    return y, Node("batch_norm", [before], y.shape, lambda g: [g * factor], scale=factor)
+    return y, Node("batch_norm", [before], lambda g: [g * factor], scale=factor)
 
 
 # --- activations
 @rule("relu")
-def relu(graph, x, inplace=False):
+def relu(graph, x):
     """G * y / (y + eps); right after the first layer eps = 0, because z^B divides by its own stabilised sum there."""
     before = graph.node(x)
     first, eps = graph.is_first_layer(before), graph.eps_after(before)
     fresh = before.name in ("conv", "conv + batch norm", "batch_norm", "add") and before.consumers == 0 and not first
-    if inplace and fresh and not torch.is_grad_enabled():
+    if graph.in_place and fresh and not torch.is_grad_enabled():
         y = x.relu_().view_as(x)  # nobody needs x any more
     else:
         y = torch.relu(x)
-    if inplace:
-        graph.overwrite(x, y)
     if first:
         before.relu = True
     scale, parent = (None, before) if before.scale is None else (before.scale, before.parents[0])
@@ -197,7 +196,7 @@ def relu(graph, x, inplace=False):
             return [ReluGate.apply(g, y.to(g.dtype), eps, scale)]
         return [g * (y > 0) if scale is None else g * (y > 0) * scale]
 
-    return y, Node("relu", [parent], y.shape, pull)
+    return y, Node("relu", [parent], pull)
 
 
 # --- pooling, dropout
@@ -205,28 +204,23 @@ def relu(graph, x, inplace=False):
 def max_pool(graph, x, *args, return_indices=False, **kwargs):
     """The winner takes all; a pixel that wins in several overlapping windows collects from each of them."""
     y, index = getattr(F, graph.name)(x, *args, return_indices=True, **kwargs)
-    n = int(graph.name[-2])  # spatial dimensions: indices count within one channel's plane
+    n, x_shape = int(graph.name[-2]), x.shape  # n: spatial dimensions; indices count within one channel's plane
 
     def pull(g):
         plane = g.new_zeros(*g.shape[:-n], x_shape[-n:].numel()).flatten(0, -2)
         winners = index.expand(g.shape).flatten(-n).flatten(0, -2)
         return [plane.scatter_add(-1, winners, g.flatten(-n).flatten(0, -2)).view(*g.shape[:-n], *x_shape[-n:])]
 
-    x_shape = x.shape
-    node = Node("max_pool", [graph.node(x)], y.shape, pull)
-    return ((y, index) if return_indices else y), node
+    return (y, index) if return_indices else y, Node("max_pool", [graph.node(x)], pull)
 
 
 @rule("dropout", "dropout1d", "dropout2d", "dropout3d")
-def dropout(graph, x, p=0.5, training=True, inplace=False):
+def dropout(graph, x, p=0.5, training=True):
     """The mask that was drawn, once: relevance passes where activation passed."""
     if not training or p == 0:
         return x, graph.node(x)
     mask = getattr(F, graph.name)(torch.ones_like(x), p, True)
-    y = x * mask
-    if inplace:
-        graph.overwrite(x, y)
-    return y, Node("dropout", [graph.node(x)], y.shape, lambda g: [g * mask])
+    return x * mask, Node("dropout", [graph.node(x)], lambda g: [g * mask])
 
 
 # --- frequent linear operations
@@ -261,7 +255,7 @@ def add(graph, a, b, *, alpha=1):
     """A sum hands the same G to each term."""
     y = torch.add(a, b, alpha=alpha)
     if graph.tracked(a) and graph.tracked(b) and alpha == 1 and a.shape == b.shape:
-        return y, Node("add", [graph.node(a), graph.node(b)], y.shape, lambda g: [g, g])
+        return y, Node("add", [graph.node(a), graph.node(b)], lambda g: [g, g])
     return graph.linear(partial(torch.add, alpha=alpha), a, b, output=y, keeps_sign=True)
 
 
@@ -278,24 +272,19 @@ def concatenate(graph, tensors, dim=0, *, axis=None):
     y, nodes = torch.cat(tensors, dim), graph.nodes.of(tensors)
     if len(nodes) < len(tensors):
         return graph.linear(torch.cat, list(tensors), dim, output=y, keeps_sign=True)
-    sizes = [t.shape[dim] for t in tensors]
-    node = Node("cat", nodes, y.shape, lambda g: g.split(sizes, dim % y_ndim + 1))
-    node.image, y_ndim = (lambda images: torch.cat(images, dim)), y.ndim
-    return y, node
+    sizes, of_g = [t.shape[dim] for t in tensors], dim % y.ndim + 1
+    return y, Node("cat", nodes, lambda g: g.split(sizes, of_g), image=lambda images: torch.cat(images, dim))
 
 
 @rule("flatten", "view", "reshape", "unsqueeze", "squeeze", "contiguous")
 def reshape(graph, x, *args, **kwargs):
     """The same numbers in another shape: G is given back the old one."""
     y = getattr(x, graph.name)(*args, **kwargs)
-    node = Node("reshape", [graph.node(x)], y.shape, lambda g: [g.reshape(g.shape[0], *shape)])
-    node.image = lambda images: images[0].reshape(y_shape)
-    shape, y_shape = x.shape, y.shape
-    return y, node
+    old, new = x.shape, y.shape
+    image = lambda images: images[0].reshape(new)  # noqa: E731
+    return y, Node("reshape", [graph.node(x)], lambda g: [g.reshape(len(g), *old)], image=image)
 
 
 @rule(*SHAPED_LIKE, several=True)
 def shape_like(graph, x, other):
-    """The second tensor lends its shape or type, no values."""
-    name = graph.name
-    return graph.linear(lambda t: getattr(t, name)(other), x, keeps_sign=True)
+    return graph.linear(partial(getattr(Tensor, graph.name), other=other), x, keeps_sign=True)
