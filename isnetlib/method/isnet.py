@@ -24,7 +24,7 @@ from torch.utils.checkpoint import checkpoint
 from isnetlib.method.course import Weight, foreground_range, gradient_norm
 from isnetlib.method.loss import classification_loss, heatmap_loss, probabilities
 from isnetlib.method.lrp import LRP, logits_of, refuse_unseen, start_for
-from isnetlib.method.options import flag, mapping, number, pair
+from isnetlib.method.options import flag, number, pair
 
 VARIANTS = ("original", "selective", "stochastic")
 
@@ -65,7 +65,7 @@ class ISNet(nn.Module):
             raise ValueError(f"variant {variant!r}: use one of {', '.join(VARIANTS)}")
         if maps_at_once is not None:
             number("maps_at_once", maps_at_once, 1, kind=Integral)
-        others = mapping("ablation", ablation)
+        others = dict(ablation or {})
         self.every = others.pop("every", 1)
         number("every", self.every, 1, kind=Integral)
         self.lrp = partial(LRP, eps, box, gates, bf16, others)
