@@ -28,12 +28,11 @@ def rules_for(ablation: dict) -> dict:
     for name, value in ablation.items():
         if value not in KNOWN.get(name, ()):
             raise ValueError(f"unknown ablation {name}: {value!r}; known: {KNOWN}")
-    chosen = {"batch_norm": live_norm} if ablation.get("statistics") == "live" else {}
-    if ablation.get("biases") == "detached":
-        if chosen or ablation.get("block"):
-            raise ValueError('biases="detached" cannot be combined with statistics="live" or block=True')
-        chosen |= DETACHED
-    return chosen | (BLOCK if ablation.get("block") else {})
+    live, block = ablation.get("statistics") == "live", ablation.get("block")
+    detached = ablation.get("biases") == "detached"
+    if detached and (live or block):
+        raise ValueError('biases="detached" cannot be combined with statistics="live" or block=True')
+    return (LIVE if live else {}) | (DETACHED if detached else {}) | (BLOCK if block else {})
 
 
 # --- statistics: live
@@ -53,9 +52,12 @@ def live_norm(graph, x, mean, var, weight=None, bias=None, training=False, momen
     return y, Node("batch_norm", [graph.node(x)], pull)
 
 
+LIVE = {"batch_norm": live_norm}
+
+
 # --- biases: detached; graph.constants holds, by node, what gives z'
 def constant(graph, t):
-    return graph.constants.get(graph.node(t), lambda: t) if graph.tracked(t) else lambda: t
+    return graph.constants.get(graph.node(t), lambda: t)
 
 
 def detached_layer(graph, x, weight, bias=None, *args, **kwargs):
@@ -111,7 +113,7 @@ def block_pool(graph, x, *args, **kwargs):
     else:
         output, node = graph.linear(getattr(F, graph.name, None) or getattr(torch, graph.name), x, *args, **kwargs)
     y, pull, eps = output[0] if isinstance(output, tuple) else output, node.pull, graph.eps
-    if pull is not None and node.parents[0].image is None:
+    if node.parents[0].image is None:
         node.pull = lambda g: pull(g * ratio(y, eps))
     return output, node
 
@@ -121,11 +123,11 @@ def block_add(graph, a, b, *, alpha=1):
     if not (graph.tracked(a) and graph.tracked(b)):
         return y, node
     eps, pull = graph.eps, node.pull
-    normed = [graph.node(t).name in ("conv + batch norm", "batch_norm") for t in (a, b)]
+    terms = [(t, graph.node(t).name in ("conv + batch norm", "batch_norm")) for t in (a, b)]
 
     def both(g):
-        pairs = zip(pull(g * ratio(y, eps)), (a, b), normed, strict=True)
-        return [part * ratio(t, eps) if has_eps else part for part, t, has_eps in pairs]
+        parts = zip(pull(g * ratio(y, eps)), terms, strict=True)
+        return [part * ratio(t, eps) if normed else part for part, (t, normed) in parts]
 
     node.pull = both
     return y, node

@@ -23,10 +23,8 @@ from isnetlib.method.options import number, pair
 START, LOWEST, HIGHEST = 0.9, 0.05, 0.9  # of P under "auto"
 TARGET = 0.1  # of the background term; at 0.2 one training of two read the marker (validation, tuberculosis_sim)
 MEMORY = 20  # steps
-WAITING, BETWEEN = (
-    (0.9, 0.5),
-    (0.25, 0.45),
-)  # P at most, while the background term is not down yet: shares of the training
+# P at most, while the background term is not down yet, and the shares of the training between which that falls
+WAITING, BETWEEN = (0.9, 0.5), (0.25, 0.45)
 PACE, TRAVEL = 0.02, 40.0  # log-odds a step: where the training's length is unknown, and in all where it is known
 
 
@@ -46,10 +44,9 @@ def steered(P: float, mean: float, target: float, pace: float) -> float:
 class Weight(nn.Module):
     """A weight that knows where in the training it is; its state is in buffers, so that a resumed run is the same run.
 
-    weight: a number, (start, end), or, where it can be `steered`, "auto"; name: of the option, for errors; high: the
-    largest value it may have. between: the shares of the training between which it falls. steps: how many the training
-    has; `fit` tells it.
-    Raises ValueError for values out of range.
+    name: of the option, for errors. weight: a number from 0 to high, (start, end), or, where it can be `steered`,
+    "auto". between: the shares of the training between which it falls. steps: how many the training has; `fit` tells
+    it. Raises ValueError for values out of range.
     """
 
     def __init__(
@@ -62,17 +59,19 @@ class Weight(nn.Module):
         steered: bool = False,
     ):
         super().__init__()
-        ends = weight if isinstance(weight, (tuple, list)) else (weight, weight)
         self.name, self.auto, self.between = name, steered and weight == "auto", pair("fall", between, 1, rising=True)
-        self.ends = (START, START) if self.auto else tuple(ends)
-        numbers = [isinstance(w, (int, float)) and not isinstance(w, bool) and 0 <= w <= high for w in self.ends]
-        if numbers != [True, True] or not math.isfinite(sum(self.ends)):
+        ends = (START, START) if self.auto else weight if isinstance(weight, (tuple, list)) else (weight, weight)
+        try:
+            start, end = (number(name, value, high=high) for value in ends)
+        except (TypeError, ValueError):
             what = f"a number from 0 {'on' if high == math.inf else f'to {high:g}'}, a pair (start, end) of such"
-            what += ', or "auto"' if steered else ""
-            raise ValueError(f"{name} must be {what}; got {weight!r}")
+            what += ', or "auto"' * steered
+            raise ValueError(f"{name} must be {what}; got {weight!r}") from None
+        self.ends = (start, end)
+        planned = 0 if steps is None else number("steps", steps, 1, kind=Integral)
         self.register_buffer("steps", torch.zeros((), dtype=torch.long))  # trained so far
-        self.register_buffer("planned", torch.tensor(0 if steps is None else number("steps", steps, 1, kind=Integral)))
-        self.register_buffer("value", torch.tensor(float(self.ends[0]), dtype=torch.float64))
+        self.register_buffer("planned", torch.tensor(planned))
+        self.register_buffer("value", torch.tensor(float(start), dtype=torch.float64))
         self.register_buffer("mean", torch.zeros((), dtype=torch.float64))  # of the background term; 0: none yet
         self.register_buffer("closed", torch.tensor(False))  # whether that mean has been below the target
 

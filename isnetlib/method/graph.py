@@ -30,9 +30,7 @@ class Graph:
     arithmetic of convolutions' derivatives, or None. ablated: rules in place of those of `isnetlib.method.rules`.
     """
 
-    def __init__(
-        self, eps: float, z_box: bool, gates: str, dtype: torch.dtype | None, ablated: dict, image: Tensor | None = None
-    ):
+    def __init__(self, eps: float, z_box: bool, gates: str, dtype, ablated: dict, image: Tensor | None = None):
         self.eps, self.z_box, self.gates, self.dtype, self.rules = eps, z_box, gates, dtype, rules.RULES | ablated
         self.x, self.root, self.tape = None, None, []  # the image batch, its node, the nodes in order
         self.name, self.in_place = "", False  # of the operation at hand
@@ -57,9 +55,8 @@ class Graph:
         return self.z_box and node.layer is not None and node.parents[0].image is not None
 
     def eps_after(self, node: Node) -> float:
-        """eps of an activation that reads `node`: 0 where z^B, which has its own, is all that follows on the way down.
-
-        Max pools and rearrangements in between only move the first layer's outputs.
+        """eps of an activation that reads `node`: 0 where z^B, which has its own, is all that follows on the way down
+        but max pools and rearrangements, which only move the first layer's outputs.
         """
         while not self.is_first_layer(node):
             if len(node.parents) != 1 or node.name not in rules.REARRANGES | {"max_pool"}:
@@ -94,9 +91,8 @@ class Graph:
         return output, made() if isinstance(output, Tensor) else [made(k) for k in range(len(output))]
 
     def gate(self, z: Tensor, pull, rest: float, why: str) -> Node:
-        """Node of a gate f(z) with f(0) = rest: refused as a value path, a factor in `product`.
-
-        pull: G at f(z) - rest -> [G at z], used where gates are "shared".
+        """Node of a gate f(z) with f(0) = rest: refused as a value path, a factor in `product`. pull: G at f(z) - rest
+        -> [G at z], used where gates are "shared".
         """
         pull = pull if self.gates == "shared" else None
         return self.refuse(why, [self.node(z)], pull=pull, gate=True, rest=rest)[1]
@@ -197,7 +193,7 @@ class Graph:
         alone = count == 1 and args and self.tracked(args[0])
         if self.name in self.rules and not alone and self.name not in rules.SEVERAL:
             output, node = self.refuse("an argument other than the first depends on the image")
-        elif func in (torch.batch_norm, torch.instance_norm):
+        elif func is torch.batch_norm:
             output, node = self.refuse("call it by torch.nn.functional: the order of arguments is another one here")
         elif self.name in self.rules:
             output, node = self.rules[self.name](self, *args, **kwargs)
@@ -210,14 +206,10 @@ class Graph:
             output = first[0] if by_name else output
         self._remember(output, node, args)
         if in_place and output is not args[0]:
-            self._overwrite(args[0], output)
+            self.replaced[args[0]] = output
+            if self.tracked(args[0]) and not tracing.same_memory(args[0], output):
+                self.node(args[0]).memory().spoiled = True
         return output
-
-    def _overwrite(self, old, new):
-        """`new` stands for `old`, on which an operation in place was done out of place, from now on."""
-        self.replaced[old] = new
-        if old in self.nodes and not tracing.same_memory(old, new):
-            self.node(old).memory().spoiled = True
 
     def _remember(self, output, node, args):
         parts = list(output) if isinstance(node, list) else tensors_in((output,))

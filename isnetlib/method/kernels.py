@@ -12,8 +12,8 @@ from torch import Tensor
 from torch.autograd import Function
 
 
-# --- convolutions; conf = the arguments of aten::convolution after the bias (stride, padding, dilation, False, output
-# padding 0, groups), and the dtype of the arithmetic or None: that of the tensors
+# --- convolutions; conf = what aten::convolution takes after the bias (stride, padding, dilation, False, output padding
+# 0, groups), and the dtype of the arithmetic or None: that of the tensors
 def convolve(x: Tensor, weight: Tensor, conf, bias: Tensor | None = None) -> Tensor:
     *plain, dtype = conf
     if dtype is None:
@@ -30,8 +30,8 @@ def transposed(g: Tensor, weight: Tensor, shape, conf) -> Tensor:
 
 
 def transposed_by_blocks(g: Tensor, weight: Tensor, shape, conf) -> Tensor:
-    """`transposed` for a stride s > 1 and few input channels: the s x s pixels of a block stand as channels, which fill
-    the processor's vectors where a few colours do not.
+    """`transposed` for a stride s > 1 and few input channels, which do not fill the processor's vectors: the s x s
+    pixels of a block stand as channels.
     """
     (s, _), padding, *_, dtype = conf
     height, width = shape[2:]
@@ -60,9 +60,7 @@ def weight_gradient(g: Tensor, x: Tensor, weight: Tensor, conf) -> Tensor:
 
 
 class Convolve(Function):
-    """Convolution in the tensors' own arithmetic, its derivative in conf's: rounded activations would switch ReLUs, and
-    so change the heatmap more than rounded derivatives do.
-    """
+    """Convolution in the tensors' own arithmetic, its derivative in conf's: rounded activations would switch ReLUs."""
 
     @staticmethod
     def forward(ctx, x, weight, bias, conf):
@@ -79,10 +77,8 @@ class Convolve(Function):
 
 
 class ConvTranspose(Function):
-    """Input gradient of a convolution as an operation of its own, so that its derivative uses the fast convolution
-    kernels.
-
-    torch's double backward computes the weight part as a convolution with a kernel as large as the image.
+    """Input gradient of a convolution, with a derivative by fast kernels: torch's own double backward computes the
+    weight part as a convolution with a kernel as large as the image.
     """
 
     @staticmethod
@@ -99,20 +95,12 @@ class ConvTranspose(Function):
 
 
 def transpose(replay: Callable, shapes: list[torch.Size], g: Tensor) -> list[Tensor]:
-    """Transpose of the linear map `replay` (list of (B, ...) -> (B, ...)) applied to g (M, B, ...), differentiable in
-    g.
-    """
+    """Transpose of the linear map `replay` (list of (B, ...) -> (B, ...)) of g (M, B, ...), differentiable in g."""
     with torch.enable_grad():
         inputs = [g.new_empty(shape).requires_grad_() for shape in shapes]
         output = replay(inputs)
-    grad = partial(
-        torch.autograd.grad,
-        output,
-        inputs,
-        retain_graph=True,
-        create_graph=torch.is_grad_enabled(),
-        materialize_grads=True,
-    )
+    options = {"retain_graph": True, "create_graph": torch.is_grad_enabled(), "materialize_grads": True}
+    grad = partial(torch.autograd.grad, output, inputs, **options)
     if len(g) == 1:
         return [part[None] for part in grad(g[0])]
     return [torch.stack(parts) for parts in zip(*[grad(one) for one in g], strict=True)]
@@ -178,9 +166,8 @@ class ReluGate(Function):
 def z_box_floor(layer, low: Tensor, high: Tensor, size: torch.Size | None = None) -> Tensor:
     """What z^B takes from z: floor_k = sum_j (l_j w+_jk + h_j w-_jk) + b-_k, (1, ...), so that D = z - floor >= 0.
 
-    low, high: images of the box as the layer sees them; or, where a convolution reads pixels of one box, its bounds
-    (1, C, 1, 1), and `size` of the image. Zero padding pads x, l and h alike. The bias is one more input, fixed at 1 in
-    a box [0, 1].
+    low, high: images of the box as the layer sees them; or, where a convolution reads pixels, its bounds (1, C, 1, 1),
+    and `size` of the image. Zero padding pads x, l and h alike. The bias is one more input, 1 in a box [0, 1].
     """
     weight, negative = layer.weight, layer.weight.clamp(max=0)
     if size is None:
@@ -206,9 +193,8 @@ def z_box_share(G: Tensor, z: Tensor, floor: Tensor, relu: bool, eps: float) -> 
 
 class ZBoxPixels(Function):
     """Relevance of the pixels by z^B for a convolution that reads them, (M, B, ...): `z_box_share` by the second line.
-
-    A few images at a time, because the maps c(w) and c(w-), the widest tensors of the whole pass, then stay in the
-    processor's cache; the share is computed again for the derivative rather than kept.
+    A few images at a time, so that the maps c(w) and c(w-), the widest tensors of the pass, stay in the processor's
+    cache; the share is computed again for the derivative rather than kept.
     """
 
     @staticmethod

@@ -6,17 +6,14 @@ the sigmoid, would make relevance out of nothing there. It is refused, except as
 (squeeze-excitation, attention), which `Graph.product` holds constant or, with gates="shared", gives its half.
 
 A normalisation by a sample's own statistics, y = gamma (x - mean) / sigma + beta, is linear in x, mean included, once
-sigma is held constant: with h = gamma G / sigma, G_x = h - mean(h). (BatchNorm's rule is in `isnetlib.method.rules`:
-there the mean is a constant, too.)
+sigma is held constant: with h = gamma G / sigma, G_x = h - mean(h). (Of BatchNorm the mean is a constant, too.)
 
 Attention y = A v with A = softmax(q k^T) is linear in v once A is fixed (Ali et al. 2022): A is a gate. torch's
-composites run each of their operations through the graph, so that each finds its own rule; fused attention has no
-second derivative on the CPU besides.
+composites run each of their operations through the graph, so that each finds its own rule.
 """
 
 import inspect
 from collections.abc import Callable
-from functools import partial
 from types import SimpleNamespace
 
 import torch
@@ -25,7 +22,7 @@ from torch import Tensor
 from torch.autograd import Function
 
 from isnetlib.method.kernels import divide, over_maps, stabilise
-from isnetlib.method.rules import Node, batch_norm, rule
+from isnetlib.method.rules import Node, rule
 
 SIGNATURE = inspect.signature(F.multi_head_attention_forward)
 
@@ -99,10 +96,7 @@ def prelu(graph, z, weight):
 # --- gates: f(0) != 0
 @rule("sigmoid", "hardsigmoid", "softplus", "exp")
 def gate(graph, z, *args, **kwargs):
-    """With gates="shared" its part g - f(0) of a product goes back as an activation's: G (g - f(0)) / (z + eps s(z)).
-
-    The part f(0) is a constant, and the product gives it to its other factor.
-    """
+    """With gates="shared" its part g - f(0) of a product goes back as an activation's: G (g - f(0)) / (z + eps s(z))."""
     f, eps = function_of(graph, args, kwargs), graph.eps
     y, rest = f(z), f(torch.zeros((), dtype=z.dtype)).item()
     pull = lambda g: pulled(g, z, y.detach() - rest, lambda t: f(t) - rest, eps)  # noqa: E731
@@ -136,28 +130,14 @@ def layer_norm(graph, x, normalized_shape, weight=None, bias=None, eps=1e-5, *_)
 
 @rule("group_norm")
 def group_norm(graph, x, num_groups, weight=None, bias=None, eps=1e-5, *_):
-    pull = partial(by_groups, x, num_groups, weight, eps)
+    def pull(g):
+        flat = x.to(g.dtype).reshape(len(x), num_groups, -1)
+        inverse = (flat.var(2, correction=0, keepdim=True) + eps).rsqrt()
+        h = g if weight is None else g * weight.view(-1, *[1] * (x.ndim - 2))
+        h = h.reshape(len(g), *flat.shape) * inverse
+        return [(h - h.mean(3, keepdim=True)).reshape(g.shape)]
+
     return F.group_norm(x, num_groups, weight, bias, eps), Node("group_norm", [graph.node(x)], pull)
-
-
-@rule("instance_norm")
-def instance_norm(
-    graph, x, running_mean=None, running_var=None, weight=None, bias=None, use_input_stats=True, **others
-):
-    """A group a channel; with running statistics it is BatchNorm in eval mode."""
-    if not use_input_stats:
-        return batch_norm(graph, x, running_mean, running_var, weight, bias, False, **others)
-    y = F.instance_norm(x, running_mean, running_var, weight, bias, True, **others)
-    pull = partial(by_groups, x, x.shape[1], weight, others.get("eps", 1e-5))
-    return y, Node("instance_norm", [graph.node(x)], pull)
-
-
-def by_groups(x, groups, weight, eps, g):
-    flat = x.to(g.dtype).reshape(len(x), groups, -1)
-    inverse = (flat.var(2, correction=0, keepdim=True) + eps).rsqrt()
-    h = g if weight is None else g * weight.view(-1, *[1] * (x.ndim - 2))
-    h = h.reshape(len(g), *flat.shape) * inverse
-    return [(h - h.mean(3, keepdim=True)).reshape(g.shape)]
 
 
 @rule("normalize")
@@ -201,16 +181,16 @@ def attention(graph, query, key, value, attn_mask=None, dropout_p=0.0, is_causal
     """softmax(q k^T / sqrt(d) + mask) v."""
     if enable_gqa:
         return graph.refuse("grouped queries (enable_gqa) are not covered: repeat keys and values for each query head")
-    y = attend(graph, query, key, value, attn_mask, dropout_p, is_causal, scale)[0]
+    if is_causal:
+        attn_mask = torch.ones(query.shape[-2], key.shape[-2], dtype=torch.bool, device=query.device).tril()
+    y, _ = attend(graph, query, key, value, attn_mask, dropout_p, query.shape[-1] ** -0.5 if scale is None else scale)
     return y, graph.node(y)
 
 
-def attend(graph, query, key, value, mask=None, dropout_p=0.0, is_causal=False, scale=None):
-    """Output (..., L, E) and weights (..., L, S). mask: True = attend, or a float added to the scores."""
-    run, scale = graph.run, query.shape[-1] ** -0.5 if scale is None else scale
+def attend(graph, query, key, value, mask, dropout_p, scale):
+    """Output (..., L, E) and weights (..., L, S). mask: None, True = attend, or a float added to the scores."""
+    run = graph.run
     scores = run(torch.matmul, run(torch.mul, query, scale), run(torch.transpose, key, -2, -1))
-    if is_causal:
-        mask = torch.ones(scores.shape[-2:], dtype=torch.bool, device=scores.device).tril()
     if mask is not None and mask.dtype == torch.bool:
         scores = run(torch.masked_fill, scores, ~mask, -torch.inf)
     elif mask is not None:
@@ -241,7 +221,7 @@ def multi_head_attention(graph, *args, **kwargs):
     weights = own if a.use_separate_proj_weight else run(torch.chunk, a.in_proj_weight, 3)
     biases = [None] * 3 if a.in_proj_bias is None else run(torch.chunk, a.in_proj_bias, 3)
     q, k, v = (split(x, w, b) for x, w, b in zip((a.query, a.key, a.value), weights, biases, strict=True))
-    y, weights = attend(graph, q, k, v, _mask(graph, a), a.dropout_p if a.training else 0.0)
+    y, weights = attend(graph, q, k, v, _mask(graph, a), a.dropout_p if a.training else 0.0, q.shape[-1] ** -0.5)
     y = run(torch.reshape, run(torch.permute, y, (2, 0, 1, 3)), a.query.shape[:2] + (-1,))
     y = run(F.linear, y, a.out_proj_weight, a.out_proj_bias)
     if not a.need_weights:
@@ -252,13 +232,12 @@ def multi_head_attention(graph, *args, **kwargs):
 
 def _mask(graph, a):
     """What is added to the scores (B, heads, L, S), or None; in torch's own masks True = ignore."""
-    masks = [] if a.attn_mask is None else [a.attn_mask]
-    masks = [m if m.ndim == 2 else m.unflatten(0, (-1, a.num_heads)) for m in masks]
-    masks += [] if a.key_padding_mask is None else [a.key_padding_mask[:, None, None]]
+    own, padding = a.attn_mask, a.key_padding_mask
+    own = own if own is None or own.ndim == 2 else own.unflatten(0, (-1, a.num_heads))
+    masks = [m for m in (own, None if padding is None else padding[:, None, None]) if m is not None]
     zero = torch.zeros((), dtype=a.query.dtype, device=a.query.device)
     masks = [torch.where(m, -torch.inf, zero) if m.dtype == torch.bool else m for m in masks]
     if not masks:
         return None
-    mask = sum(masks[1:], masks[0])
-    graph.seen[mask] = True
+    graph.seen[mask := sum(masks[1:], masks[0])] = True
     return mask

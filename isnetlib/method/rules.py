@@ -9,9 +9,8 @@ the activations of a batch of B.
 
 `RULES[name]` is the rule of the operation called `name` (relu, F.relu, Tensor.relu_ and nn.ReLU are all "relu"). A rule
 takes the graph (`isnetlib.method.graph`) and the operation's own arguments but `inplace`, which the graph sees to, and
-returns (output, Node). `LINEAR` lists
-operations that are linear in their inputs and hold no weights: their transpose is found by autograd and they need no
-rule of their own. To teach a new operation:
+returns (output, Node). `LINEAR` lists operations that are linear in their inputs and hold no weights: their transpose
+is found by autograd and they need no rule of their own. To teach a new operation:
 
     @isnetlib.rule("my_activation")
     def my_activation(graph, z):
@@ -39,13 +38,13 @@ SHAPED_LIKE = {"expand_as", "view_as", "reshape_as", "type_as"}  # the second te
 MOVES = """reshape unflatten ravel permute transpose swapaxes swapdims movedim t clone expand repeat getitem narrow
 select index_select chunk tensor_split split unbind flip roll rot90 to T mT""".split()
 REARRANGES = {*MOVES, *SHAPED_LIKE}  # each number that comes out is one that went in
-LINEAR = {
-    *MOVES,
-    *"flatten view contiguous unsqueeze squeeze cat stack pad pixel_shuffle pixel_unshuffle channel_shuffle".split(),
-    *"avg_pool1d avg_pool2d avg_pool3d adaptive_avg_pool1d adaptive_avg_pool2d adaptive_avg_pool3d mean sum".split(),
-    *"float double add sub rsub neg masked_fill".split(),
-}
-KEEPS_SIGN = LINEAR - {"sub", "rsub", "neg"}  # no negative weight: z^B sees through them to the pixels
+LINEAR = set(MOVES) | set(
+    "stack pad pixel_shuffle pixel_unshuffle channel_shuffle avg_pool1d avg_pool2d avg_pool3d".split()
+)
+LINEAR |= set(
+    "adaptive_avg_pool1d adaptive_avg_pool2d adaptive_avg_pool3d mean sum float double rsub neg masked_fill".split()
+)
+KEEPS_SIGN = LINEAR - {"rsub", "neg"}  # no negative weight: z^B sees through them to the pixels
 CONSTANT = """detach zeros_like ones_like empty_like full_like rand_like randn_like
 new_zeros new_ones new_empty new_full new_tensor""".split()
 # questions about a tensor, no operations on it
@@ -56,9 +55,8 @@ SAME_AS |= {"concat": "cat", "concatenate": "cat"}
 
 
 def rule(*names: str, several: bool = False):
-    """Register the decorated function as the rule of the operations called `names`.
-
-    several: whether tensors of the image may stand in other arguments than the first; else they are refused there.
+    """Register the decorated function as the rule of the operations called `names`. several: whether tensors of the
+    image may stand in other arguments than the first; else they are refused there.
     """
 
     def register(function):
@@ -98,9 +96,7 @@ class Node:
 
 
 class Layer(NamedTuple):
-    """A linear layer: z = forward(x, weight) + bias; transpose(G, weight, input shape) is its transposed operator on
-    (M, B, ...).
-    """
+    """A linear layer z = forward(x, weight) + bias; transpose(G, weight, input shape): its transpose of (M, B, ...)."""
 
     forward: Callable
     transpose: Callable
@@ -109,9 +105,7 @@ class Layer(NamedTuple):
     conf: tuple | None = None  # stride, padding, dilation and groups of a convolution that is not split into groups
 
     def fold(self, scale: Tensor, mean: Tensor, shift: Tensor | None) -> "Layer":
-        """The same layer followed by BatchNorm: w^ = w s, b^ = s (b - mean) + beta, with s = gamma / sigma held
-        constant but for gamma.
-        """
+        """The layer followed by BatchNorm: w^ = w s, b^ = s (b - mean) + beta, s = gamma / sigma, sigma a constant."""
         bias = scale * ((0 if self.bias is None else self.bias) - mean) + (0 if shift is None else shift)
         return self._replace(weight=self.weight * scale.view(-1, *[1] * (self.weight.ndim - 1)), bias=bias)
 
@@ -153,10 +147,7 @@ def linear(graph, x, weight, bias=None):
 @rule("batch_norm")
 def batch_norm(graph, x, running_mean, running_var, weight=None, bias=None, training=False, momentum=0.1, eps=1e-5):
     """BatchNorm with its statistics held constant is G * gamma / sigma; after a linear layer the factor joins that
-    layer's weights.
-
-    The statistics are those the forward pass used: the batch's (biased variance) in train mode, the running ones in
-    eval mode.
+    layer's weights. The statistics are those of the forward pass: the batch's (biased variance) in train mode.
     """
     if training and x.numel() == x.shape[1]:
         raise ValueError(f"BatchNorm in train mode needs more than one value a channel, got size {tuple(x.shape)}")
@@ -267,7 +258,6 @@ def interpolate(graph, x, *args, **kwargs):
 
 @rule("cat", several=True)
 def concatenate(graph, tensors, dim=0, *, axis=None):
-    """Each part receives its slice."""
     dim = dim if axis is None else axis
     y, nodes = torch.cat(tensors, dim), graph.nodes.of(tensors)
     if len(nodes) < len(tensors):
@@ -278,7 +268,6 @@ def concatenate(graph, tensors, dim=0, *, axis=None):
 
 @rule("flatten", "view", "reshape", "unsqueeze", "squeeze", "contiguous")
 def reshape(graph, x, *args, **kwargs):
-    """The same numbers in another shape: G is given back the old one."""
     y = getattr(x, graph.name)(*args, **kwargs)
     old, new = x.shape, y.shape
     image = lambda images: images[0].reshape(new)  # noqa: E731

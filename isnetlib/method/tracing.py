@@ -43,8 +43,7 @@ def tensors_in(values) -> list[Tensor]:
 
 def by_position(args, kwargs):
     """torch.add(input=a, other=b) as torch.add(a, b)."""
-    first = [kwargs.pop("input")] if "input" in kwargs else []
-    last = [kwargs.pop("other")] if "other" in kwargs else []
+    first, last = ([kwargs.pop(name)] if name in kwargs else [] for name in ("input", "other"))
     return (*first, *args, *last), kwargs
 
 
