@@ -13,14 +13,12 @@ and BatchNorm outputs that enter a sum: G y / (y + eps s(y)). A ReLU behind a su
 """
 
 import torch
-import torch.nn.functional as F
 
 from isnetlib.method.kernels import divide, stabilise
 from isnetlib.method.rules import RULES, Node
 
 KNOWN = {"statistics": ("constant", "live"), "biases": ("live", "detached"), "block": (False, True)}
-POOLS = [f"{kind}_pool{n}d" for kind in ("avg", "adaptive_avg") for n in (1, 2, 3)] + ["mean"]
-MAX_POOLS = [f"{kind}_pool{n}d" for kind in ("max", "adaptive_max") for n in (1, 2, 3)]
+POOLS = ["mean", *(f"{kind}{how}_pool{n}d" for kind in ("", "adaptive_") for how in ("avg", "max") for n in (1, 2, 3))]
 
 
 def rules_for(ablation: dict) -> dict:
@@ -98,8 +96,8 @@ def detached_relu(graph, x):
     return y, Node("relu", [before], lambda g: [g * torch.where(y > 0, y / (below() + eps), 0.0)])
 
 
-DETACHED = dict.fromkeys(("conv1d", "conv2d", "conv3d", "linear"), detached_layer)
-DETACHED |= {"batch_norm": detached_norm, "add": detached_add, "relu": detached_relu}
+LAYERS = dict.fromkeys(("conv1d", "conv2d", "conv3d", "linear"), detached_layer)
+DETACHED = LAYERS | {"batch_norm": detached_norm, "add": detached_add, "relu": detached_relu}
 
 
 # --- block: True
@@ -108,10 +106,7 @@ def ratio(y, eps):
 
 
 def block_pool(graph, x, *args, **kwargs):
-    if graph.name in MAX_POOLS:
-        output, node = RULES[graph.name](graph, x, *args, **kwargs)
-    else:
-        output, node = graph.linear(getattr(F, graph.name, None) or getattr(torch, graph.name), x, *args, **kwargs)
+    output, node = RULES[graph.name](graph, x, *args, **kwargs)
     y, pull, eps = output[0] if isinstance(output, tuple) else output, node.pull, graph.eps
     if node.parents[0].image is None:
         node.pull = lambda g: pull(g * ratio(y, eps))
@@ -141,5 +136,4 @@ def block_relu(graph, x):
     return y, Node("relu", [before], lambda g: [g * (y > 0)])
 
 
-BLOCK = dict.fromkeys(POOLS + MAX_POOLS, block_pool)
-BLOCK |= {"add": block_add, "relu": block_relu}
+BLOCK = dict.fromkeys(POOLS, block_pool) | {"add": block_add, "relu": block_relu}

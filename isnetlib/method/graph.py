@@ -10,6 +10,7 @@ from contextlib import nullcontext
 from functools import partial
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils._pytree import tree_flatten, tree_map, tree_unflatten
 
@@ -33,7 +34,7 @@ class Graph:
     def __init__(self, eps: float, z_box: bool, gates: str, dtype, ablated: dict, image: Tensor | None = None):
         self.eps, self.z_box, self.gates, self.dtype, self.rules = eps, z_box, gates, dtype, rules.RULES | ablated
         self.x, self.root, self.tape = None, None, []  # the image batch, its node, the nodes in order
-        self.name, self.in_place = "", False  # of the operation at hand
+        self.name, self.function, self.in_place = "", None, False  # of the operation at hand; it out of place
         # Tensor -> its node; overwritten tensor -> what stands for it; tensors that were made of constants in sight.
         self.nodes, self.replaced, self.seen = ByTensor(), ByTensor(), ByTensor()
         self.strangers, self.grad = set(), torch.is_grad_enabled()  # ids of tensors that came from nowhere
@@ -190,6 +191,7 @@ class Graph:
     def _record(self, func, args, kwargs, count):
         output, node, by_name = None, None, tracing.is_in_place(func.__name__)
         in_place = self.in_place = kwargs.pop("inplace", False) or by_name
+        self.function = (getattr(F, self.name, None) or getattr(torch, self.name, None)) if by_name else func
         alone = count == 1 and args and self.tracked(args[0])
         if self.name in self.rules and not alone and self.name not in rules.SEVERAL:
             output, node = self.refuse("an argument other than the first depends on the image")
@@ -197,9 +199,6 @@ class Graph:
             output, node = self.refuse("call it by torch.nn.functional: the order of arguments is another one here")
         elif self.name in self.rules:
             output, node = self.rules[self.name](self, *args, **kwargs)
-        elif self.name in rules.LINEAR:
-            out_of_place = getattr(Tensor, self.name) if by_name else func
-            output, node = self.linear(out_of_place, *args, keeps_sign=self.name in rules.KEEPS_SIGN, **kwargs)
         if output is None:
             first = [t.clone() if by_name else t for t in args[:1]]
             output = func(*first, *args[1:], **kwargs)

@@ -26,10 +26,8 @@ class HeatmapLoss(NamedTuple):
 
 def prepare_mask(mask: Tensor, size: torch.Size) -> tuple[Tensor, Tensor]:
     """Binary mask (B, M or 1, 1, H, W) at the map's `size` (H, W), and which of them carry an instruction, (B, M or 1)
-    of 0 and 1.
-
-    A mask of another size is shrunk by adaptive average pooling and each cell that holds some ROI becomes ROI. Raises
-    ValueError for other values than 0 and 1.
+    of 0 and 1. In a mask of another size each cell of the map that holds some ROI becomes ROI. Raises ValueError for
+    other values than 0 and 1.
     """
     if mask.ndim != 4:
         raise ValueError(f"mask must be (batch, 1, height, width), got {tuple(mask.shape)}")
@@ -52,8 +50,7 @@ def normalise(A: Tensor, mask: Tensor) -> Tensor:
 def gwrp(v: Tensor, decay: float) -> Tensor:
     """Global weighted ranked pooling over the last dimension: G = sum_i d^(i-1) v_i / sum_i d^(i-1), v_1 >= v_2 >= ...
 
-    d = 0: maximum, d = 1: mean. Only the top values are sorted out; all but 1e-7 of the weight is theirs (d = 0.9: 153
-    of them).
+    d = 0: maximum, d = 1: mean. Only the top values are sorted out, with all but 1e-7 of the weight (d = 0.9: 153).
     """
     n = v.shape[-1]
     if decay == 1:
@@ -66,7 +63,7 @@ def gwrp(v: Tensor, decay: float) -> Tensor:
 
 
 def background_term(A: Tensor, mask: Tensor, decay: float) -> Tensor:
-    """-log(1 - G / (G + 1)) = log(1 + G), G = GWRP of the normalised background relevance; mean over channels, (B, M)."""
+    """-log(1 - G / (G + 1)) = log(1 + G), G: GWRP of the background's normalised relevance; channels' mean, (B, M)."""
     return torch.log1p(gwrp((normalise(A, mask) * (1 - mask)).flatten(3), decay)).mean(2)
 
 
@@ -75,8 +72,7 @@ def foreground_term(A: Tensor, mask: Tensor, low: float, high: float) -> Tensor:
     linearly from C1 + C2; (B, M).
 
     The floor C1 rules out the empty map, the ceiling C2 the way out of blowing up the foreground. The straight tail
-    keeps the slope it has where it starts, so that an early F of a thousand times C1 does not drown the classification
-    loss.
+    keeps an early F of a thousand times C1 from drowning the classification loss.
     """
     total = (A * mask).sum((2, 3, 4))
     below = (total / low).clamp(max=1) - 1

@@ -163,9 +163,7 @@ def _add(maps: dict, node, g: Tensor | None) -> None:
 
 
 # --- in one call
-def explain(
-    model: nn.Module, x: Tensor, target=None, eps: float = 1e-2, box: tuple | None = (0.0, 1.0), **options
-) -> Tensor:
+def explain(model: nn.Module, x: Tensor, target=None, eps=1e-2, box: tuple | None = (0.0, 1.0), **options) -> Tensor:
     """Raw, signed relevance of the pixels x (B, C, H, W) for a class: (B, M, C, H, W), without gradient.
 
     target: None = winning class | int | LongTensor (B,) | "all" | "selective"; M = number of classes for "all", else 1.

@@ -27,7 +27,7 @@ from isnetlib.method.rules import Node, rule
 SIGNATURE = inspect.signature(F.multi_head_attention_forward)
 
 
-# --- activations: f(0) = 0
+# --- activations, f(0) = 0, and gates
 class Activated(Function):
     """G * r with r = y / (z + eps s(z)), y = f(z), and dr/dz = (f'(z) - r) / (z + eps s(z)); 0 where they are 0/0."""
 
@@ -66,25 +66,6 @@ def activate(graph, f: Callable, z: Tensor):
     return y, Node(graph.name, [before], lambda g: pulled(g, z, y.detach(), f, eps))
 
 
-def function_of(graph, args, kwargs) -> Callable:
-    """The operation at hand, of its first argument alone."""
-    function = getattr(F, graph.name, None) or getattr(torch, graph.name)
-    return lambda t: function(t, *args, **kwargs)
-
-
-@rule(*"relu6 leaky_relu silu gelu hardswish mish tanh elu selu celu softsign tanhshrink softshrink hardshrink".split())
-def elementwise(graph, z, *args, **kwargs):
-    return activate(graph, function_of(graph, args, kwargs), z)
-
-
-@rule("hardtanh")
-def hardtanh(graph, z, min_val=-1.0, max_val=1.0):
-    """ReLU6 is hardtanh between 0 and 6."""
-    if min_val > 0 or max_val < 0:
-        return graph.refuse(f"f(0) is not 0 for the interval [{min_val}, {max_val}]")
-    return activate(graph, lambda t: F.hardtanh(t, min_val, max_val), z)
-
-
 @rule("prelu")
 def prelu(graph, z, weight):
     """The ratio is differentiated by the slope too."""
@@ -93,12 +74,18 @@ def prelu(graph, z, weight):
     return y, Node("prelu", [before], lambda g: [g * divide(y, stabilise(z, eps))])
 
 
-# --- gates: f(0) != 0
-@rule("sigmoid", "hardsigmoid", "softplus", "exp")
-def gate(graph, z, *args, **kwargs):
-    """With gates="shared" its part g - f(0) of a product goes back as an activation's: G (g - f(0)) / (z + eps s(z))."""
-    f, eps = function_of(graph, args, kwargs), graph.eps
-    y, rest = f(z), f(torch.zeros((), dtype=z.dtype)).item()
+@rule(*"relu6 leaky_relu silu gelu hardswish mish tanh elu selu celu softsign tanhshrink softshrink hardshrink".split())
+@rule("hardtanh", "sigmoid", "hardsigmoid", "softplus", "exp")
+def elementwise(graph, z, *args, **kwargs):
+    """An activation, or a gate, of which with gates="shared" the part f(z) - f(0) of a product goes back likewise:
+    G (f(z) - f(0)) / (z + eps s(z)).
+    """
+    function, eps = graph.function, graph.eps
+    f = lambda t: function(t, *args, **kwargs)  # noqa: E731
+    rest = f(torch.zeros((), dtype=z.dtype)).item()
+    if rest == 0:
+        return activate(graph, f, z)
+    y = f(z)
     pull = lambda g: pulled(g, z, y.detach() - rest, lambda t: f(t) - rest, eps)  # noqa: E731
     return y, graph.gate(z, pull, rest, "f(0) is not 0, so it may be a factor of a product but no value path")
 

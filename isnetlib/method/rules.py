@@ -9,8 +9,8 @@ the activations of a batch of B.
 
 `RULES[name]` is the rule of the operation called `name` (relu, F.relu, Tensor.relu_ and nn.ReLU are all "relu"). A rule
 takes the graph (`isnetlib.method.graph`) and the operation's own arguments but `inplace`, which the graph sees to, and
-returns (output, Node). `LINEAR` lists operations that are linear in their inputs and hold no weights: their transpose
-is found by autograd and they need no rule of their own. To teach a new operation:
+returns (output, Node). Operations that are linear in their inputs and hold no weights share a rule, `linear_map`:
+autograd finds their transpose. To teach a new operation:
 
     @isnetlib.rule("my_activation")
     def my_activation(graph, z):
@@ -38,13 +38,11 @@ SHAPED_LIKE = {"expand_as", "view_as", "reshape_as", "type_as"}  # the second te
 MOVES = """reshape unflatten ravel permute transpose swapaxes swapdims movedim t clone expand repeat getitem narrow
 select index_select chunk tensor_split split unbind flip roll rot90 to T mT""".split()
 REARRANGES = {*MOVES, *SHAPED_LIKE}  # each number that comes out is one that went in
-LINEAR = set(MOVES) | set(
-    "stack pad pixel_shuffle pixel_unshuffle channel_shuffle avg_pool1d avg_pool2d avg_pool3d".split()
+LINEAR = (
+    """mean sum stack pad pixel_shuffle pixel_unshuffle channel_shuffle interpolate upsample float double rsub neg
+masked_fill""".split()
+    + [f"{kind}avg_pool{n}d" for kind in ("", "adaptive_") for n in (1, 2, 3)]
 )
-LINEAR |= set(
-    "adaptive_avg_pool1d adaptive_avg_pool2d adaptive_avg_pool3d mean sum float double rsub neg masked_fill".split()
-)
-KEEPS_SIGN = LINEAR - {"rsub", "neg"}  # no negative weight: z^B sees through them to the pixels
 CONSTANT = """detach zeros_like ones_like empty_like full_like rand_like randn_like
 new_zeros new_ones new_empty new_full new_tensor""".split()
 # questions about a tensor, no operations on it
@@ -67,7 +65,6 @@ def rule(*names: str, several: bool = False):
     return register
 
 
-# --- what an operation leaves to the relevance pass
 @dataclass(eq=False, slots=True)
 class Node:
     """One operation of the forward pass; `pull` maps G at its output, (M, B, ...), to one G (or None) a parent."""
@@ -210,11 +207,17 @@ def dropout(graph, x, p=0.5, training=True):
     """The mask that was drawn, once: relevance passes where activation passed."""
     if not training or p == 0:
         return x, graph.node(x)
-    mask = getattr(F, graph.name)(torch.ones_like(x), p, True)
+    mask = graph.function(torch.ones_like(x), p, True)
     return x * mask, Node("dropout", [graph.node(x)], lambda g: [g * mask])
 
 
-# --- frequent linear operations
+# --- linear operations without weights
+@rule(*MOVES, *LINEAR, several=True)
+def linear_map(graph, *args, **kwargs):
+    keeps_sign = graph.name not in ("rsub", "neg") and kwargs.get("mode") != "bicubic"  # its weights are all positive
+    return graph.linear(graph.function, *args, keeps_sign=keeps_sign, **kwargs)
+
+
 @rule("mul", several=True)
 def multiply(graph, a, b):
     """A product with a constant is linear; a product of two activations is not, unless one is a gate."""
@@ -250,12 +253,6 @@ def add(graph, a, b, *, alpha=1):
     return graph.linear(partial(torch.add, alpha=alpha), a, b, output=y, keeps_sign=True)
 
 
-@rule("interpolate", "upsample")
-def interpolate(graph, x, *args, **kwargs):
-    bicubic = "bicubic" in (*args, kwargs.get("mode"))  # its weights are partly negative
-    return graph.linear(getattr(F, graph.name), x, *args, keeps_sign=not bicubic, **kwargs)
-
-
 @rule("cat", several=True)
 def concatenate(graph, tensors, dim=0, *, axis=None):
     dim = dim if axis is None else axis
@@ -276,4 +273,4 @@ def reshape(graph, x, *args, **kwargs):
 
 @rule(*SHAPED_LIKE, several=True)
 def shape_like(graph, x, other):
-    return graph.linear(partial(getattr(Tensor, graph.name), other=other), x, keeps_sign=True)
+    return graph.linear(partial(graph.function, other=other), x, keeps_sign=True)
