@@ -82,7 +82,6 @@ class Weight(nn.Module):
             return self
 
     def plan(self, steps: int) -> None:
-        """How many steps the training has."""
         self.planned.fill_(steps)
 
     def now(self) -> float:
@@ -116,9 +115,9 @@ def gradient_norm(term: Tensor, model: nn.Module) -> float:
 
 
 def foreground_range(R: Tensor, mask: Tensor) -> tuple[float, float] | None:
-    """(C1, C2) = (F / 2, 12.5 F) that fit a network, F being the median of the ROI's total relevance over its maps R of
-    some training images before training; None where no mask carries an instruction. Ours: small networks with random
-    weights have F near 2, which gives the (1, 25) of our first results; with ImageNet weights F can be 50.
+    """(C1, C2) = (F / 2, 12.5 F), F: median of the ROI's total relevance over maps R of a network before training; None
+    where no mask carries an instruction. Ours: small networks with random weights have F near 2, which gives the
+    (1, 25) of our first results; with ImageNet weights F can be 50.
     """
     mask, valid = prepare_mask(mask, R.shape[-2:])
     totals = (R.detach().abs() * mask).sum((2, 3, 4))[valid.expand(R.shape[:2]).bool()]

@@ -33,14 +33,12 @@ class Graph:
 
     def __init__(self, eps: float, z_box: bool, gates: str, dtype, ablated: dict, image: Tensor | None = None):
         self.eps, self.z_box, self.gates, self.dtype, self.rules = eps, z_box, gates, dtype, rules.RULES | ablated
-        self.x, self.root, self.tape = None, None, []  # the image batch, its node, the nodes in order
+        self.x, self.root, self.given, self.tape = None, None, image, []  # the images, their node; the nodes in order
         self.name, self.function, self.in_place = "", None, False  # of the operation at hand; it out of place
         # Tensor -> its node; overwritten tensor -> what stands for it; tensors that were made of constants in sight.
         self.nodes, self.replaced, self.seen = ByTensor(), ByTensor(), ByTensor()
         self.strangers, self.grad = set(), torch.is_grad_enabled()  # ids of tensors that came from nowhere
         self.constants = {}  # node -> its output with the biases detached, where they are (an ablation)
-        if image is not None:
-            self._set_image(image)
 
     # ---- what the rules ask
     def tracked(self, value) -> bool:
@@ -129,12 +127,8 @@ class Graph:
         return y, Node(self.name, [one, two], pull, factor=two)
 
     # ---- the forward pass
-    def _set_image(self, x):
-        self.x, self.root = x, Node("image", [], shape=x.shape, image=lambda images: images[0])
-        self.nodes[x] = self.root
-
     def run(self, func, /, *args, **kwargs):
-        """Do one operation of the forward pass and remember it where it depends on the image; returns its output."""
+        """The output of one operation of the forward pass, which is remembered where it depends on the image."""
         mode = nullcontext()
         if tracing.checkpointing():  # activations are held anyway; computed again they would not be the same operations
             mode = torch.autograd.graph.saved_tensors_hooks(lambda t: t, lambda t: t)
@@ -153,10 +147,11 @@ class Graph:
         if self.replaced.of(inputs):
             args, kwargs = tree_map(self._current, (args, kwargs))
             inputs = tensors_in((args, kwargs))
-        if self.x is None:  # the first 4-D tensor that is no Parameter
+        if self.x is None:
             images = [t for t in inputs if t.ndim == 4 and t.is_floating_point() and not isinstance(t, nn.Parameter)]
-            if images:
-                self._set_image(images[0])
+            for x in images[:1] if self.given is None else [self.given]:
+                self.x, self.root = x, Node("image", [], shape=x.shape, image=lambda images: images[0])
+                self.nodes[x] = self.root
         inputs = inputs[:1] if name in rules.SHAPED_LIKE or name == "to" else inputs
         for t in inputs:
             if not (isinstance(t, nn.Parameter) or t in self.nodes or t in self.seen):

@@ -39,8 +39,7 @@ class ISNet(nn.Module):
     "auto": read off the first batch (`foreground_range`). multilabel: labels are 0/1 floats (B, K), each with its own
     sigmoid. maps_at_once: None, or how many maps of an image (of `original`) are explained at a time: less memory, more
     time. ablation: see `isnetlib.method.ablations`, and "every": n, the heatmap loss at every n-th training step alone,
-    n times as heavy: the same gradient on average (unless it is clipped), for less time. Raises ValueError for values
-    out of range.
+    n times as heavy: the same gradient on average, for less time. Raises ValueError for values out of range.
     """
 
     def __init__(
@@ -82,9 +81,8 @@ class ISNet(nn.Module):
         """Loss of a batch and its terms. x (B, C, H, W), y (B,), or floats (B, K): 0/1 with multilabel, else
         probabilities; mask (B, 1, H, W); None, or rows of zeros or NaN: no mask known.
 
-        Each term is a mean: of classification over the images, of the heatmap terms over the images with a mask. So
-        the mean loss of parts of a batch (processes, accumulated steps) is that of the whole batch only where the parts
-        hold equally many images and equally many masks. Steps without a heatmap loss have its terms no part.
+        Terms are means, of the heatmap over the images with a mask. So the mean loss of parts of a batch (processes,
+        accumulated steps) is that of the whole batch only where all hold equally many images and equally many masks.
         """
         turn = not self.training or int(self.heatmap_weight.steps) % self.every == 0
         P = self.heatmap_weight.now()
@@ -115,7 +113,7 @@ class ISNet(nn.Module):
         return (1 - P) * classification + P * times * heatmap.total, parts
 
     def forward(self, x: Tensor, y: Tensor, mask: Tensor | None) -> tuple[Tensor, dict[str, float]]:
-        """`loss`, for what calls a module to train it: DistributedDataParallel joins gradients only after its call."""
+        """`loss`: DistributedDataParallel joins gradients only after a module's call."""
         return self.loss(x, y, mask)
 
     def predict(self, x: Tensor) -> Tensor:
@@ -142,9 +140,7 @@ class ISNet(nn.Module):
         return tuple(self.range.tolist())
 
     def _relevance(self, lrp: LRP, start: Tensor, logits: Tensor) -> Tensor:
-        """Relevance of all maps, `maps_at_once` at a time: what a part keeps for its derivative is computed again when
-        backward reaches it, so the parts' memory is never held together.
-        """
+        """Relevance of all maps, `maps_at_once` at a time: what a part keeps for backward is computed again there."""
         if self.maps_at_once is None or start.shape[1] <= self.maps_at_once:
             return lrp.relevance(start, logits)
         again = partial(checkpoint, lrp.relevance, use_reentrant=False, preserve_rng_state=False)

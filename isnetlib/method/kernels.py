@@ -1,6 +1,5 @@
-"""The differentiable pieces of the relevance pass: what its rules do to G, with derivatives that are cheap and exact.
-
-G is the modified gradient of `isnetlib.method.rules`, (M, B, ...): M maps that share the activations of a batch of B.
+"""The differentiable pieces of the relevance pass: what its rules do to G, the modified gradient (M, B, ...) of
+`isnetlib.method.rules`, with derivatives that are cheap and exact.
 """
 
 from collections.abc import Callable

@@ -79,7 +79,7 @@ class LRP(TorchFunctionMode):
         if self.block:
             start = start * ratio(logits, self.eps)[:, None]
         grad, full = torch.set_grad_enabled(torch.is_grad_enabled()), torch.autocast(start.device.type, enabled=False)
-        # in inference mode no transpose can be found by autograd; outside of it leaving it changes nothing
+        # in inference mode autograd finds no transpose
         with torch._C.DisableTorchFunction(), full, torch.inference_mode(False), grad:
             return self._walk(end, start.transpose(0, 1)).transpose(0, 1)
 
@@ -181,9 +181,7 @@ def explain(model: nn.Module, x: Tensor, target=None, eps=1e-2, box: tuple | Non
 
 
 def check(model: nn.Module, input_size: tuple = (3, 224, 224), box: tuple | None = (0.0, 1.0), **options) -> None:
-    """Raise NotCovered, naming each module path and the reason, where LRP does not cover `model` on images of
-    `input_size`; else return nothing.
-    """
+    """Raise NotCovered, naming each module path and the reason, where LRP does not cover `model` on such images."""
     refuse_hidden(model)
     parameter = next(model.parameters(), torch.empty(0))
     with torch.inference_mode(False):
@@ -193,9 +191,7 @@ def check(model: nn.Module, input_size: tuple = (3, 224, 224), box: tuple | None
 
 
 def _run(model: nn.Module, x: Tensor, lrp: Callable, grad: bool = False) -> tuple[LRP, Tensor]:
-    """One forward pass under a new `lrp(image=x)`, which leaves buffers (running statistics) and random generators as
-    they were. Without gradient, or with one by x.
-    """
+    """A forward pass, without gradient or with one by x, that leaves running statistics and random generators alone."""
     training = any(module.training for module in model.modules())
     buffers = {name: buffer.clone() for name, buffer in model.named_buffers()} if training else {}
     devices, x = [x.device] if x.device.type == "cuda" else [], x.detach().requires_grad_(grad)
@@ -208,8 +204,8 @@ def _run(model: nn.Module, x: Tensor, lrp: Callable, grad: bool = False) -> tupl
 
 
 def refuse_unseen(model: nn.Module, x: Tensor, lrp: Callable, seen: LRP, buffers=()) -> None:
-    """Raise NotCovered where a tensor that `seen` met, and knew nothing of, depends on the images x: autograd tells in
-    another forward pass. buffers: those of that pass, which are known, as are the model's own.
+    """Raise NotCovered where a tensor that `seen` met, and knew nothing of (no buffer), depends on the images x:
+    autograd tells in another forward pass.
     """
     if seen.graph.strangers - {id(t) for t in (*buffers, *model.buffers())}:
         again, logits = _run(model, x, lrp, grad=True)
@@ -260,11 +256,10 @@ def start_for(logits: Tensor, target=None) -> Tensor:
 
 def selective_start(logits: Tensor) -> Tensor:
     """Selective ISNet explains eta_c = log(P_c / (1 - P_c)) = y_c - logsumexp_{c' != c} y_c' of the least likely class
-    c (arXiv 2401.08409).
+    c (arXiv 2401.08409). Its derivative, (B, 1, K): 1 at c and minus the softmax over the other classes elsewhere.
 
-    Its derivative: 1 at c and minus the softmax over the other classes elsewhere, (B, 1, K). The winner dominates that
-    softmax, so one map holds the evidence for the winner and for the loser. One logit (binary): eta is the log-odds of
-    the less likely answer, y or -y.
+    The winner dominates that softmax, so one map holds the evidence for the winner and for the loser. One logit
+    (binary): eta is the log-odds of the less likely answer, y or -y.
     """
     if logits.shape[1] == 1:
         return torch.where(logits > 0, -1.0, 1.0).to(logits.dtype)[:, None]

@@ -88,7 +88,6 @@ class Node:
     why: str = ""
 
     def memory(self) -> "Node":
-        """The node that owns the memory of this one: itself, unless it is a view."""
         return self if self.views is None else self.views.memory()
 
 
@@ -143,9 +142,7 @@ def linear(graph, x, weight, bias=None):
 
 @rule("batch_norm")
 def batch_norm(graph, x, running_mean, running_var, weight=None, bias=None, training=False, momentum=0.1, eps=1e-5):
-    """BatchNorm with its statistics held constant is G * gamma / sigma; after a linear layer the factor joins that
-    layer's weights. The statistics are those of the forward pass: the batch's (biased variance) in train mode.
-    """
+    """G * gamma / sigma, the statistics of the forward pass held constant; after a linear layer in its weights."""
     if training and x.numel() == x.shape[1]:
         raise ValueError(f"BatchNorm in train mode needs more than one value a channel, got size {tuple(x.shape)}")
     y, mean, invstd = torch.native_batch_norm(x, weight, bias, running_mean, running_var, training, momentum, eps)
@@ -220,7 +217,6 @@ def linear_map(graph, *args, **kwargs):
 
 @rule("mul", several=True)
 def multiply(graph, a, b):
-    """A product with a constant is linear; a product of two activations is not, unless one is a gate."""
     if graph.tracked(a) and graph.tracked(b):
         return graph.product(torch.mul, a, b, torch.mul, torch.mul)
     x, factor = (a, b) if graph.tracked(a) else (b, a)

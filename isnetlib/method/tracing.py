@@ -1,6 +1,5 @@
-"""What it takes to record torch's operations: tensors as keys, arguments of operations, and where they were called.
-
-`isnetlib.method.graph.Graph` uses these on every operation that it sees. Nothing here knows of relevance.
+"""What it takes to record torch's operations, for `isnetlib.method.graph`: tensors as keys, arguments of operations,
+and where they were called. Nothing here knows of relevance.
 """
 
 import sys
