@@ -33,8 +33,6 @@ def keywords(self, z):
 
 
 OPERATIONS = {
-    "relu6": lambda self, z: F.relu6(9 * z),
-    "leaky relu": lambda self, z: F.leaky_relu(z, 0.1),
     "hardtanh": lambda self, z: F.hardtanh(3 * z, -1, 2, inplace=True),
     "strided, dilated, grouped convolution": lambda self, z: F.conv2d(
         z, self.conv.weight[:, :2], None, 2, 2, 2, 2

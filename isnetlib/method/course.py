@@ -49,15 +49,7 @@ class Weight(nn.Module):
     it. Raises ValueError for values out of range.
     """
 
-    def __init__(
-        self,
-        name: str,
-        weight: float | tuple | str,
-        high: float = math.inf,
-        between: tuple = (0.15, 0.55),
-        steps: int | None = None,
-        steered: bool = False,
-    ):
+    def __init__(self, name, weight, high=math.inf, between=(0.15, 0.55), steps: int | None = None, steered=False):
         super().__init__()
         self.name, self.auto, self.between = name, steered and weight == "auto", pair("fall", between, 1, rising=True)
         ends = (START, START) if self.auto else weight if isinstance(weight, (tuple, list)) else (weight, weight)

@@ -71,9 +71,8 @@ class Graph:
         """(output, Node or list of Nodes) of a linear operation without weights: its transpose comes from autograd."""
         output = function(*args, **kwargs) if output is None else output
         leaves, form = tree_flatten((args, kwargs))
-        places = [k for k, leaf in enumerate(leaves) if self.tracked(leaf)]
-        parents = [self.node(leaves[k]) for k in places]
-        shapes = [parent.shape for parent in parents]
+        places = {k: self.node(leaf) for k, leaf in enumerate(leaves) if self.tracked(leaf)}
+        parents, shapes = list(places.values()), [parent.shape for parent in places.values()]
         leaves = [None if k in places else leaf for k, leaf in enumerate(leaves)]  # activations are not kept
 
         def replay(part, images):

@@ -194,11 +194,9 @@ def multi_head_attention(graph, *args, **kwargs):
     call = SIGNATURE.bind(*args, **kwargs)
     call.apply_defaults()
     a, run = SimpleNamespace(**call.arguments), graph.run
-    others = (a.bias_k, a.bias_v, a.static_k, a.static_v)
+    others = (a.attn_mask, a.key_padding_mask, a.bias_k, a.bias_v, a.static_k, a.static_v)
     if a.query.ndim != 3 or a.add_zero_attn or any(t is not None for t in others):
-        return graph.refuse("without a batch, or with bias_k, bias_v, add_zero_attn or static keys")
-    if graph.tracked(a.attn_mask) or graph.tracked(a.key_padding_mask):
-        return graph.refuse("its mask depends on the image")
+        return graph.refuse("without a batch, or with masks, bias_k, bias_v, add_zero_attn or static keys")
 
     def split(x, weight, bias):
         x = run(F.linear, x, weight, bias)
@@ -208,23 +206,10 @@ def multi_head_attention(graph, *args, **kwargs):
     weights = own if a.use_separate_proj_weight else run(torch.chunk, a.in_proj_weight, 3)
     biases = [None] * 3 if a.in_proj_bias is None else run(torch.chunk, a.in_proj_bias, 3)
     q, k, v = (split(x, w, b) for x, w, b in zip((a.query, a.key, a.value), weights, biases, strict=True))
-    y, weights = attend(graph, q, k, v, _mask(graph, a), a.dropout_p if a.training else 0.0, q.shape[-1] ** -0.5)
+    y, weights = attend(graph, q, k, v, None, a.dropout_p if a.training else 0.0, q.shape[-1] ** -0.5)
     y = run(torch.reshape, run(torch.permute, y, (2, 0, 1, 3)), a.query.shape[:2] + (-1,))
     y = run(F.linear, y, a.out_proj_weight, a.out_proj_bias)
     if not a.need_weights:
         return (y, None), graph.node(y)
     weights = run(torch.mean, weights, 1) if a.average_attn_weights else weights
     return (y, weights), [graph.node(y), graph.node(weights)]
-
-
-def _mask(graph, a):
-    """What is added to the scores (B, heads, L, S), or None; in torch's own masks True = ignore."""
-    own, padding = a.attn_mask, a.key_padding_mask
-    own = own if own is None or own.ndim == 2 else own.unflatten(0, (-1, a.num_heads))
-    masks = [m for m in (own, None if padding is None else padding[:, None, None]) if m is not None]
-    zero = torch.zeros((), dtype=a.query.dtype, device=a.query.device)
-    masks = [torch.where(m, -torch.inf, zero) if m.dtype == torch.bool else m for m in masks]
-    if not masks:
-        return None
-    graph.seen[mask := sum(masks[1:], masks[0])] = True
-    return mask
