@@ -12,6 +12,7 @@ from functools import partial
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.autograd.function import FunctionCtx
 from torch.utils._pytree import tree_flatten, tree_map, tree_unflatten
 
 from isnetlib.method import rules, tracing
@@ -131,8 +132,8 @@ class Graph:
         mode = nullcontext()
         if tracing.checkpointing():  # activations are held anyway; computed again they would not be the same operations
             mode = torch.autograd.graph.saved_tensors_hooks(lambda t: t, lambda t: t)
-        elif self.grad and not torch.is_grad_enabled() and tracing.inside_a_function():
-            mode = torch.enable_grad()  # its own backward pass knows nothing of relevance
+        elif self.grad and not torch.is_grad_enabled() and tracing.callers("ctx", FunctionCtx):
+            mode = torch.enable_grad()  # in an autograd.Function, whose backward pass knows nothing of relevance
         with mode:
             return self._run(func, args, kwargs)
 

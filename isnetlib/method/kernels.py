@@ -28,12 +28,14 @@ def transposed(g: Tensor, weight: Tensor, shape, conf) -> Tensor:
     return torch.ops.aten.convolution_backward(a, x, w, None, *plain, [True, False, False])[0].to(g.dtype)
 
 
-def transposed_by_blocks(g: Tensor, weight: Tensor, shape, conf) -> Tensor:
-    """`transposed` for a stride s > 1 and few input channels, which do not fill the processor's vectors: the s x s
-    pixels of a block stand as channels.
+def transposed_to_pixels(g: Tensor, weight: Tensor, shape, conf) -> Tensor:
+    """`transposed`; at a stride s of 2 or 4 the s x s pixels of a block stand as channels, where these are so few that
+    they do not fill the processor's vectors.
     """
-    (s, _), padding, *_, dtype = conf
-    height, width = shape[2:]
+    stride, padding, dilation, *_, groups, dtype = conf
+    if stride not in ([2, 2], [4, 4]) or dilation != [1, 1] or groups != 1 or weight.shape[1] >= 8:
+        return transposed(g, weight, shape, conf)
+    s, (height, width) = stride[0], shape[2:]
     top, left = (-p % s for p in padding)  # kernel rows of zeros, so that the padding becomes whole blocks
     w = F.pad(weight, (left, -(weight.shape[3] + left) % s, top, -(weight.shape[2] + top) % s))
     w = F.pixel_unshuffle(w, s)
@@ -42,12 +44,6 @@ def transposed_by_blocks(g: Tensor, weight: Tensor, shape, conf) -> Tensor:
     blocks = transposed(g, w, (len(g), w.shape[1], rows, columns), plain)
     top, left = padding[0] + top, padding[1] + left
     return F.pad(F.pixel_shuffle(blocks, s), (-left, left + width - s * columns, -top, top + height - s * rows))
-
-
-def few_colours(weight: Tensor, conf) -> bool:
-    """Whether `transposed_by_blocks` applies, and pays, for this layer."""
-    stride, _, dilation, *_, groups, _ = conf
-    return stride in ([2, 2], [4, 4]) and dilation == [1, 1] and groups == 1 and weight.shape[1] < 8
 
 
 def weight_gradient(g: Tensor, x: Tensor, weight: Tensor, conf) -> Tensor:
@@ -205,8 +201,7 @@ class ZBoxPixels(Function):
         for rows in _few_images(g):
             part = ctx.share(g[:, rows], z[rows], floor)
             shape = (part.shape[0] * part.shape[1], both.shape[1], *above.shape[2:])
-            pull = transposed_by_blocks if few_colours(both, conf) else transposed
-            c = pull(part.flatten(0, 1), both, shape, conf).unflatten(0, part.shape[:2])
+            c = transposed_to_pixels(part.flatten(0, 1), both, shape, conf).unflatten(0, part.shape[:2])
             a, b = c.chunk(2, 2)
             R[:, rows] = a.mul_(above[rows]).addcmul_(b, width, value=-1)
         return R

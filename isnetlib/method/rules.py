@@ -33,7 +33,6 @@ from isnetlib.method.kernels import Convolve, ConvTranspose, ReluGate, convolve,
 
 RULES: dict[str, Callable] = {}
 SEVERAL: set[str] = set()  # operations whose rule takes several tensors of the image
-
 SHAPED_LIKE = {"expand_as", "view_as", "reshape_as", "type_as"}  # the second tensor lends its shape or type, no values
 MOVES = """reshape unflatten ravel permute transpose swapaxes swapdims movedim t clone expand repeat getitem narrow
 select index_select chunk tensor_split split unbind flip roll rot90 to T mT""".split()

@@ -7,7 +7,6 @@ import weakref
 
 import torch
 from torch import Tensor, nn
-from torch.autograd.function import FunctionCtx
 
 
 class ByTensor(dict):
@@ -87,11 +86,6 @@ def callers(name: str, kind: type) -> list:
             found.append(owner)
         frame = frame.f_back
     return found
-
-
-def inside_a_function() -> bool:
-    """Whether the forward pass of an autograd.Function is running: torch records no derivatives in there."""
-    return bool(callers("ctx", FunctionCtx))
 
 
 def place() -> str:
