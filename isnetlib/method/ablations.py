@@ -14,7 +14,7 @@ and BatchNorm outputs that enter a sum: G y / (y + eps s(y)). A ReLU behind a su
 
 import torch
 
-from isnetlib.method.kernels import divide, stabilise
+from isnetlib.method.kernels import ratio
 from isnetlib.method.rules import RULES, Node
 
 KNOWN = {"statistics": ("constant", "live"), "biases": ("live", "detached"), "block": (False, True)}
@@ -30,7 +30,7 @@ def rules_for(ablation: dict) -> dict:
     detached = ablation.get("biases") == "detached"
     if detached and (live or block):
         raise ValueError('biases="detached" cannot be combined with statistics="live" or block=True')
-    return (LIVE if live else {}) | (DETACHED if detached else {}) | (BLOCK if block else {})
+    return ({"batch_norm": live_norm} if live else {}) | (DETACHED if detached else {}) | (BLOCK if block else {})
 
 
 # --- statistics: live
@@ -48,9 +48,6 @@ def live_norm(graph, x, mean, var, weight=None, bias=None, training=False, momen
         return [(h - h.mean(over, True) - standard * (h * standard).mean(over, True)) * inverse]
 
     return y, Node("batch_norm", [graph.node(x)], pull)
-
-
-LIVE = {"batch_norm": live_norm}
 
 
 # --- biases: detached; graph.constants holds, by node, what gives z'
@@ -101,15 +98,11 @@ DETACHED = LAYERS | {"batch_norm": detached_norm, "add": detached_add, "relu": d
 
 
 # --- block: True
-def ratio(y, eps):
-    return divide(y, stabilise(y, eps))
-
-
 def block_pool(graph, x, *args, **kwargs):
     output, node = RULES[graph.name](graph, x, *args, **kwargs)
     y, pull, eps = output[0] if isinstance(output, tuple) else output, node.pull, graph.eps
     if node.parents[0].image is None:
-        node.pull = lambda g: pull(g * ratio(y, eps))
+        node.pull = lambda g: pull(g * ratio(y, y, eps))
     return output, node
 
 
@@ -121,8 +114,8 @@ def block_add(graph, a, b, *, alpha=1):
     terms = [(t, graph.node(t).name in ("conv + batch norm", "batch_norm")) for t in (a, b)]
 
     def both(g):
-        parts = zip(pull(g * ratio(y, eps)), terms, strict=True)
-        return [part * ratio(t, eps) if normed else part for part, (t, normed) in parts]
+        parts = zip(pull(g * ratio(y, y, eps)), terms, strict=True)
+        return [part * ratio(t, t, eps) if normed else part for part, (t, normed) in parts]
 
     node.pull = both
     return y, node

@@ -41,13 +41,11 @@ class Graph:
         self.strangers, self.grad = set(), torch.is_grad_enabled()  # ids of tensors that came from nowhere
         self.constants = {}  # node -> its output with the biases detached, where they are (an ablation)
 
-    # ---- what the rules ask
+    # ---- what the rules ask: does a tensor depend on the image, what made it, where is it on the way
     def tracked(self, value) -> bool:
-        """Whether `value` is a tensor that depends on the image."""
         return value in self.nodes
 
     def node(self, value: Tensor) -> Node:
-        """The operation that made `value`, which depends on the image."""
         return self.nodes.get(value)
 
     def is_first_layer(self, node: Node) -> bool:
@@ -78,7 +76,9 @@ class Graph:
 
         def replay(part, images):
             given = dict(zip(places, images, strict=True))
-            full = [given.get(k, tracing.usable(leaf)) for k, leaf in enumerate(leaves)]
+            full = [given.get(k, leaf) for k, leaf in enumerate(leaves)]
+            # a tensor made in inference mode cannot take part in autograd; its copy can
+            full = [t.clone() if isinstance(t, Tensor) and t.is_inference() else t for t in full]
             a, options = tree_unflatten(full, form)
             result = function(*a, **options)
             return result if part is None else result[part]
@@ -130,7 +130,8 @@ class Graph:
     def run(self, func, /, *args, **kwargs):
         """The output of one operation of the forward pass, which is remembered where it depends on the image."""
         mode = nullcontext()
-        if tracing.checkpointing():  # activations are held anyway; computed again they would not be the same operations
+        if torch._C._autograd._top_saved_tensors_default_hooks(False) is not None:  # inside torch.utils.checkpoint:
+            # activations are held anyway; computed again they would not be the same operations
             mode = torch.autograd.graph.saved_tensors_hooks(lambda t: t, lambda t: t)
         elif self.grad and not torch.is_grad_enabled() and tracing.callers("ctx", FunctionCtx):
             mode = torch.enable_grad()  # in an autograd.Function, whose backward pass knows nothing of relevance

@@ -120,6 +120,10 @@ def divide(numerator: Tensor, denominator: Tensor) -> Tensor:
     return torch.where(dead, 0.0, numerator / torch.where(dead, 1.0, denominator))
 
 
+def ratio(y: Tensor, z: Tensor, eps: float) -> Tensor:
+    return divide(y, stabilise(z, eps))
+
+
 class Scale(Function):
     """G * ratio: M maps (M, B, ...) times one factor (B, ...)."""
 

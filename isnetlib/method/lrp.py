@@ -25,9 +25,9 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.overrides import TorchFunctionMode
 
 from isnetlib.method import operations  # noqa: F401 - registers its rules
-from isnetlib.method.ablations import ratio, rules_for
+from isnetlib.method.ablations import rules_for
 from isnetlib.method.graph import HIDDEN, Graph, NotCovered
-from isnetlib.method.kernels import ZBoxPixels, z_box_floor, z_box_share
+from isnetlib.method.kernels import ZBoxPixels, ratio, z_box_floor, z_box_share
 from isnetlib.method.options import flag, number
 
 
@@ -77,7 +77,7 @@ class LRP(TorchFunctionMode):
         """
         end = self._end(start, logits)
         if self.block:
-            start = start * ratio(logits, self.eps)[:, None]
+            start = start * ratio(logits, logits, self.eps)[:, None]
         grad, full = torch.set_grad_enabled(torch.is_grad_enabled()), torch.autocast(start.device.type, enabled=False)
         # in inference mode autograd finds no transpose
         with torch._C.DisableTorchFunction(), full, torch.inference_mode(False), grad:
@@ -136,10 +136,8 @@ class LRP(TorchFunctionMode):
         x, (low, high) = self.graph.x, self._box()
         outside = 1e-3 * (high - low)
         if (x < low - outside).any() or (x > high + outside).any():
-            raise ValueError(
-                f"pixels from {x.min():.3g} to {x.max():.3g} leave the box {self.box}: give the range of your images, "
-                f"e.g. box=((0 - mean) / std, (1 - mean) / std) where they are standardised"
-            )
+            own = "give your images' range, e.g. box=((0 - mean) / std, (1 - mean) / std) where they are standardised"
+            raise ValueError(f"pixels from {x.min():.3g} to {x.max():.3g} leave the box {self.box}: {own}")
         return x - low, high - low
 
     def _box(self):

@@ -21,7 +21,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd import Function
 
-from isnetlib.method.kernels import divide, over_maps, stabilise
+from isnetlib.method.kernels import divide, over_maps, ratio, stabilise
 from isnetlib.method.rules import Node, rule
 
 SIGNATURE = inspect.signature(F.multi_head_attention_forward)
@@ -34,14 +34,14 @@ class Activated(Function):
     @staticmethod
     def forward(ctx, g, z, y, f, eps):
         below = stabilise(z, eps)
-        ratio = y / below if eps else divide(y, below)
+        r = y / below if eps else divide(y, below)
         ctx.f, ctx.eps = f, eps
-        ctx.save_for_backward(g, z, ratio)
-        return g * ratio
+        ctx.save_for_backward(g, z, r)
+        return g * r
 
     @staticmethod
     def backward(ctx, u):
-        g, z, ratio = ctx.saved_tensors
+        g, z, r = ctx.saved_tensors
         grad_z = None
         if ctx.needs_input_grad[1]:
             grad_z = over_maps(u, g)
@@ -49,9 +49,9 @@ class Activated(Function):
                 leaf = z.detach().requires_grad_()
                 (slope,) = torch.autograd.grad(ctx.f(leaf), leaf, grad_z)
             below = stabilise(z, ctx.eps)
-            grad_z = slope.addcmul_(grad_z, ratio, value=-1)
+            grad_z = slope.addcmul_(grad_z, r, value=-1)
             grad_z = grad_z.div_(below) if ctx.eps else divide(grad_z, below)
-        return u * ratio, grad_z, None, None, None
+        return u * r, grad_z, None, None, None
 
 
 def pulled(g: Tensor, z: Tensor, y: Tensor, f: Callable, eps: float) -> list[Tensor]:
@@ -71,7 +71,7 @@ def prelu(graph, z, weight):
     """The ratio is differentiated by the slope too."""
     y, before = F.prelu(z, weight), graph.node(z)
     eps = graph.eps_after(before)
-    return y, Node("prelu", [before], lambda g: [g * divide(y, stabilise(z, eps))])
+    return y, Node("prelu", [before], lambda g: [g * ratio(y, z, eps)])
 
 
 @rule(*"relu6 leaky_relu silu gelu hardswish mish tanh elu selu celu softsign tanhshrink softshrink hardshrink".split())
@@ -103,26 +103,25 @@ def softmax(graph, z, dim=None, dtype=None, **kwargs):
 
 
 # --- normalisations
+def centred(x, h, dims, eps):
+    """h (M, B, ...) over the deviation of x, less its mean over the last dimensions `dims`."""
+    h = h * (x.to(h.dtype).var(dims, correction=0, keepdim=True) + eps).rsqrt()
+    return h - h.mean(dims, keepdim=True)
+
+
 @rule("layer_norm")
 def layer_norm(graph, x, normalized_shape, weight=None, bias=None, eps=1e-5, *_):
     y, dims = F.layer_norm(x, normalized_shape, weight, bias, eps), tuple(range(-len(normalized_shape), 0))
-
-    def pull(g):
-        inverse = (x.to(g.dtype).var(dims, correction=0, keepdim=True) + eps).rsqrt()
-        h = (g if weight is None else g * weight) * inverse
-        return [h - h.mean(dims, keepdim=True)]
-
+    pull = lambda g: [centred(x, g if weight is None else g * weight, dims, eps)]  # noqa: E731
     return y, Node("layer_norm", [graph.node(x)], pull)
 
 
 @rule("group_norm")
 def group_norm(graph, x, num_groups, weight=None, bias=None, eps=1e-5, *_):
     def pull(g):
-        flat = x.to(g.dtype).reshape(len(x), num_groups, -1)
-        inverse = (flat.var(2, correction=0, keepdim=True) + eps).rsqrt()
         h = g if weight is None else g * weight.view(-1, *[1] * (x.ndim - 2))
-        h = h.reshape(len(g), *flat.shape) * inverse
-        return [(h - h.mean(3, keepdim=True)).reshape(g.shape)]
+        flat = x.reshape(len(x), num_groups, -1)
+        return [centred(flat, h.reshape(len(g), *flat.shape), -1, eps).reshape(g.shape)]
 
     return F.group_norm(x, num_groups, weight, bias, eps), Node("group_norm", [graph.node(x)], pull)
 

@@ -5,7 +5,6 @@ and where they were called. Nothing here knows of relevance.
 import sys
 import weakref
 
-import torch
 from torch import Tensor, nn
 
 
@@ -45,11 +44,6 @@ def by_position(args, kwargs):
     return (*first, *args, *last), kwargs
 
 
-def usable(leaf):
-    """A tensor made in inference mode cannot take part in autograd; its copy can."""
-    return leaf.clone() if isinstance(leaf, Tensor) and leaf.is_inference() else leaf
-
-
 def is_in_place(name: str) -> bool:
     operators = ("__setitem__", "__iadd__", "__isub__", "__imul__", "__itruediv__")
     return name in operators or (name.endswith("_") and not name.endswith("__"))
@@ -71,11 +65,6 @@ def leads_to(function, targets: set, leaf: Tensor | None) -> bool:
         known.add(one)
         waiting += [other for other, _ in one.next_functions]
     return False
-
-
-def checkpointing() -> bool:
-    """Whether something else than autograd keeps what operations save (torch.utils.checkpoint)."""
-    return torch._C._autograd._top_saved_tensors_default_hooks(False) is not None
 
 
 def callers(name: str, kind: type) -> list:
