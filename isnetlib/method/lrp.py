@@ -28,7 +28,7 @@ from isnetlib.method import operations  # noqa: F401 - registers its rules
 from isnetlib.method.ablations import rules_for
 from isnetlib.method.graph import HIDDEN, Graph, NotCovered
 from isnetlib.method.kernels import ZBoxPixels, ratio, z_box_floor, z_box_share
-from isnetlib.method.options import flag, number
+from isnetlib.method.options import bounds, flag, number
 
 
 # --- the relevance pass
@@ -57,7 +57,7 @@ class LRP(TorchFunctionMode):
         super().__init__()
         if gates not in ("constant", "shared"):
             raise ValueError(f'gates must be "constant" or "shared", got {gates!r}')
-        self.eps, self.box, self.block = number("eps", eps), box, bool(ablation and ablation.get("block"))
+        self.eps, self.box, self.block = number("eps", eps), bounds("box", box), (ablation or {}).get("block")
         dtype = torch.bfloat16 if flag("bf16", bf16) else None
         self.new_graph = partial(Graph, eps, box is not None, gates, dtype, rules_for(ablation or {}), image)
         self.graph = self.new_graph()

@@ -3,6 +3,8 @@
 import math
 from numbers import Integral, Real
 
+import torch
+
 
 def number(name: str, value: float, low: float = 0.0, high: float = math.inf, kind: type = Real) -> float:
     """`value` of the option `name`; ValueError where it is no finite number (kind Integral: whole number) from low to
@@ -33,3 +35,22 @@ def flag(name: str, value: bool) -> bool:
     if not isinstance(value, bool):
         raise ValueError(f"{name} must be True or False, got {value!r}")
     return value
+
+
+def bounds(name: str, value: tuple | None) -> tuple | None:
+    """The option: None or (low, high), numbers or one a channel, low < high; ValueError for anything else."""
+    try:
+        low, high = (torch.as_tensor(bound, dtype=torch.float64) for bound in ((0, 1) if value is None else value))
+        fits = bool((low < high).all() and (high - low).isfinite().all())
+    except (TypeError, ValueError, RuntimeError):
+        fits = False
+    if not fits:
+        raise ValueError(f"{name} must be None or (low, high), numbers or one a channel with low < high; got {value!r}")
+    return value
+
+
+def mapping(name: str, value: dict | None) -> dict:
+    """A copy of the option, {} for None; ValueError for anything but a dictionary."""
+    if not isinstance(value, dict | None):
+        raise ValueError(f"{name} must be a dictionary, got {value!r}")
+    return dict(value or {})
