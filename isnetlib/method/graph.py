@@ -35,7 +35,7 @@ class Graph:
     def __init__(self, eps: float, z_box: bool, gates: str, dtype, ablated: dict, image: Tensor | None = None):
         self.eps, self.z_box, self.gates, self.dtype, self.rules = eps, z_box, gates, dtype, rules.RULES | ablated
         self.x, self.root, self.given, self.tape = None, None, image, []  # the images, their node; the nodes in order
-        self.name, self.function, self.in_place = "", None, False  # of the operation at hand; it out of place
+        self.name, self.function, self.in_place = "", None, False  # of the operation at hand; function: out of place
         # Tensor -> its node; overwritten tensor -> what stands for it; tensors that were made of constants in sight.
         self.nodes, self.replaced, self.seen = ByTensor(), ByTensor(), ByTensor()
         self.strangers, self.grad = set(), torch.is_grad_enabled()  # ids of tensors that came from nowhere
