@@ -9,7 +9,7 @@ from torch import nn
 from twins import ModifiedGradient, unlike
 
 import isnetlib
-from isnetlib.method.operations.activations import Activated
+from isnetlib.method.operations import Activated
 
 
 @pytest.fixture(autouse=True)

@@ -92,13 +92,7 @@ def test_without_eps_it_is_the_slow_twin_with_nothing_to_undo(network, training)
 
 def test_eps_is_back_propagation_with_modified_activations(network, request):
     model, x = network
-    if request.node.callspec.params["network"] in [
-        *NAMED,
-        "alexnet",
-        "densenet",
-        "resnext",
-        "vgg",
-    ]:  # of ReLU and ReLU6 alone
+    if request.node.callspec.params["network"] in (*NAMED, "alexnet", "densenet", "resnext", "vgg"):  # ReLU(6) alone
         R = isnetlib.explain(model.eval(), x, "all", eps=1e-2, box=None)[:, 1:2]
         assert unlike(R, twins.explain(model, x, 1, eps=1e-2)) < 1e-6
 

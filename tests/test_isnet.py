@@ -141,9 +141,6 @@ def test_wrong_arguments_are_refused(batch):
     model, x, y, mask = batch
     with pytest.raises(ValueError, match="variant 'dual': use one of original, selective, stochastic"):
         ISNet(model, "dual")
-    for weight in (-0.1, 1.1):
-        with pytest.raises(ValueError, match="heatmap_weight P must be a number from 0 to 1, a pair"):
-            ISNet(model, heatmap_weight=weight)
     with pytest.raises(ValueError, match="leave the box"):
         ISNet(model).loss(x * 3, y, mask)
     ISNet(model, box=(0, 3)).loss(x * 3, y, mask)

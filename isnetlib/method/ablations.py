@@ -13,14 +13,12 @@ and BatchNorm outputs that enter a sum: G y / (y + eps s(y)). A ReLU behind a su
 """
 
 import torch
-import torch.nn.functional as F
 
-from isnetlib.method.kernels import divide, stabilise
+from isnetlib.method.kernels import ratio
 from isnetlib.method.rules import RULES, Node
 
 KNOWN = {"statistics": ("constant", "live"), "biases": ("live", "detached"), "block": (False, True)}
-POOLS = [f"{kind}_pool{n}d" for kind in ("avg", "adaptive_avg") for n in (1, 2, 3)] + ["mean"]
-MAX_POOLS = [f"{kind}_pool{n}d" for kind in ("max", "adaptive_max") for n in (1, 2, 3)]
+POOLS = ["mean", *(f"{kind}{how}_pool{n}d" for kind in ("", "adaptive_") for how in ("avg", "max") for n in (1, 2, 3))]
 
 
 def rules_for(ablation: dict) -> dict:
@@ -28,12 +26,11 @@ def rules_for(ablation: dict) -> dict:
     for name, value in ablation.items():
         if value not in KNOWN.get(name, ()):
             raise ValueError(f"unknown ablation {name}: {value!r}; known: {KNOWN}")
-    chosen = {"batch_norm": live_norm} if ablation.get("statistics") == "live" else {}
-    if ablation.get("biases") == "detached":
-        if chosen or ablation.get("block"):
-            raise ValueError('biases="detached" cannot be combined with statistics="live" or block=True')
-        chosen |= DETACHED
-    return chosen | (BLOCK if ablation.get("block") else {})
+    live, block = ablation.get("statistics") == "live", ablation.get("block")
+    detached = ablation.get("biases") == "detached"
+    if detached and (live or block):
+        raise ValueError('biases="detached" cannot be combined with statistics="live" or block=True')
+    return ({"batch_norm": live_norm} if live else {}) | (DETACHED if detached else {}) | (BLOCK if block else {})
 
 
 # --- statistics: live
@@ -50,12 +47,12 @@ def live_norm(graph, x, mean, var, weight=None, bias=None, training=False, momen
         h, standard = g if weight is None else g * weight.view(shape), (z - z.mean(dims, keepdim=True)) * inverse
         return [(h - h.mean(over, True) - standard * (h * standard).mean(over, True)) * inverse]
 
-    return y, Node("batch_norm", [graph.node(x)], y.shape, pull)
+    return y, Node("batch_norm", [graph.node(x)], pull)
 
 
 # --- biases: detached; graph.constants holds, by node, what gives z'
 def constant(graph, t):
-    return graph.constants.get(graph.node(t), lambda: t) if graph.tracked(t) else lambda: t
+    return graph.constants.get(graph.node(t), lambda: t)
 
 
 def detached_layer(graph, x, weight, bias=None, *args, **kwargs):
@@ -88,33 +85,24 @@ def detached_add(graph, a, b, *, alpha=1):
     return y, node
 
 
-def detached_relu(graph, x, inplace=False):
+def detached_relu(graph, x):
     before, below, eps = graph.node(x), constant(graph, x), graph.eps
     if before not in graph.constants or graph.eps_after(before) == 0:
-        return RULES["relu"](graph, x, inplace)
+        return RULES["relu"](graph, x)
     y = torch.relu(x)
-    if inplace:
-        graph.overwrite(x, y)
-    return y, Node("relu", [before], y.shape, lambda g: [g * torch.where(y > 0, y / (below() + eps), 0.0)])
+    return y, Node("relu", [before], lambda g: [g * torch.where(y > 0, y / (below() + eps), 0.0)])
 
 
-DETACHED = dict.fromkeys(("conv1d", "conv2d", "conv3d", "linear"), detached_layer)
-DETACHED |= {"batch_norm": detached_norm, "add": detached_add, "relu": detached_relu}
+LAYERS = dict.fromkeys(("conv1d", "conv2d", "conv3d", "linear"), detached_layer)
+DETACHED = LAYERS | {"batch_norm": detached_norm, "add": detached_add, "relu": detached_relu}
 
 
 # --- block: True
-def ratio(y, eps):
-    return divide(y, stabilise(y, eps))
-
-
 def block_pool(graph, x, *args, **kwargs):
-    if graph.name in MAX_POOLS:
-        output, node = RULES[graph.name](graph, x, *args, **kwargs)
-    else:
-        output, node = graph.linear(getattr(F, graph.name, None) or getattr(torch, graph.name), x, *args, **kwargs)
+    output, node = RULES[graph.name](graph, x, *args, **kwargs)
     y, pull, eps = output[0] if isinstance(output, tuple) else output, node.pull, graph.eps
-    if pull is not None and node.parents[0].image is None:
-        node.pull = lambda g: pull(g * ratio(y, eps))
+    if node.parents[0].image is None:
+        node.pull = lambda g: pull(g * ratio(y, y, eps))
     return output, node
 
 
@@ -123,25 +111,22 @@ def block_add(graph, a, b, *, alpha=1):
     if not (graph.tracked(a) and graph.tracked(b)):
         return y, node
     eps, pull = graph.eps, node.pull
-    normed = [graph.node(t).name in ("conv + batch norm", "batch_norm") for t in (a, b)]
+    terms = [(t, graph.node(t).name in ("conv + batch norm", "batch_norm")) for t in (a, b)]
 
     def both(g):
-        pairs = zip(pull(g * ratio(y, eps)), (a, b), normed, strict=True)
-        return [part * ratio(t, eps) if has_eps else part for part, t, has_eps in pairs]
+        parts = zip(pull(g * ratio(y, y, eps)), terms, strict=True)
+        return [part * ratio(t, t, eps) if normed else part for part, (t, normed) in parts]
 
     node.pull = both
     return y, node
 
 
-def block_relu(graph, x, inplace=False):
+def block_relu(graph, x):
     before = graph.node(x)
     if before.name not in ("add", "max_pool", *POOLS):
-        return RULES["relu"](graph, x, inplace)
+        return RULES["relu"](graph, x)
     y = torch.relu(x)
-    if inplace:
-        graph.overwrite(x, y)
-    return y, Node("relu", [before], y.shape, lambda g: [g * (y > 0)])
+    return y, Node("relu", [before], lambda g: [g * (y > 0)])
 
 
-BLOCK = dict.fromkeys(POOLS + MAX_POOLS, block_pool)
-BLOCK |= {"add": block_add, "relu": block_relu}
+BLOCK = dict.fromkeys(POOLS, block_pool) | {"add": block_add, "relu": block_relu}

@@ -43,33 +43,26 @@ def steered(P: float, mean: float, target: float, pace: float) -> float:
 class Weight(nn.Module):
     """A weight that knows where in the training it is; its state is in buffers, so that a resumed run is the same run.
 
-    weight: a number, (start, end), or, where it can be `steered`, "auto"; name: of the option, for errors; high: the
-    largest value it may have. between: the shares of the training between which it falls. steps: how many the training
-    has; `fit` tells it.
-    Raises ValueError for values out of range.
+    name: of the option, for errors. weight: a number from 0 to high, (start, end), or, where it can be `steered`,
+    "auto". between: the shares of the training between which it falls. steps: how many the training has; `fit` tells
+    it. Raises ValueError for values out of range.
     """
 
-    def __init__(
-        self,
-        name: str,
-        weight: float | tuple | str,
-        high: float = math.inf,
-        between: tuple = (0.15, 0.55),
-        steps: int | None = None,
-        steered: bool = False,
-    ):
+    def __init__(self, name, weight, high=math.inf, between=(0.15, 0.55), steps: int | None = None, steered=False):
         super().__init__()
-        ends = weight if isinstance(weight, (tuple, list)) else (weight, weight)
         self.name, self.auto, self.between = name, steered and weight == "auto", pair("fall", between, 1, rising=True)
-        self.ends = (START, START) if self.auto else tuple(ends)
-        numbers = [isinstance(w, (int, float)) and not isinstance(w, bool) and 0 <= w <= high for w in self.ends]
-        if numbers != [True, True] or not math.isfinite(sum(self.ends)):
+        ends = (START, START) if self.auto else weight if isinstance(weight, (tuple, list)) else (weight, weight)
+        try:
+            start, end = (number(name, value, high=high) for value in ends)
+        except (TypeError, ValueError):
             what = f"a number from 0 {'on' if high == math.inf else f'to {high:g}'}, a pair (start, end) of such"
-            what += ', or "auto"' if steered else ""
-            raise ValueError(f"{name} must be {what}; got {weight!r}")
+            what += ', or "auto"' * steered
+            raise ValueError(f"{name} must be {what}; got {weight!r}") from None
+        self.ends = (start, end)
+        planned = 0 if steps is None else number("steps", steps, 1, kind=Integral)
         self.register_buffer("steps", torch.zeros((), dtype=torch.long))  # trained so far
-        self.register_buffer("planned", torch.tensor(0 if steps is None else number("steps", steps, 1, kind=Integral)))
-        self.register_buffer("value", torch.tensor(float(self.ends[0]), dtype=torch.float64))
+        self.register_buffer("planned", torch.tensor(planned))
+        self.register_buffer("value", torch.tensor(float(start), dtype=torch.float64))
         self.register_buffer("mean", torch.zeros((), dtype=torch.float64))  # of the background term; 0: none yet
         self.register_buffer("closed", torch.tensor(False))  # whether that mean has been below the target
 
@@ -80,7 +73,6 @@ class Weight(nn.Module):
             return self
 
     def plan(self, steps: int) -> None:
-        """How many steps the training has."""
         self.planned.fill_(steps)
 
     def now(self) -> float:
@@ -114,9 +106,9 @@ def gradient_norm(term: Tensor, model: nn.Module) -> float:
 
 
 def foreground_range(R: Tensor, mask: Tensor) -> tuple[float, float] | None:
-    """(C1, C2) = (F / 2, 12.5 F) that fit a network, F being the median of the ROI's total relevance over its maps R of
-    some training images before training; None where no mask carries an instruction. Ours: small networks with random
-    weights have F near 2, which gives the (1, 25) of our first results; with ImageNet weights F can be 50.
+    """(C1, C2) = (F / 2, 12.5 F), F: median of the ROI's total relevance over maps R of a network before training; None
+    where no mask carries an instruction. Ours: small networks with random weights have F near 2, which gives the
+    (1, 25) of our first results; with ImageNet weights F can be 50.
     """
     mask, valid = prepare_mask(mask, R.shape[-2:])
     totals = (R.detach().abs() * mask).sum((2, 3, 4))[valid.expand(R.shape[:2]).bool()]

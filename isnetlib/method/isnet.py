@@ -10,7 +10,8 @@ Variants differ in what is explained (Bassi, Dertkigil & Cavalli, arXiv 2202.002
 Cavalli, arXiv 2401.08409, for the others): original: every logit, a map each, stacked in one pass: cost grows with the
 number of classes. selective: the log-odds of the least likely class, one map. stochastic: one logit a sample, the
 winner or, with a fair coin, any other: one map. With several labels an image (multilabel) selective and stochastic are
-the same (our choice; the papers' are for a softmax): one label a sample, drawn afresh at each step.
+the same (our choice; the papers' are for a softmax): one label a sample, drawn afresh at each step. A label's log-odds
+are its logit then, and no label's evidence stands for another's as the winner's does under a softmax.
 """
 
 from contextlib import nullcontext
@@ -38,8 +39,7 @@ class ISNet(nn.Module):
     "auto": read off the first batch (`foreground_range`). multilabel: labels are 0/1 floats (B, K), each with its own
     sigmoid. maps_at_once: None, or how many maps of an image (of `original`) are explained at a time: less memory, more
     time. ablation: see `isnetlib.method.ablations`, and "every": n, the heatmap loss at every n-th training step alone,
-    n times as heavy: the same gradient on average (unless it is clipped), for less time. Raises ValueError for values
-    out of range.
+    n times as heavy: the same gradient on average, for less time. Raises ValueError for values out of range.
     """
 
     def __init__(
@@ -63,19 +63,16 @@ class ISNet(nn.Module):
         super().__init__()
         if variant not in VARIANTS:
             raise ValueError(f"variant {variant!r}: use one of {', '.join(VARIANTS)}")
-        if maps_at_once is not None:
-            number("maps_at_once", maps_at_once, 1, kind=Integral)
         others = mapping("ablation", ablation)
-        self.every = others.pop("every", 1)
-        number("every", self.every, 1, kind=Integral)
+        self.every = number("every", others.pop("every", 1), 1, kind=Integral)
         self.lrp = partial(LRP, eps, box, gates, bf16, others)
         self.lrp()  # wrong options are told now
         self.looked = False  # whether all was seen that depends on the image
         self.model, self.variant, self.multilabel = model, variant, flag("multilabel", multilabel)
         self.heatmap_weight = Weight("heatmap_weight P", heatmap_weight, 1, fall, steps, steered=True)
         self.decay, self.weights = number("decay", decay, high=1), pair("weights", weights)
-        self.maps_at_once = maps_at_once
-        known = (0.0, 0.0) if isinstance(range, str) and range == "auto" else pair("range", range, rising=True)
+        self.maps_at_once = None if maps_at_once is None else number("maps_at_once", maps_at_once, 1, kind=Integral)
+        known = (0, 0) if isinstance(range, str) and range == "auto" else pair("range", range, rising=True)
         self.range_given = tuple(map(float, known))  # zeros: of the first batch
         self.register_buffer("range", torch.tensor(self.range_given))
         self.watch = False  # whether `loss` also tells (C1, C2) and its terms' gradient norms: two more backward passes
@@ -84,9 +81,8 @@ class ISNet(nn.Module):
         """Loss of a batch and its terms. x (B, C, H, W), y (B,), or floats (B, K): 0/1 with multilabel, else
         probabilities; mask (B, 1, H, W); None, or rows of zeros or NaN: no mask known.
 
-        Each term is a mean: of classification over the images, of the heatmap terms over the images with a mask. So
-        the mean loss of parts of a batch (processes, accumulated steps) is that of the whole batch only where the parts
-        hold equally many images and equally many masks. Steps without a heatmap loss have its terms no part.
+        Terms are means, of the heatmap over the images with a mask. So the mean loss of parts of a batch (processes,
+        accumulated steps) is that of the whole batch only where all hold equally many images and equally many masks.
         """
         turn = not self.training or int(self.heatmap_weight.steps) % self.every == 0
         P = self.heatmap_weight.now()
@@ -108,16 +104,16 @@ class ISNet(nn.Module):
         area = torch.nan_to_num(mask.float()).flatten(1).mean(1)
         if ((area > 0) & (area < 1)).any():  # else the batch tells nothing of the background
             self.heatmap_weight.follow(heatmap.background.item())
-        parts = {"classification": classification, "background": heatmap.background, "foreground": heatmap.foreground}
-        parts = {name: part.item() for name, part in (parts | {"net_share": heatmap.net_share}).items()} | {"P": P}
+        parts = {"classification": classification} | heatmap._asdict()
+        parts = {name: part.item() for name, part in parts.items() if name != "total"} | {"P": P}
         if self.watch:
-            parts |= dict(zip(("range_low", "range_high"), self.range.tolist(), strict=True))
+            parts["range_low"], parts["range_high"] = self.range.tolist()
             for name, term in {"classification": classification, "heatmap": heatmap.total}.items():
                 parts[f"gradient_{name}"] = gradient_norm(term, self.model)
         return (1 - P) * classification + P * times * heatmap.total, parts
 
     def forward(self, x: Tensor, y: Tensor, mask: Tensor | None) -> tuple[Tensor, dict[str, float]]:
-        """`loss`, for what calls a module to train it: DistributedDataParallel joins gradients only after its call."""
+        """`loss`: DistributedDataParallel joins gradients only after a module's call."""
         return self.loss(x, y, mask)
 
     def predict(self, x: Tensor) -> Tensor:
@@ -126,11 +122,11 @@ class ISNet(nn.Module):
 
     def start(self, logits: Tensor) -> Tensor:
         """What this variant explains: initial G at the logits, (B, M, K)."""
-        if self.multilabel and self.variant != "original":
-            return start_for(logits, label_target(logits))
-        if self.variant == "stochastic":
-            return start_for(logits, stochastic_target(logits))
-        return start_for(logits, "all" if self.variant == "original" else "selective")
+        if self.variant == "original":
+            return start_for(logits, "all")
+        if self.multilabel:
+            return start_for(logits, torch.randint(logits.shape[1], logits.shape[:1], device=logits.device))
+        return start_for(logits, stochastic_target(logits) if self.variant == "stochastic" else "selective")
 
     def _range(self, R: Tensor, mask: Tensor) -> tuple[float, float]:
         """(C1, C2); "auto" reads it off the first batch of a training that holds a mask."""
@@ -144,22 +140,11 @@ class ISNet(nn.Module):
         return tuple(self.range.tolist())
 
     def _relevance(self, lrp: LRP, start: Tensor, logits: Tensor) -> Tensor:
-        """Relevance of all maps, `maps_at_once` at a time: what a part keeps for its derivative is computed again when
-        backward reaches it, so the parts' memory is never held together.
-        """
-        parts = start.split(self.maps_at_once or start.shape[1], 1)
-        if len(parts) == 1:
+        """Relevance of all maps, `maps_at_once` at a time: what a part keeps for backward is computed again there."""
+        if self.maps_at_once is None or start.shape[1] <= self.maps_at_once:
             return lrp.relevance(start, logits)
-        again = {"use_reentrant": False, "preserve_rng_state": False}
-        return torch.cat([checkpoint(lrp.relevance, part, logits, **again) for part in parts], 1)
-
-
-def label_target(logits: Tensor) -> Tensor:
-    """(B,) labels, for each sample one of the K, each as likely: with a sigmoid a label, the log-odds of a label is its
-    logit, and no label's evidence stands for another's as the winner's does under a softmax.
-    """
-    batch, labels = logits.shape
-    return torch.randint(labels, (batch,), device=logits.device)
+        again = partial(checkpoint, lrp.relevance, use_reentrant=False, preserve_rng_state=False)
+        return torch.cat([again(part, logits) for part in start.split(self.maps_at_once, 1)], 1)
 
 
 def stochastic_target(logits: Tensor) -> Tensor:

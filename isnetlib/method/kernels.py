@@ -1,6 +1,5 @@
-"""The differentiable pieces of the relevance pass: what its rules do to G, with derivatives that are cheap and exact.
-
-G is the modified gradient of `isnetlib.method.rules`, (M, B, ...): M maps that share the activations of a batch of B.
+"""The differentiable pieces of the relevance pass: what its rules do to G, the modified gradient (M, B, ...) of
+`isnetlib.method.rules`, with derivatives that are cheap and exact.
 """
 
 from collections.abc import Callable
@@ -12,8 +11,8 @@ from torch import Tensor
 from torch.autograd import Function
 
 
-# --- convolutions; conf = the arguments of aten::convolution after the bias (stride, padding, dilation, False, output
-# padding 0, groups), and the dtype of the arithmetic or None: that of the tensors
+# --- convolutions; conf = what aten::convolution takes after the bias (stride, padding, dilation, False, output padding
+# 0, groups), and the dtype of the arithmetic or None: that of the tensors
 def convolve(x: Tensor, weight: Tensor, conf, bias: Tensor | None = None) -> Tensor:
     *plain, dtype = conf
     if dtype is None:
@@ -29,12 +28,14 @@ def transposed(g: Tensor, weight: Tensor, shape, conf) -> Tensor:
     return torch.ops.aten.convolution_backward(a, x, w, None, *plain, [True, False, False])[0].to(g.dtype)
 
 
-def transposed_by_blocks(g: Tensor, weight: Tensor, shape, conf) -> Tensor:
-    """`transposed` for a stride s > 1 and few input channels: the s x s pixels of a block stand as channels, which fill
-    the processor's vectors where a few colours do not.
+def transposed_to_pixels(g: Tensor, weight: Tensor, shape, conf) -> Tensor:
+    """`transposed`; at a stride s of 2 or 4 the s x s pixels of a block stand as channels, where these are so few that
+    they do not fill the processor's vectors.
     """
-    (s, _), padding, *_, dtype = conf
-    height, width = shape[2:]
+    stride, padding, dilation, *_, groups, dtype = conf
+    if stride not in ([2, 2], [4, 4]) or dilation != [1, 1] or groups != 1 or weight.shape[1] >= 8:
+        return transposed(g, weight, shape, conf)
+    s, (height, width) = stride[0], shape[2:]
     top, left = (-p % s for p in padding)  # kernel rows of zeros, so that the padding becomes whole blocks
     w = F.pad(weight, (left, -(weight.shape[3] + left) % s, top, -(weight.shape[2] + top) % s))
     w = F.pixel_unshuffle(w, s)
@@ -43,12 +44,6 @@ def transposed_by_blocks(g: Tensor, weight: Tensor, shape, conf) -> Tensor:
     blocks = transposed(g, w, (len(g), w.shape[1], rows, columns), plain)
     top, left = padding[0] + top, padding[1] + left
     return F.pad(F.pixel_shuffle(blocks, s), (-left, left + width - s * columns, -top, top + height - s * rows))
-
-
-def few_colours(weight: Tensor, conf) -> bool:
-    """Whether `transposed_by_blocks` applies, and pays, for this layer."""
-    stride, _, dilation, *_, groups, _ = conf
-    return stride in ([2, 2], [4, 4]) and dilation == [1, 1] and groups == 1 and weight.shape[1] < 8
 
 
 def weight_gradient(g: Tensor, x: Tensor, weight: Tensor, conf) -> Tensor:
@@ -60,9 +55,7 @@ def weight_gradient(g: Tensor, x: Tensor, weight: Tensor, conf) -> Tensor:
 
 
 class Convolve(Function):
-    """Convolution in the tensors' own arithmetic, its derivative in conf's: rounded activations would switch ReLUs, and
-    so change the heatmap more than rounded derivatives do.
-    """
+    """Convolution in the tensors' own arithmetic, its derivative in conf's: rounded activations would switch ReLUs."""
 
     @staticmethod
     def forward(ctx, x, weight, bias, conf):
@@ -79,10 +72,8 @@ class Convolve(Function):
 
 
 class ConvTranspose(Function):
-    """Input gradient of a convolution as an operation of its own, so that its derivative uses the fast convolution
-    kernels.
-
-    torch's double backward computes the weight part as a convolution with a kernel as large as the image.
+    """Input gradient of a convolution, with a derivative by fast kernels: torch's own double backward computes the
+    weight part as a convolution with a kernel as large as the image.
     """
 
     @staticmethod
@@ -99,20 +90,12 @@ class ConvTranspose(Function):
 
 
 def transpose(replay: Callable, shapes: list[torch.Size], g: Tensor) -> list[Tensor]:
-    """Transpose of the linear map `replay` (list of (B, ...) -> (B, ...)) applied to g (M, B, ...), differentiable in
-    g.
-    """
+    """Transpose of the linear map `replay` (list of (B, ...) -> (B, ...)) of g (M, B, ...), differentiable in g."""
     with torch.enable_grad():
         inputs = [g.new_empty(shape).requires_grad_() for shape in shapes]
         output = replay(inputs)
-    grad = partial(
-        torch.autograd.grad,
-        output,
-        inputs,
-        retain_graph=True,
-        create_graph=torch.is_grad_enabled(),
-        materialize_grads=True,
-    )
+    options = {"retain_graph": True, "create_graph": torch.is_grad_enabled(), "materialize_grads": True}
+    grad = partial(torch.autograd.grad, output, inputs, **options)
     if len(g) == 1:
         return [part[None] for part in grad(g[0])]
     return [torch.stack(parts) for parts in zip(*[grad(one) for one in g], strict=True)]
@@ -135,6 +118,10 @@ def divide(numerator: Tensor, denominator: Tensor) -> Tensor:
     """numerator / denominator, with 0 where the denominator is 0 (a dead unit has no relevance)."""
     dead = denominator == 0
     return torch.where(dead, 0.0, numerator / torch.where(dead, 1.0, denominator))
+
+
+def ratio(y: Tensor, z: Tensor, eps: float) -> Tensor:
+    return divide(y, stabilise(z, eps))
 
 
 class Scale(Function):
@@ -178,9 +165,8 @@ class ReluGate(Function):
 def z_box_floor(layer, low: Tensor, high: Tensor, size: torch.Size | None = None) -> Tensor:
     """What z^B takes from z: floor_k = sum_j (l_j w+_jk + h_j w-_jk) + b-_k, (1, ...), so that D = z - floor >= 0.
 
-    low, high: images of the box as the layer sees them; or, where a convolution reads pixels of one box, its bounds
-    (1, C, 1, 1), and `size` of the image. Zero padding pads x, l and h alike. The bias is one more input, fixed at 1 in
-    a box [0, 1].
+    low, high: images of the box as the layer sees them; or, where a convolution reads pixels, its bounds (1, C, 1, 1),
+    and `size` of the image. Zero padding pads x, l and h alike. The bias is one more input, 1 in a box [0, 1].
     """
     weight, negative = layer.weight, layer.weight.clamp(max=0)
     if size is None:
@@ -206,9 +192,8 @@ def z_box_share(G: Tensor, z: Tensor, floor: Tensor, relu: bool, eps: float) -> 
 
 class ZBoxPixels(Function):
     """Relevance of the pixels by z^B for a convolution that reads them, (M, B, ...): `z_box_share` by the second line.
-
-    A few images at a time, because the maps c(w) and c(w-), the widest tensors of the whole pass, then stay in the
-    processor's cache; the share is computed again for the derivative rather than kept.
+    A few images at a time, so that the maps c(w) and c(w-), the widest tensors of the pass, stay in the processor's
+    cache; the share is computed again for the derivative rather than kept.
     """
 
     @staticmethod
@@ -220,8 +205,7 @@ class ZBoxPixels(Function):
         for rows in _few_images(g):
             part = ctx.share(g[:, rows], z[rows], floor)
             shape = (part.shape[0] * part.shape[1], both.shape[1], *above.shape[2:])
-            pull = transposed_by_blocks if few_colours(both, conf) else transposed
-            c = pull(part.flatten(0, 1), both, shape, conf).unflatten(0, part.shape[:2])
+            c = transposed_to_pixels(part.flatten(0, 1), both, shape, conf).unflatten(0, part.shape[:2])
             a, b = c.chunk(2, 2)
             R[:, rows] = a.mul_(above[rows]).addcmul_(b, width, value=-1)
         return R

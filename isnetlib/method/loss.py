@@ -1,5 +1,4 @@
-"""The heatmap loss of ISNet: little relevance in the background, a sane amount in the foreground. One function an
-equation.
+"""The heatmap loss of ISNet: little relevance in the background, a sane amount in the foreground.
 
 R: relevance at the input (B, M, C, H, W), raw and signed. mask: (B, 1, H, W), or (B, M, H, W) for a mask a map; 1 =
 region of interest (ROI), 0 = background. A = |R|. Maps whose mask holds no ROI or no background (empty, full, or
@@ -27,10 +26,8 @@ class HeatmapLoss(NamedTuple):
 
 def prepare_mask(mask: Tensor, size: torch.Size) -> tuple[Tensor, Tensor]:
     """Binary mask (B, M or 1, 1, H, W) at the map's `size` (H, W), and which of them carry an instruction, (B, M or 1)
-    of 0 and 1.
-
-    A mask of another size is shrunk by adaptive average pooling and each cell that holds some ROI becomes ROI. Raises
-    ValueError for other values than 0 and 1.
+    of 0 and 1. In a mask of another size each cell of the map that holds some ROI becomes ROI. Raises ValueError for
+    other values than 0 and 1.
     """
     if mask.ndim != 4:
         raise ValueError(f"mask must be (batch, 1, height, width), got {tuple(mask.shape)}")
@@ -45,9 +42,7 @@ def prepare_mask(mask: Tensor, size: torch.Size) -> tuple[Tensor, Tensor]:
 
 
 def normalise(A: Tensor, mask: Tensor) -> Tensor:
-    """N = A / (mean of A over channels and pixels of the ROI), for each sample and map: only the ratio of background to
-    foreground counts.
-    """
+    """N = A / (mean of A over the ROI's channels and pixels), a map: the ratio of background to foreground counts."""
     roi = (A * mask).sum((2, 3, 4)) / (mask.sum((2, 3, 4)) * A.shape[2] + TINY)
     return A / (roi[..., None, None, None] + TINY)
 
@@ -55,8 +50,7 @@ def normalise(A: Tensor, mask: Tensor) -> Tensor:
 def gwrp(v: Tensor, decay: float) -> Tensor:
     """Global weighted ranked pooling over the last dimension: G = sum_i d^(i-1) v_i / sum_i d^(i-1), v_1 >= v_2 >= ...
 
-    d = 0: maximum, d = 1: mean. Only the top values are sorted out; all but 1e-7 of the weight is theirs (d = 0.9: 153
-    of them).
+    d = 0: maximum, d = 1: mean. Only the top values are sorted out, with all but 1e-7 of the weight (d = 0.9: 153).
     """
     n = v.shape[-1]
     if decay == 1:
@@ -68,12 +62,9 @@ def gwrp(v: Tensor, decay: float) -> Tensor:
     return v.topk(k, sorted=True).values @ weights * ((1 - decay) / (1 - decay**n))
 
 
-def background_term(A: Tensor, mask: Tensor, decay: float, steepness: float = 1.0) -> Tensor:
-    """-log(1 - G / (G + E)) = log(1 + G / E), with G = GWRP of the normalised relevance in the background and E the
-    steepness; mean over channels, (B, M).
-    """
-    G = gwrp((normalise(A, mask) * (1 - mask)).flatten(3), decay)
-    return torch.log1p(G / steepness).mean(2)
+def background_term(A: Tensor, mask: Tensor, decay: float) -> Tensor:
+    """-log(1 - G / (G + 1)) = log(1 + G), G: GWRP of the background's normalised relevance; channels' mean, (B, M)."""
+    return torch.log1p(gwrp((normalise(A, mask) * (1 - mask)).flatten(3), decay)).mean(2)
 
 
 def foreground_term(A: Tensor, mask: Tensor, low: float, high: float) -> Tensor:
@@ -81,8 +72,7 @@ def foreground_term(A: Tensor, mask: Tensor, low: float, high: float) -> Tensor:
     linearly from C1 + C2; (B, M).
 
     The floor C1 rules out the empty map, the ceiling C2 the way out of blowing up the foreground. The straight tail
-    keeps the slope it has where it starts, so that an early F of a thousand times C1 does not drown the classification
-    loss.
+    keeps an early F of a thousand times C1 from drowning the classification loss.
     """
     total = (A * mask).sum((2, 3, 4))
     below = (total / low).clamp(max=1) - 1
@@ -91,17 +81,14 @@ def foreground_term(A: Tensor, mask: Tensor, low: float, high: float) -> Tensor:
 
 
 def net_share(R: Tensor, mask: Tensor) -> Tensor:
-    """|sum R| / sum |R| over the ROI, (B, M). Near 0 relevance cancels: the map is large, and its sum says nothing of
-    the class.
-    """
+    """|sum R| / sum |R| over the ROI, (B, M). Near 0 relevance cancels, and its sum says nothing of the class."""
     return (R * mask).sum((2, 3, 4)).abs() / ((R.abs() * mask).sum((2, 3, 4)) + TINY)
 
 
 def heatmap_loss(
     R: Tensor, mask: Tensor, decay: float = 0.9, weights: tuple = (1.0, 3.0), range: tuple = (1.0, 25.0)
 ) -> HeatmapLoss:
-    """L_LRP = w1 background + w2 foreground: means over the samples' maps that carry an instruction (0 where none
-    does).
+    """L_LRP = w1 background + w2 foreground: means over the maps that carry an instruction (0 where none does).
 
     decay: d of GWRP in [0, 1]; lower = aims at the hottest pixels. weights: (w1, w2). range: (C1, C2), 0 < C1 < C2.
     Raises ValueError for other values, and for shapes that do not fit.
@@ -110,10 +97,8 @@ def heatmap_loss(
     if not (0 <= decay <= 1 and 0 < low < high):
         raise ValueError(f"need 0 <= decay <= 1 and 0 < C1 < C2; got decay {decay}, range ({low}, {high})")
     if R.ndim != 5 or mask.shape[0] != R.shape[0] or (mask.ndim == 4 and mask.shape[1] not in (1, R.shape[1])):
-        raise ValueError(
-            f"R must be (batch, maps, channels, height, width) with a mask a sample or a map; got {tuple(R.shape)} and "
-            f"masks {tuple(mask.shape)}"
-        )
+        got = f"got {tuple(R.shape)} and masks {tuple(mask.shape)}"
+        raise ValueError(f"R must be (batch, maps, channels, height, width) with a mask a sample or a map; {got}")
     with torch.autocast(R.device.type, enabled=False):  # in half precision the ratio overflows
         A = (R if R.dtype == torch.float64 else R.float()).abs()
         mask, valid = (part.to(A.dtype) for part in prepare_mask(mask, R.shape[-2:]))

@@ -2,7 +2,7 @@
 
     with isnetlib.LRP(eps=1e-2, box=(0.0, 1.0)) as lrp:
         logits = model(x)                     # the one forward pass: it serves the classification loss too
-    R = lrp.relevance(start)                  # relevance at the input, (B, M, C, H, W), differentiable
+    R = lrp.relevance(start, logits)          # relevance at the input, (B, M, C, H, W), differentiable
 
 LRP explains a logit by sharing it out backwards, layer by layer, down to the pixels. With z_k = sum_j a_j w_jk + b_k
 the LRP-eps rule is
@@ -24,10 +24,10 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.overrides import TorchFunctionMode
 
-from isnetlib.method.ablations import ratio, rules_for
+from isnetlib.method import operations  # noqa: F401 - registers its rules
+from isnetlib.method.ablations import rules_for
 from isnetlib.method.graph import HIDDEN, Graph, NotCovered
-from isnetlib.method.kernels import ZBoxPixels, z_box_floor, z_box_share
-from isnetlib.method.operations import activations, attention, normalisation  # noqa: F401 - registers their rules
+from isnetlib.method.kernels import ZBoxPixels, ratio, z_box_floor, z_box_share
 from isnetlib.method.options import bounds, flag, number
 
 
@@ -55,128 +55,113 @@ class LRP(TorchFunctionMode):
         image: Tensor | None = None,
     ):
         super().__init__()
-        number("eps", eps)
-        flag("bf16", bf16)
         if gates not in ("constant", "shared"):
             raise ValueError(f'gates must be "constant" or "shared", got {gates!r}')
-        bounds("box", box)
-        rules = rules_for(ablation or {})
-        self.eps, self.box, self.block, self.pulling = eps, box, bool(ablation and ablation.get("block")), False
-        self.options = (eps, box is not None, gates, torch.bfloat16 if bf16 else None, rules, image)
-        self.graph = Graph(*self.options)
+        self.eps, self.box, self.block = number("eps", eps), bounds("box", box), (ablation or {}).get("block")
+        dtype = torch.bfloat16 if flag("bf16", bf16) else None
+        self.new_graph = partial(Graph, eps, box is not None, gates, dtype, rules_for(ablation or {}), image)
+        self.graph = self.new_graph()
 
     def __enter__(self):
-        self.graph = Graph(*self.options)
+        self.graph = self.new_graph()
         return super().__enter__()
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
-        return func(*args, **(kwargs or {})) if self.pulling else self.graph.run(func, args, kwargs or {})
+        return self.graph.run(func, *args, **(kwargs or {}))
 
-    def relevance(self, start: Tensor, logits: Tensor | None = None) -> Tensor:
-        """Relevance at the input, raw and signed, (B, M, C, H, W), from the initial G `start` (B, M, K) at the logits.
+    def relevance(self, start: Tensor, logits: Tensor) -> Tensor:
+        """Relevance at the input, raw and signed, (B, M, C, H, W), from the initial G `start` (B, M, K) at the logits
+        (B, K) of the forward pass. Differentiable by weights, and by `start`.
 
-        logits: what `start` belongs to; None = the last (B, K) output of the forward pass. Differentiable by weights,
-        and by `start`. Raises NotCovered where an operation on the way has no rule, ValueError where shapes or the box
-        do not fit.
+        Raises NotCovered where an operation on the way has no rule, ValueError where shapes or the box do not fit.
         """
         end = self._end(start, logits)
         if self.block:
-            start = start * ratio(logits, self.eps)[:, None]
-        self.pulling, grad = True, torch.is_grad_enabled()
-        cast = torch.autocast(start.device.type, enabled=False)
-        try:  # in inference mode no transpose can be found by autograd; outside of it this changes nothing
-            with torch.inference_mode(False), torch.set_grad_enabled(grad), cast:
-                return self._walk(end, start.transpose(0, 1)).transpose(0, 1)
-        finally:
-            self.pulling = False
+            start = start * ratio(logits, logits, self.eps)[:, None]
+        grad, full = torch.set_grad_enabled(torch.is_grad_enabled()), torch.autocast(start.device.type, enabled=False)
+        # in inference mode autograd finds no transpose
+        with torch._C.DisableTorchFunction(), full, torch.inference_mode(False), grad:
+            return self._walk(end, start.transpose(0, 1)).transpose(0, 1)
 
     def _end(self, start, logits):
-        """The node that `start` belongs to; everything between it and the image is covered."""
-        graph = self.graph
-        if graph.x is not None and graph.x.dtype in (torch.float16, torch.bfloat16):
+        """The node of the logits; everything between it and the image is covered."""
+        x, end = self.graph.x, self.graph.node(logits)
+        if x is not None and x.dtype in (torch.float16, torch.bfloat16):
             raise ValueError("half precision: keep the model and images in float32; torch.autocast may be on")
-        if graph.root is None:
-            raise NotCovered(f"no operation was seen: run the model inside `with LRP() as lrp:`{HIDDEN}")
-        shape, given = start.shape[::2], start.shape[::2] if logits is None else logits.shape
-        if start.ndim != 3 or len(start) != len(graph.x) or shape != given:
-            where = f"images {tuple(graph.x.shape)} and logits {tuple(given)}"
+        if x is not None and (start.ndim != 3 or start.shape[::2] != logits.shape or len(start) != len(x)):
+            where = f"images {tuple(x.shape)} and logits {tuple(logits.shape)}"
             raise ValueError(f"start must be (batch, maps, classes) for {where}, got {tuple(start.shape)}")
-        if logits is None and self.block:
-            raise ValueError("block=True needs the logits: relevance(start, logits)")
-        found = [n for n in graph.tape if n.shape == shape] if logits is None else graph.nodes.of([logits])
-        if not found and logits is None:
-            raise ValueError(f"no output of the forward pass has shape {tuple(shape)} (batch, classes)")
-        if not found:
-            raise NotCovered(f"no operation seen leads to these logits: are they of this forward pass?{HIDDEN}")
-        if refused := graph.refused(found[-1])[::-1]:
+        if end is None:
+            own = "are they of this forward pass, inside `with LRP() as lrp:`?"
+            raise NotCovered(f"no operation was seen that leads to these logits: {own}{HIDDEN}")
+        if refused := self.graph.refused(end)[::-1]:
             raise NotCovered("LRP does not cover this network:\n  " + "\n  ".join(refused))
-        return found[-1]
+        return end
 
     def _walk(self, end, g):
-        # G by node; C: below the first layer, the maps c(w) and c(w-) of z^B; R: what z^B gave the pixels already.
-        G, C, R = {end: g.to(torch.promote_types(g.dtype, torch.float32))}, {}, {}
+        # G by node; C: below the first layer, the maps c(w) and c(w-) of z^B; found: relevance of the pixels.
+        G, C, found = {end: g.to(torch.promote_types(g.dtype, torch.float32))}, {}, []
         for node in self.graph.upstream(end):
+            if node in G and self.graph.is_first_layer(node):
+                relu = node.relu and node.consumers == 1 and node is not end
+                self._first_layer(node, G.pop(node), C, found, relu)
             for maps in (G, C):
-                if node not in maps:
-                    continue
-                g = maps.pop(node)
-                if self.graph.is_first_layer(node) and maps is G:
-                    self._first_layer(node, g, C, R, relu=node.relu and node.consumers == 1 and node is not end)
-                else:
-                    for parent, pulled in zip(node.parents, node.pull(g), strict=True):
+                if node in maps:
+                    for parent, pulled in zip(node.parents, node.pull(maps.pop(node)), strict=True):
                         _add(maps, parent, pulled)
         root, x = self.graph.root, self.graph.x
-        if self.box is not None and root not in C and root not in R:
+        if self.box is not None and root not in C and not found:
             raise NotCovered("z^B needs a convolution or linear layer that reads the image; box=None does without z^B")
-        parts = [R[root]] if root in R else []
-        parts += [x * G[root]] if root in G else []
+        if root in G:
+            found.append(x * G[root])
         if root in C:
             (above, width), (a, b) = self._in_the_box(), C[root].chunk(2)
-            parts.append(above * a - width * b)
-        return sum(parts)
+            found.append(above * a - width * b)
+        return sum(found)
 
     # --- z^B at the pixels
-    def _first_layer(self, node, g, C, R, relu):
-        parent, layer, x = node.parents[0], node.layer, self.graph.x
+    def _first_layer(self, node, g, C, found, relu):
+        parent, layer, x, box = node.parents[0], node.layer, self.graph.x, self._box()
         if parent is self.graph.root and layer.conf is not None and not x.requires_grad:
-            floor = z_box_floor(layer, self._box(0), self._box(1), x.shape[2:])
-            above, width = self._in_the_box()
-            pixels = (node.z, floor, layer.weight, above, width, relu, self.eps, layer.conf)
-            _add(R, parent, ZBoxPixels.apply(g, *pixels))
+            floor = z_box_floor(layer, *box, x.shape[2:])
+            pixels = (node.z, floor, layer.weight, *self._in_the_box(), relu, self.eps, layer.conf)
+            found.append(ZBoxPixels.apply(g, *pixels))
         else:
-            floor = z_box_floor(layer, self._box_image(parent, 0), self._box_image(parent, 1))
+            floor = z_box_floor(layer, *(self._seen_at(parent, bound) for bound in box))
             share, weights = z_box_share(g, node.z, floor, relu, self.eps), (layer.weight, layer.weight.clamp(max=0))
             _add(C, parent, torch.cat([layer.transpose(share, w, parent.shape) for w in weights]))
 
     def _in_the_box(self):
         """x - l (B, C, H, W) and h - l (1, C or 1, 1, 1); raises ValueError where pixels leave the box."""
-        x, low, high = self.graph.x, self._box(0), self._box(1)
+        x, (low, high) = self.graph.x, self._box()
         outside = 1e-3 * (high - low)
         if (x < low - outside).any() or (x > high + outside).any():
-            raise ValueError(
-                f"pixels from {x.min():.3g} to {x.max():.3g} leave the box {self.box}: give the range of your images, "
-                f"e.g. box=((0 - mean) / std, (1 - mean) / std) where they are standardised"
-            )
+            own = "give your images' range, e.g. box=((0 - mean) / std, (1 - mean) / std) where they are standardised"
+            raise ValueError(f"pixels from {x.min():.3g} to {x.max():.3g} leave the box {self.box}: {own}")
         return x - low, high - low
 
-    def _box(self, k):
-        """The box's lower (k = 0) or upper (k = 1) bound as an image of one pixel, (1, C or 1, 1, 1)."""
-        bound = torch.as_tensor(self.box[k], dtype=self.graph.x.dtype, device=self.graph.x.device).view(1, -1, 1, 1)
-        if bound.shape[1] not in (1, self.graph.x.shape[1]):
-            raise ValueError(f"box has {bound.shape[1]} channels, the images {self.graph.x.shape[1]}")
-        return bound
+    def _box(self):
+        """The box's lower and upper bound as images of one pixel, (1, C or 1, 1, 1)."""
+        x = self.graph.x
+        bounds = [torch.as_tensor(bound, dtype=x.dtype, device=x.device).view(1, -1, 1, 1) for bound in self.box]
+        if wrong := {bound.shape[1] for bound in bounds} - {1, x.shape[1]}:
+            raise ValueError(f"box has {wrong.pop()} channels, the images {x.shape[1]}")
+        return bounds
 
-    def _box_image(self, node, k, batch=1):
+    def _seen_at(self, node, bound, batch=1):
         """The bound as the layer that reads `node` sees it."""
         if node is self.graph.root:
-            return self._box(k).expand(batch, *self.graph.x.shape[1:])
-        return node.image([self._box_image(parent, k, len(self.graph.x)) for parent in node.parents])
+            return bound.expand(batch, *self.graph.x.shape[1:])
+        return node.image([self._seen_at(parent, bound, len(self.graph.x)) for parent in node.parents])
+
+
+def _add(maps: dict, node, g: Tensor | None) -> None:
+    if g is not None:
+        maps[node] = maps[node] + g if node in maps else g
 
 
 # --- in one call
-def explain(
-    model: nn.Module, x: Tensor, target=None, eps: float = 1e-2, box: tuple | None = (0.0, 1.0), **options
-) -> Tensor:
+def explain(model: nn.Module, x: Tensor, target=None, eps=1e-2, box: tuple | None = (0.0, 1.0), **options) -> Tensor:
     """Raw, signed relevance of the pixels x (B, C, H, W) for a class: (B, M, C, H, W), without gradient.
 
     target: None = winning class | int | LongTensor (B,) | "all" | "selective"; M = number of classes for "all", else 1.
@@ -194,22 +179,17 @@ def explain(
 
 
 def check(model: nn.Module, input_size: tuple = (3, 224, 224), box: tuple | None = (0.0, 1.0), **options) -> None:
-    """Raise NotCovered, naming each module path and the reason, where LRP does not cover `model` on images of
-    `input_size`; else return nothing.
-    """
+    """Raise NotCovered, naming each module path and the reason, where LRP does not cover `model` on such images."""
     refuse_hidden(model)
     parameter = next(model.parameters(), torch.empty(0))
     with torch.inference_mode(False):
-        x = torch.zeros(2, *input_size, device=parameter.device, dtype=parameter.dtype)
-        x += torch.as_tensor(box[0] if box else 0).to(x).view(-1, 1, 1)  # inside the box
-        lrp, logits = _run(model, x, partial(LRP, 1e-2, box, **options))
+        low = torch.as_tensor(box[0] if box else 0).to(parameter).view(-1, 1, 1)
+        lrp, logits = _run(model, low.detach().expand(2, *input_size).clone(), partial(LRP, 1e-2, box, **options))
         lrp.relevance(torch.zeros_like(logits)[:, None], logits)
 
 
 def _run(model: nn.Module, x: Tensor, lrp: Callable, grad: bool = False) -> tuple[LRP, Tensor]:
-    """One forward pass under a new `lrp(image=x)`, which leaves buffers (running statistics) and random generators as
-    they were. Without gradient, or with one by x.
-    """
+    """A forward pass, without gradient or with one by x, that leaves running statistics and random generators alone."""
     training = any(module.training for module in model.modules())
     buffers = {name: buffer.clone() for name, buffer in model.named_buffers()} if training else {}
     devices, x = [x.device] if x.device.type == "cuda" else [], x.detach().requires_grad_(grad)
@@ -222,8 +202,8 @@ def _run(model: nn.Module, x: Tensor, lrp: Callable, grad: bool = False) -> tupl
 
 
 def refuse_unseen(model: nn.Module, x: Tensor, lrp: Callable, seen: LRP, buffers=()) -> None:
-    """Raise NotCovered where a tensor that `seen` met, and knew nothing of, depends on the images x: autograd tells in
-    another forward pass. buffers: those of that pass, which are known, as are the model's own.
+    """Raise NotCovered where a tensor that `seen` met, and knew nothing of (no buffer), depends on the images x:
+    autograd tells in another forward pass.
     """
     if seen.graph.strangers - {id(t) for t in (*buffers, *model.buffers())}:
         again, logits = _run(model, x, lrp, grad=True)
@@ -274,19 +254,13 @@ def start_for(logits: Tensor, target=None) -> Tensor:
 
 def selective_start(logits: Tensor) -> Tensor:
     """Selective ISNet explains eta_c = log(P_c / (1 - P_c)) = y_c - logsumexp_{c' != c} y_c' of the least likely class
-    c (arXiv 2401.08409).
+    c (arXiv 2401.08409). Its derivative, (B, 1, K): 1 at c and minus the softmax over the other classes elsewhere.
 
-    Its derivative: 1 at c and minus the softmax over the other classes elsewhere, (B, 1, K). The winner dominates that
-    softmax, so one map holds the evidence for the winner and for the loser. One logit (binary): eta is the log-odds of
-    the less likely answer, y or -y.
+    The winner dominates that softmax, so one map holds the evidence for the winner and for the loser. One logit
+    (binary): eta is the log-odds of the less likely answer, y or -y.
     """
     if logits.shape[1] == 1:
         return torch.where(logits > 0, -1.0, 1.0).to(logits.dtype)[:, None]
     lowest = nn.functional.one_hot(logits.argmin(1), logits.shape[1]).bool()
     others = logits.masked_fill(lowest, -torch.inf).softmax(1)
     return (lowest.to(logits.dtype) - others)[:, None]
-
-
-def _add(maps: dict, node, g: Tensor | None) -> None:
-    if g is not None:
-        maps[node] = maps[node] + g if node in maps else g

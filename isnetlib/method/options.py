@@ -11,8 +11,8 @@ def number(name: str, value: float, low: float = 0.0, high: float = math.inf, ki
     high.
     """
     if isinstance(value, bool) or not isinstance(value, kind) or not (low <= value <= high and math.isfinite(value)):
-        what = f"{'whole ' * (kind is Integral)}number" + f" from {low:g}{f' to {high:g}' * (high < math.inf)}"
-        raise ValueError(f"{name} must be a {what}{' on' * (high == math.inf)}, got {value!r}")
+        whole, limit = "whole " * (kind is Integral), "on" if high == math.inf else f"to {high:g}"
+        raise ValueError(f"{name} must be a {whole}number from {low:g} {limit}, got {value!r}")
     return value
 
 
@@ -22,12 +22,11 @@ def pair(name: str, values: tuple[float, float], high: float = math.inf, rising:
     """
     try:
         first, second = (number(name, value, high=high) for value in values)
-        fits = not rising or (first < second and (first > 0 or high == 1))
+        if rising and not (first < second and (first > 0 or high == 1)):
+            raise ValueError
     except (TypeError, ValueError):
-        fits = False
-    if not fits:
-        limit, order = f" to {high:g}" if high < math.inf else " on", ", the second larger" * rising
-        raise ValueError(f"{name} must be two numbers from 0{limit}{order}; got {values!r}")
+        limit, order = "on" if high == math.inf else f"to {high:g}", ", the second larger" * rising
+        raise ValueError(f"{name} must be two numbers from 0 {limit}{order}; got {values!r}") from None
     return first, second
 
 
@@ -38,20 +37,20 @@ def flag(name: str, value: bool) -> bool:
     return value
 
 
-def bounds(name: str, value: tuple | None) -> None:
-    """ValueError where the option is neither None nor (low, high), numbers or one a channel, with low < high."""
+def bounds(name: str, value: tuple | None) -> tuple | None:
+    """The option: None or (low, high), numbers or one a channel, low < high; ValueError for anything else."""
     try:
-        low, high = (0.0, 1.0) if value is None else value
-        low, high = (torch.as_tensor(bound, dtype=torch.float64) for bound in (low, high))
+        low, high = (torch.as_tensor(bound, dtype=torch.float64) for bound in ((0, 1) if value is None else value))
         fits = bool((low < high).all() and (high - low).isfinite().all())
     except (TypeError, ValueError, RuntimeError):
         fits = False
     if not fits:
         raise ValueError(f"{name} must be None or (low, high), numbers or one a channel with low < high; got {value!r}")
+    return value
 
 
 def mapping(name: str, value: dict | None) -> dict:
     """A copy of the option, {} for None; ValueError for anything but a dictionary."""
-    if not (value is None or isinstance(value, dict)):
+    if not isinstance(value, dict | None):
         raise ValueError(f"{name} must be a dictionary, got {value!r}")
     return dict(value or {})

@@ -8,13 +8,13 @@ everything linear is left as it is (Bassi, Decherchi & Cavalli, arXiv 2401.08409
 the activations of a batch of B.
 
 `RULES[name]` is the rule of the operation called `name` (relu, F.relu, Tensor.relu_ and nn.ReLU are all "relu"). A rule
-takes the graph (`isnetlib.method.graph`) and the operation's own arguments and returns (output, Node). `LINEAR` lists
-operations that are linear in their inputs and hold no weights: their transpose is found by autograd and they need no
-rule of their own. To teach a new operation:
+takes the graph (`isnetlib.method.graph`) and the operation's own arguments but `inplace`, which the graph sees to, and
+returns (output, Node). Operations that are linear in their inputs and hold no weights share a rule, `linear_map`:
+autograd finds their transpose. To teach a new operation:
 
     @isnetlib.rule("my_activation")
     def my_activation(graph, z):
-        return isnetlib.method.operations.activations.activate(graph, my_activation_function, z)
+        return isnetlib.method.operations.activate(graph, my_activation_function, z)
 
     @isnetlib.rule("my_linear_operation")
     def my_linear_operation(graph, x): return graph.linear(torch.my_linear_operation, x)
@@ -33,18 +33,15 @@ from isnetlib.method.kernels import Convolve, ConvTranspose, ReluGate, convolve,
 
 RULES: dict[str, Callable] = {}
 SEVERAL: set[str] = set()  # operations whose rule takes several tensors of the image
-
 SHAPED_LIKE = {"expand_as", "view_as", "reshape_as", "type_as"}  # the second tensor lends its shape or type, no values
 MOVES = """reshape unflatten ravel permute transpose swapaxes swapdims movedim t clone expand repeat getitem narrow
 select index_select chunk tensor_split split unbind flip roll rot90 to T mT""".split()
 REARRANGES = {*MOVES, *SHAPED_LIKE}  # each number that comes out is one that went in
-LINEAR = {
-    *MOVES,
-    *"flatten view contiguous unsqueeze squeeze cat stack pad pixel_shuffle pixel_unshuffle channel_shuffle".split(),
-    *"avg_pool1d avg_pool2d avg_pool3d adaptive_avg_pool1d adaptive_avg_pool2d adaptive_avg_pool3d mean sum".split(),
-    *"float double add sub rsub neg masked_fill".split(),
-}
-KEEPS_SIGN = LINEAR - {"sub", "rsub", "neg"}  # no negative weight: z^B sees through them to the pixels
+LINEAR = (
+    """mean sum stack pad pixel_shuffle pixel_unshuffle channel_shuffle interpolate upsample float double rsub neg
+masked_fill""".split()
+    + [f"{kind}avg_pool{n}d" for kind in ("", "adaptive_") for n in (1, 2, 3)]
+)
 CONSTANT = """detach zeros_like ones_like empty_like full_like rand_like randn_like
 new_zeros new_ones new_empty new_full new_tensor""".split()
 # questions about a tensor, no operations on it
@@ -55,9 +52,8 @@ SAME_AS |= {"concat": "cat", "concatenate": "cat"}
 
 
 def rule(*names: str, several: bool = False):
-    """Register the decorated function as the rule of the operations called `names`.
-
-    several: whether tensors of the image may stand in other arguments than the first; else they are refused there.
+    """Register the decorated function as the rule of the operations called `names`. several: whether tensors of the
+    image may stand in other arguments than the first; else they are refused there.
     """
 
     def register(function):
@@ -68,15 +64,14 @@ def rule(*names: str, several: bool = False):
     return register
 
 
-# --- what an operation leaves to the relevance pass
 @dataclass(eq=False, slots=True)
 class Node:
     """One operation of the forward pass; `pull` maps G at its output, (M, B, ...), to one G (or None) a parent."""
 
     name: str
     parents: list["Node"]
-    shape: torch.Size
     pull: Callable[[Tensor], list[Tensor | None]] | None = None  # None: not covered, `why` tells the place and reason
+    shape: torch.Size | None = None  # of its output
     layer: "Layer | None" = None  # weights, where the operation is a linear layer
     scale: Tensor | None = None  # per-channel factor, where it is a BatchNorm that no linear layer precedes
     image: Callable | None = None  # where it only rearranges pixels: parents' images -> its image
@@ -92,14 +87,11 @@ class Node:
     why: str = ""
 
     def memory(self) -> "Node":
-        """The node that owns the memory of this one: itself, unless it is a view."""
         return self if self.views is None else self.views.memory()
 
 
 class Layer(NamedTuple):
-    """A linear layer: z = forward(x, weight) + bias; transpose(G, weight, input shape) is its transposed operator on
-    (M, B, ...).
-    """
+    """A linear layer z = forward(x, weight) + bias; transpose(G, weight, input shape): its transpose of (M, B, ...)."""
 
     forward: Callable
     transpose: Callable
@@ -108,27 +100,25 @@ class Layer(NamedTuple):
     conf: tuple | None = None  # stride, padding, dilation and groups of a convolution that is not split into groups
 
     def fold(self, scale: Tensor, mean: Tensor, shift: Tensor | None) -> "Layer":
-        """The same layer followed by BatchNorm: w^ = w s, b^ = s (b - mean) + beta, with s = gamma / sigma held
-        constant but for gamma.
-        """
+        """The layer followed by BatchNorm: w^ = w s, b^ = s (b - mean) + beta, s = gamma / sigma, sigma a constant."""
         bias = scale * ((0 if self.bias is None else self.bias) - mean) + (0 if shift is None else shift)
         return self._replace(weight=self.weight * scale.view(-1, *[1] * (self.weight.ndim - 1)), bias=bias)
 
-    def node(self, name: str, x: Node, shape: torch.Size) -> Node:
-        return Node(name, [x], shape, lambda g: [self.transpose(g, self.weight, x.shape)], layer=self)
+    def node(self, name: str, x: Node) -> Node:
+        return Node(name, [x], lambda g: [self.transpose(g, self.weight, x.shape)], layer=self)
 
 
 # --- linear layers
 @rule("conv1d", "conv2d", "conv3d")
 def convolution(graph, x, weight, bias=None, stride=1, padding=0, dilation=1, groups=1):
     """G_j = sum_k w_jk G_k: the transposed convolution."""
-    n = weight.ndim - 2
+    n, padding = weight.ndim - 2, 0 if padding == "valid" else padding
     stride, dilation = (list(v) if isinstance(v, (tuple, list)) else [v] * n for v in (stride, dilation))
-    if isinstance(padding, str):
+    if padding == "same":
         reach = [d * (k - 1) for d, k in zip(dilation, weight.shape[2:], strict=True)]
-        if padding == "same" and any(r % 2 for r in reach):
+        if any(r % 2 for r in reach):
             return graph.refuse("padding='same' with an even reach pads one side more: pad explicitly, with F.pad")
-        padding = [r // 2 for r in reach] if padding == "same" else 0
+        padding = [r // 2 for r in reach]
     padding = list(padding) if isinstance(padding, (tuple, list)) else [padding] * n
     exact = (stride, padding, dilation, False, [0] * n, groups, None)
     conf = (*exact[:-1], graph.dtype)
@@ -139,24 +129,19 @@ def convolution(graph, x, weight, bias=None, stride=1, padding=0, dilation=1, gr
         return pull(g.flatten(0, 1), w, (g.shape[0] * g.shape[1], *shape[1:]), conf).unflatten(0, g.shape[:2])
 
     layer = Layer(partial(convolve, conf=exact), transpose, weight, bias, conf if groups == 1 else None)
-    return y, layer.node("conv", graph.node(x), y.shape)
+    return y, layer.node("conv", graph.node(x))
 
 
 @rule("linear")
 def linear(graph, x, weight, bias=None):
     """G_j = sum_k w_jk G_k."""
     y = F.linear(x, weight, bias)
-    return y, Layer(F.linear, lambda g, w, shape: g @ w, weight, bias).node("linear", graph.node(x), y.shape)
+    return y, Layer(F.linear, lambda g, w, shape: g @ w, weight, bias).node("linear", graph.node(x))
 
 
 @rule("batch_norm")
 def batch_norm(graph, x, running_mean, running_var, weight=None, bias=None, training=False, momentum=0.1, eps=1e-5):
-    """BatchNorm with its statistics held constant is G * gamma / sigma; after a linear layer the factor joins that
-    layer's weights.
-
-    The statistics are those the forward pass used: the batch's (biased variance) in train mode, the running ones in
-    eval mode.
-    """
+    """G * gamma / sigma, the statistics of the forward pass held constant; after a linear layer in its weights."""
     if training and x.numel() == x.shape[1]:
         raise ValueError(f"BatchNorm in train mode needs more than one value a channel, got size {tuple(x.shape)}")
     y, mean, invstd = torch.native_batch_norm(x, weight, bias, running_mean, running_var, training, momentum, eps)
@@ -168,24 +153,22 @@ def batch_norm(graph, x, running_mean, running_var, weight=None, bias=None, trai
     # not into a linear layer over the last of more dimensions, nor, without derivatives, into more weights than outputs
     if layer is not None and layer.weight.ndim == x.ndim:
         if graph.is_first_layer(before) or torch.is_grad_enabled() or layer.weight.numel() < y.numel():
-            return y, layer.fold(scale, mean, bias).node("conv + batch norm", before.parents[0], y.shape)
+            return y, layer.fold(scale, mean, bias).node("conv + batch norm", before.parents[0])
     factor = scale.view(-1, *[1] * (x.ndim - 2))
-    return y, Node("batch_norm", [before], y.shape, lambda g: [g * factor], scale=factor)
+    return y, Node("batch_norm", [before], lambda g: [g * factor], scale=factor)
 
 
 # --- activations
 @rule("relu")
-def relu(graph, x, inplace=False):
+def relu(graph, x):
     """G * y / (y + eps); right after the first layer eps = 0, because z^B divides by its own stabilised sum there."""
     before = graph.node(x)
     first, eps = graph.is_first_layer(before), graph.eps_after(before)
     fresh = before.name in ("conv", "conv + batch norm", "batch_norm", "add") and before.consumers == 0 and not first
-    if inplace and fresh and not torch.is_grad_enabled():
+    if graph.in_place and fresh and not torch.is_grad_enabled():
         y = x.relu_().view_as(x)  # nobody needs x any more
     else:
         y = torch.relu(x)
-    if inplace:
-        graph.overwrite(x, y)
     if first:
         before.relu = True
     scale, parent = (None, before) if before.scale is None else (before.scale, before.parents[0])
@@ -197,7 +180,7 @@ def relu(graph, x, inplace=False):
             return [ReluGate.apply(g, y.to(g.dtype), eps, scale)]
         return [g * (y > 0) if scale is None else g * (y > 0) * scale]
 
-    return y, Node("relu", [parent], y.shape, pull)
+    return y, Node("relu", [parent], pull)
 
 
 # --- pooling, dropout
@@ -205,34 +188,34 @@ def relu(graph, x, inplace=False):
 def max_pool(graph, x, *args, return_indices=False, **kwargs):
     """The winner takes all; a pixel that wins in several overlapping windows collects from each of them."""
     y, index = getattr(F, graph.name)(x, *args, return_indices=True, **kwargs)
-    n = int(graph.name[-2])  # spatial dimensions: indices count within one channel's plane
+    n, x_shape = int(graph.name[-2]), x.shape  # n: spatial dimensions; indices count within one channel's plane
 
     def pull(g):
         plane = g.new_zeros(*g.shape[:-n], x_shape[-n:].numel()).flatten(0, -2)
         winners = index.expand(g.shape).flatten(-n).flatten(0, -2)
         return [plane.scatter_add(-1, winners, g.flatten(-n).flatten(0, -2)).view(*g.shape[:-n], *x_shape[-n:])]
 
-    x_shape = x.shape
-    node = Node("max_pool", [graph.node(x)], y.shape, pull)
-    return ((y, index) if return_indices else y), node
+    return (y, index) if return_indices else y, Node("max_pool", [graph.node(x)], pull)
 
 
 @rule("dropout", "dropout1d", "dropout2d", "dropout3d")
-def dropout(graph, x, p=0.5, training=True, inplace=False):
+def dropout(graph, x, p=0.5, training=True):
     """The mask that was drawn, once: relevance passes where activation passed."""
     if not training or p == 0:
         return x, graph.node(x)
-    mask = getattr(F, graph.name)(torch.ones_like(x), p, True)
-    y = x * mask
-    if inplace:
-        graph.overwrite(x, y)
-    return y, Node("dropout", [graph.node(x)], y.shape, lambda g: [g * mask])
+    mask = graph.function(torch.ones_like(x), p, True)
+    return x * mask, Node("dropout", [graph.node(x)], lambda g: [g * mask])
 
 
-# --- frequent linear operations
+# --- linear operations without weights
+@rule(*MOVES, *LINEAR, several=True)
+def linear_map(graph, *args, **kwargs):
+    keeps_sign = graph.name not in ("rsub", "neg") and kwargs.get("mode") != "bicubic"  # its weights are all positive
+    return graph.linear(graph.function, *args, keeps_sign=keeps_sign, **kwargs)
+
+
 @rule("mul", several=True)
 def multiply(graph, a, b):
-    """A product with a constant is linear; a product of two activations is not, unless one is a gate."""
     if graph.tracked(a) and graph.tracked(b):
         return graph.product(torch.mul, a, b, torch.mul, torch.mul)
     x, factor = (a, b) if graph.tracked(a) else (b, a)
@@ -261,41 +244,28 @@ def add(graph, a, b, *, alpha=1):
     """A sum hands the same G to each term."""
     y = torch.add(a, b, alpha=alpha)
     if graph.tracked(a) and graph.tracked(b) and alpha == 1 and a.shape == b.shape:
-        return y, Node("add", [graph.node(a), graph.node(b)], y.shape, lambda g: [g, g])
+        return y, Node("add", [graph.node(a), graph.node(b)], lambda g: [g, g])
     return graph.linear(partial(torch.add, alpha=alpha), a, b, output=y, keeps_sign=True)
-
-
-@rule("interpolate", "upsample")
-def interpolate(graph, x, *args, **kwargs):
-    bicubic = "bicubic" in (*args, kwargs.get("mode"))  # its weights are partly negative
-    return graph.linear(getattr(F, graph.name), x, *args, keeps_sign=not bicubic, **kwargs)
 
 
 @rule("cat", several=True)
 def concatenate(graph, tensors, dim=0, *, axis=None):
-    """Each part receives its slice."""
     dim = dim if axis is None else axis
     y, nodes = torch.cat(tensors, dim), graph.nodes.of(tensors)
     if len(nodes) < len(tensors):
         return graph.linear(torch.cat, list(tensors), dim, output=y, keeps_sign=True)
-    sizes = [t.shape[dim] for t in tensors]
-    node = Node("cat", nodes, y.shape, lambda g: g.split(sizes, dim % y_ndim + 1))
-    node.image, y_ndim = (lambda images: torch.cat(images, dim)), y.ndim
-    return y, node
+    sizes, of_g = [t.shape[dim] for t in tensors], dim % y.ndim + 1
+    return y, Node("cat", nodes, lambda g: g.split(sizes, of_g), image=lambda images: torch.cat(images, dim))
 
 
 @rule("flatten", "view", "reshape", "unsqueeze", "squeeze", "contiguous")
 def reshape(graph, x, *args, **kwargs):
-    """The same numbers in another shape: G is given back the old one."""
     y = getattr(x, graph.name)(*args, **kwargs)
-    node = Node("reshape", [graph.node(x)], y.shape, lambda g: [g.reshape(g.shape[0], *shape)])
-    node.image = lambda images: images[0].reshape(y_shape)
-    shape, y_shape = x.shape, y.shape
-    return y, node
+    old, new = x.shape, y.shape
+    image = lambda images: images[0].reshape(new)  # noqa: E731
+    return y, Node("reshape", [graph.node(x)], lambda g: [g.reshape(len(g), *old)], image=image)
 
 
 @rule(*SHAPED_LIKE, several=True)
 def shape_like(graph, x, other):
-    """The second tensor lends its shape or type, no values."""
-    name = graph.name
-    return graph.linear(lambda t: getattr(t, name)(other), x, keeps_sign=True)
+    return graph.linear(partial(graph.function, other=other), x, keeps_sign=True)

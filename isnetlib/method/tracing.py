@@ -1,84 +1,52 @@
-"""What it takes to record torch's operations: tensors as keys, arguments of operations, and where they were called.
-
-`isnetlib.method.graph.Graph` uses these on every operation that it sees. Nothing here knows of relevance.
+"""What it takes to record torch's operations, for `isnetlib.method.graph`: tensors as keys, arguments of operations,
+and where they were called. Nothing here knows of relevance.
 """
 
 import sys
 import weakref
 
-import torch
 from torch import Tensor, nn
-from torch.autograd.function import FunctionCtx
 
 
-class ByTensor:
-    """A dictionary by tensor identity that keeps no tensor alive."""
+class ByTensor(dict):
+    """A dictionary by tensor identity that keeps no tensor alive: id -> (weak reference, value)."""
 
-    def __init__(self):
-        self._items = {}
-
-    def of(self, keys) -> list:
-        """The values of those keys that have one."""
-        items = self._items
-        return [item[1] for key in keys if (item := items.get(id(key))) is not None and item[0]() is key]
+    def __setitem__(self, key: Tensor, value):
+        super().__setitem__(id(key), (weakref.ref(key), value))
 
     def get(self, key):
         """The value of `key`, or None."""
-        item = self._items.get(id(key))
+        item = super().get(id(key))
         return item[1] if item is not None and item[0]() is key else None  # an id may be that of a tensor now gone
-
-    def __bool__(self) -> bool:
-        return bool(self._items)
 
     def __contains__(self, key) -> bool:
         return self.get(key) is not None
 
-    def __setitem__(self, key: Tensor, value):
-        self._items[id(key)] = (weakref.ref(key), value)
-
-
-class Slot(int):
-    """Stands for the k-th tracked tensor in the recorded arguments of an operation."""
-
-
-def map_leaves(value, change):
-    if isinstance(value, (list, tuple)):
-        return type(value)(map_leaves(v, change) for v in value)
-    if isinstance(value, dict):
-        return {k: map_leaves(v, change) for k, v in value.items()}
-    return change(value)
+    def of(self, keys) -> list:
+        """The values of those keys that have one."""
+        return [value for key in keys if (value := self.get(key)) is not None]
 
 
 def tensors_in(values) -> list[Tensor]:
     """The tensors among `values` and in the lists, tuples and dictionaries among them."""
     found = []
-    for value in values:
+    for value in values.values() if isinstance(values, dict) else values:
         if isinstance(value, Tensor):
             found.append(value)
-        elif isinstance(value, (list, tuple)):
+        elif isinstance(value, (list, tuple, dict)):
             found += tensors_in(value)
-        elif isinstance(value, dict):
-            found += tensors_in(value.values())
     return found
 
 
 def by_position(args, kwargs):
     """torch.add(input=a, other=b) as torch.add(a, b)."""
-    if not kwargs:
-        return args, kwargs
-    first, last = ([kwargs[name]] if name in kwargs else [] for name in ("input", "other"))
-    return (*first, *args, *last), {name: value for name, value in kwargs.items() if name not in ("input", "other")}
-
-
-def usable(leaf):
-    """A tensor made in inference mode cannot take part in autograd; its copy can."""
-    return leaf.clone() if isinstance(leaf, Tensor) and leaf.is_inference() else leaf
+    first, last = ([kwargs.pop(name)] if name in kwargs else [] for name in ("input", "other"))
+    return (*first, *args, *last), kwargs
 
 
 def is_in_place(name: str) -> bool:
-    return name in ("__setitem__", "__iadd__", "__isub__", "__imul__", "__itruediv__") or (
-        name.endswith("_") and not name.endswith("__")
-    )
+    operators = ("__setitem__", "__iadd__", "__isub__", "__imul__", "__itruediv__")
+    return name in operators or (name.endswith("_") and not name.endswith("__"))
 
 
 def same_memory(a: Tensor, b: Tensor) -> bool:
@@ -99,29 +67,19 @@ def leads_to(function, targets: set, leaf: Tensor | None) -> bool:
     return False
 
 
-def checkpointing() -> bool:
-    """Whether something else than autograd keeps what operations save (torch.utils.checkpoint)."""
-    return torch._C._autograd._top_saved_tensors_default_hooks(False) is not None
-
-
-def inside_a_function() -> bool:
-    """Whether the forward pass of an autograd.Function is running: torch records no derivatives in there."""
-    frame = sys._getframe(1)
+def callers(name: str, kind: type) -> list:
+    """The local variables `name` of this kind in the functions that are running, innermost first."""
+    frame, found = sys._getframe(1), []
     while frame is not None:
-        if isinstance(frame.f_locals.get("ctx"), FunctionCtx):
-            return True
+        if isinstance(owner := frame.f_locals.get(name), kind):
+            found.append(owner)
         frame = frame.f_back
-    return False
+    return found
 
 
 def place() -> str:
-    """Path and class of the module whose forward is running, read off the call stack when something is refused."""
-    frame, modules = sys._getframe(1), []
-    while frame is not None:
-        owner = frame.f_locals.get("self")
-        if isinstance(owner, nn.Module):
-            modules.append(owner)
-        frame = frame.f_back
+    """Path and class of the module whose forward is running."""
+    modules = callers("self", nn.Module)
     if not modules:
         return "outside any module"
     path = next((name for name, module in modules[-1].named_modules() if module is modules[0]), "")
