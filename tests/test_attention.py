@@ -33,10 +33,7 @@ NORMALISATIONS = {  # of z, and with the deviation held constant
         lambda z: F.instance_norm(z, weight=CHANNEL, bias=CHANNEL),
         lambda z: standardised(z, (2, 3)) * EACH + EACH,
     ),
-    "instance norm with running statistics": (
-        lambda z: F.instance_norm(z, **RUNNING),
-        lambda z: (z - EACH) / (EACH + 1e-5).sqrt(),
-    ),
+    "instance norm, running": (lambda z: F.instance_norm(z, **RUNNING), lambda z: (z - EACH) / (EACH + 1e-5).sqrt()),
     "normalize": (lambda z: F.normalize(z, dim=1), lambda z: z / z.norm(dim=1, keepdim=True).detach()),
 }
 

@@ -16,17 +16,16 @@ SIZE = 64
 HERE = all(importlib.util.find_spec(name) for name in deploy.ONNX)
 
 
-def run_of(folder, method, backbone, weights=None, options=None):
+def run_of(folder, method, backbone, weights=None):
     """A run folder as `own.train` leaves it, of weights drawn at random."""
-    about = {"method": method, "options": options or {}, "backbone": backbone, "weights": weights, "size": SIZE}
+    about = {"method": method, "options": {}, "backbone": backbone, "weights": weights, "size": SIZE}
     about |= {"classes": ["ill", "well", "ünsure"], "multilabel": False, "grey": False, "equalise": False}
     torch.manual_seed(0)
     made = own.make(about | {"weights": weights and "random"})  # nothing is downloaded, then or later
     for module in made.modules():  # as if trained, so that BatchNorm and thresholds matter
         if isinstance(module, torch.nn.BatchNorm2d):
             torch.nn.init.uniform_(module.running_mean, -0.1, 0.1), torch.nn.init.uniform_(module.running_var, 0.5, 2)
-    folder.mkdir()
-    (folder / "run.json").write_text(json.dumps(about), encoding="utf-8")
+    own.begin(folder, about)
     write_tensors(folder / "model.pt", own.bare(made).state_dict())
     return folder
 
