@@ -129,9 +129,7 @@ GATED = {  # held: what is done to the gate
 SCALED = {
     "one minus": lambda self, z, held=same: z.relu() * (1 - held(z.sigmoid())),
     "linear layers on gates alone": lambda self, z, held=same: z.relu() * self.conv(held(z.sigmoid())).tanh(),
-    "a sum of gates": lambda self, z, held=same: (
-        z.relu() * (held(z.sigmoid()) + held(z.flatten(2).softmax(2)).view(z.shape))
-    ),
+    "a sum of gates": lambda self, z, held=same: z.relu() * (held(z.sigmoid()) + held(z.softmax(1))),
 }
 
 

@@ -21,6 +21,7 @@ def standardised(z, dims, eps=1e-5):
 
 ROW, CHANNEL = torch.rand(8).double() + 0.5, torch.rand(4).double() + 0.5
 EACH, RUNNING = CHANNEL.view(4, 1, 1), {"running_mean": CHANNEL, "running_var": CHANNEL, "use_input_stats": False}
+SCALE = {"weight": CHANNEL, "bias": CHANNEL}
 NORMALISATIONS = {  # of z, and with the deviation held constant
     "layer norm": (lambda z: F.layer_norm(z, (8,), ROW, ROW), lambda z: standardised(z, (-1,)) * ROW + ROW),
     "layer norm of two dimensions": (lambda z: torch.layer_norm(z, (8, 8)), lambda z: standardised(z, (-2, -1))),
@@ -29,10 +30,7 @@ NORMALISATIONS = {  # of z, and with the deviation held constant
         lambda z: standardised(z.unflatten(1, (2, 2)), (2, 3, 4)).flatten(1, 2) * EACH + EACH,
     ),
     "instance norm": (nn.InstanceNorm2d(4), lambda z: standardised(z, (2, 3))),
-    "instance norm with weights": (
-        lambda z: F.instance_norm(z, weight=CHANNEL, bias=CHANNEL),
-        lambda z: standardised(z, (2, 3)) * EACH + EACH,
-    ),
+    "instance norm, weights": (lambda z: F.instance_norm(z, **SCALE), lambda z: standardised(z, (2, 3)) * EACH + EACH),
     "instance norm, running": (lambda z: F.instance_norm(z, **RUNNING), lambda z: (z - EACH) / (EACH + 1e-5).sqrt()),
     "normalize": (lambda z: F.normalize(z, dim=1), lambda z: z / z.norm(dim=1, keepdim=True).detach()),
 }
@@ -72,9 +70,7 @@ PRODUCTS = {  # of z; held: what is held constant
     "normalised queries": lambda held, z: (
         held((F.normalize(tokens(z), dim=-1) @ tokens(z).mT).log_softmax(-1).exp()) @ tokens(z)
     ),
-    "masked scores": lambda held, z: (
-        held((tokens(z) @ z.flatten(2)).masked_fill(MASK, -torch.inf).softmax(-1)) @ tokens(z)
-    ),
+    "masked": lambda held, z: held((tokens(z) @ z.flatten(2)).masked_fill(MASK, -torch.inf).softmax(-1)) @ tokens(z),
     "query that is no activation": lambda held, z: held((CONSTANT.mT @ z.flatten(2)).softmax(-1)) @ tokens(z),
 }
 MASK = torch.ones(64, 64, dtype=torch.bool).triu(1)

@@ -3,6 +3,7 @@
 import pytest
 import torch
 import torch.nn.functional as F
+from architectures import _layer_norm
 from small_nets import Between, images, relevance, same
 from torch import nn
 from torch.utils.checkpoint import checkpoint
@@ -46,11 +47,7 @@ SEEN = {  # of two tensors (B, 4, 6, 6); hold: what makes a gate constant, for t
     "max": lambda a, b, hold: F.max_pool2d(a, 3, 1, 1),
     "mean": lambda a, b, hold: a + b.mean((2, 3), keepdim=True),
     "attention": lambda a, b, hold: (hold((a.flatten(2) @ b.flatten(2).mT).softmax(-1)) @ b.flatten(2)).view(a.shape),
-    "norm": lambda a, b, hold: (
-        (a - a.mean(-1, True)) / hold((a.var(-1, correction=0, keepdim=True) + 1e-5).sqrt())
-        if hold is not same
-        else F.layer_norm(a, (6,))
-    ),
+    "norm": lambda a, b, hold: F.layer_norm(a, (6,)) if hold is same else _layer_norm(a, (6,)),
 }
 UNSEEN = {
     "scripted": lambda a, b, hold: scripted()(a),
@@ -165,10 +162,7 @@ def block(s, z):
 
 
 HIDING = {
-    "checkpoint, reentrant": (
-        lambda s, z: z + checkpoint(block, s, z, use_reentrant=True),
-        lambda s, z: z + block(s, z),
-    ),
+    "reentrant": (lambda s, z: z + checkpoint(block, s, z, use_reentrant=True), lambda s, z: z + block(s, z)),
     "checkpoint": (lambda s, z: z + checkpoint(block, s, z, use_reentrant=False), lambda s, z: z + block(s, z)),
     "a function of its own": (lambda s, z: Swish.apply(s.conv(z)), lambda s, z: s.conv(z) * s.conv(z).sigmoid()),
 }
