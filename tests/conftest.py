@@ -9,6 +9,13 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 
 
 @pytest.fixture
+def seed():
+    import torch
+
+    torch.manual_seed(0)
+
+
+@pytest.fixture
 def place(tmp_path, monkeypatch):
     """notebooks and results, all tiny; the data are unchanged."""
     from tiny_study import here, write_all  # imports isnetlib, so after the setting above

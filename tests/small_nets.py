@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+import twins
 from torch import nn
 
 import isnetlib
@@ -63,3 +64,14 @@ class Between(nn.Module):
 
     def forward(self, x):
         return self.last(self.f(self, self.first(x)).flatten(1))
+
+
+def agree(f, twin, **switches):
+    """f explained at eps 0 without z^B is input x gradient of the network with `twin` in its place; logits stay."""
+    net, x = Between(f), images(3, 8, 8)
+    R, plain = isnetlib.explain(net, x, "all", eps=0, box=None, **switches), net(x)
+    with isnetlib.LRP(**switches):
+        assert torch.allclose(net(x), plain, rtol=1e-10)
+    net.f = twin
+    assert torch.allclose(net(x), plain, rtol=1e-10)
+    assert twins.unlike(R, torch.cat([twins.explain(net, x, c) for c in range(3)], 1)) < 1e-12

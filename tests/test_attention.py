@@ -5,26 +5,13 @@ import torch
 import torch.nn.functional as F
 import twins
 from architectures import held_constant
-from small_nets import Between, images, same
+from small_nets import Between, agree, images, same
 from torch import nn
 from twins import unlike
 
 import isnetlib
 
-
-@pytest.fixture(autouse=True)
-def seed():
-    torch.manual_seed(0)
-
-
-def agree(f, twin, **switches):
-    """f explained at eps 0 without z^B is input x gradient of the network with `twin` in its place."""
-    net, x = Between(f), images(3, 8, 8)
-    R = isnetlib.explain(net, x, "all", eps=0, box=None, **switches)
-    plain = net(x)
-    net.f = twin
-    assert torch.allclose(net(x), plain, rtol=1e-10)
-    assert unlike(R, torch.cat([twins.explain(net, x, c) for c in range(3)], 1)) < 1e-10
+pytestmark = pytest.mark.usefixtures("seed")
 
 
 def standardised(z, dims, eps=1e-5):
@@ -79,9 +66,7 @@ PRODUCTS = {  # of z; held: what is held constant
     "normalised queries": lambda held, z: (
         held((F.normalize(tokens(z), dim=-1) @ tokens(z).mT).log_softmax(-1).exp()) @ tokens(z)
     ),
-    "masked scores": lambda held, z: (
-        held((tokens(z) @ z.flatten(2)).masked_fill(MASK, -torch.inf).softmax(-1)) @ tokens(z)
-    ),
+    "masked": lambda held, z: held((tokens(z) @ z.flatten(2)).masked_fill(MASK, -torch.inf).softmax(-1)) @ tokens(z),
     "query that is no activation": lambda held, z: held((CONSTANT.mT @ z.flatten(2)).softmax(-1)) @ tokens(z),
 }
 MASK = torch.ones(64, 64, dtype=torch.bool).triu(1)

@@ -102,9 +102,8 @@ CLASSES = ["--classes", "a", "<b>"]
 
 
 def call(place, checkpoint, *more):
-    folder = place[0]
-    return main(["audit", str(folder / checkpoint), "--data", str(folder / "<i>data"),
-                 "--out", str(folder / "page.html"), *more])  # fmt: skip
+    checkpoint, data, page = (str(place[0] / name) for name in (checkpoint, "<i>data", "page.html"))
+    return main(["audit", checkpoint, "--data", data, "--out", page, *more])
 
 
 def test_the_command_writes_one_page_with_escaped_names(place, capsys):
@@ -129,7 +128,6 @@ def test_the_command_writes_one_page_with_escaped_names(place, capsys):
         ("plain.pt", [], "give --backbone"),
         ("plain.pt", NETWORK, "give --classes"),
         ("plain.pt", [*NETWORK, *CLASSES, "c"], "holds other weights than this network with 3 classes"),
-        ("plain.pt", ["--backbone", "resnet999", *CLASSES], "unknown backbone 'resnet999'"),
     ],
 )
 def test_wrong_models_are_told_in_one_line(place, capsys, checkpoint, more, message):

@@ -20,12 +20,8 @@ from zennit.types import Activation, AvgPool, Linear
 import isnetlib
 
 MEAN, STD = torch.tensor([0.5, 0.4, 0.3]).double(), torch.tensor([0.2, 0.3, 0.25]).double()
+pytestmark = pytest.mark.usefixtures("seed")
 BOXES = {"unit": (0.0, 1.0), "wide": (-2.0, 3.0), "standardised": ((0 - MEAN) / STD, (1 - MEAN) / STD)}
-
-
-@pytest.fixture(autouse=True)
-def seed():
-    torch.manual_seed(0)
 
 
 class Small(nn.Module):

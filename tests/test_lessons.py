@@ -50,11 +50,6 @@ def test_a_lesson_reads_without_being_run(path):
     assert not [link for link in links if not (FOLDER / link).exists()]
 
 
-def test_every_file_that_the_instructors_page_links_is_there():
-    links = re.findall(r"\]\(([^)]+)\)", (FOLDER / "README.md").read_text(encoding="utf-8"))
-    assert not [link for link in links if not link.startswith("http") and not (FOLDER / link).exists()]
-
-
 @lessons
 def test_its_code_is_short_and_takes_little_of_the_library(path):
     _, code, _, _ = read(path)

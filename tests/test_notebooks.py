@@ -1,22 +1,24 @@
 """The notebooks as they are committed, and at work on tiny data, from the first run to the report."""
 
 import ast
-import importlib
 import inspect
 import json
 from pathlib import Path
 
 import nbformat
+import numpy as np
 import pandas as pd
 import pytest
+from stub_films import run_cells, write_predicted, write_sources
 
 from isnetlib.__main__ import main
 from isnetlib.study.notebooks import declared, execute
 from isnetlib.study.runner import run_study
+from isnetlib.study.runs import resolve
 
 NOTEBOOKS = Path(__file__).parents[1] / "notebooks"
 ALL = sorted(path for path in NOTEBOOKS.glob("**/*.ipynb") if path.parent.name != "lessons")  # those: test_lessons.py
-BENCHES = NOTEBOOKS / "benches"
+PIPELINE, BENCHES = NOTEBOOKS / "pipeline", NOTEBOOKS / "benches"
 
 
 @pytest.mark.parametrize("path", ALL, ids=lambda path: path.stem)
@@ -30,34 +32,23 @@ def test_a_notebook_is_thin_and_says_what_its_parameters_are_and_what_it_takes_i
     lines = next(cell.source for cell in code if "parameters" in cell.metadata.get("tags", [])).splitlines()
     assert all("  # " in line for line in lines), "every parameter has a comment that says what it is"
     tree = ast.parse("\n".join(cell.source for cell in code))
-    modules = {}
-    for node in ast.walk(tree):
-        if isinstance(node, ast.ImportFrom) and node.module.split(".")[0] == "isnetlib":
-            for one in node.names:
-                try:
-                    modules[one.asname or one.name] = importlib.import_module(f"{node.module}.{one.name}")
-                except ModuleNotFoundError:
-                    assert hasattr(importlib.import_module(node.module), one.name), f"{node.module}.{one.name}"
-    stored = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
-    for node in ast.walk(tree):
-        if (
-            isinstance(node, ast.Attribute)
-            and isinstance(node.value, ast.Name)
-            and node.value.id in modules.keys() - stored
-        ):
-            module = modules[node.value.id]
-            assert not inspect.ismodule(module) or hasattr(module, node.attr), f"{node.value.id}.{node.attr}"
+    taken = {}
+    imports = [node for node in ast.walk(tree) if isinstance(node, ast.Import | ast.ImportFrom)]
+    exec(compile(ast.Module(imports, []), path.name, "exec"), taken)
+    read = [node for node in ast.walk(tree) if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name)]
+    modules = [(taken[node.value.id], node.attr) for node in read if inspect.ismodule(taken.get(node.value.id))]
+    assert not [f"{module.__name__}.{name}" for module, name in modules if not hasattr(module, name)]
 
 
 @pytest.fixture(scope="module")
 def smoke(tmp_path_factory):
     results = tmp_path_factory.mktemp("results")
-    assert run_study("smoke", NOTEBOOKS / "pipeline", results) == 0
+    assert run_study("smoke", PIPELINE, results) == 0
     return results
 
 
 def test_the_smoke_study_runs_from_training_to_the_report(smoke):
-    place = ["--results", str(smoke), "--notebooks", str(NOTEBOOKS / "pipeline")]
+    place = ["--results", str(smoke), "--notebooks", str(PIPELINE)]
     assert main(["status", "--study", "smoke", *place]) == 0
     metrics = pd.read_csv(smoke / "smoke" / "tables" / "metrics.csv")
     assert set(metrics["test_set"]) >= {"biased", "unbiased", "random", "deceiving"}
@@ -91,7 +82,7 @@ FEW = SEARCH | {"shares": [1.0, 0.5], "seeds": [0], "segmenter_epochs": 1}
 @pytest.mark.parametrize(
     ("path", "given", "table"),
     [
-        (NOTEBOOKS / "pipeline/05_search.ipynb", SEARCH, None),
+        (PIPELINE / "05_search.ipynb", SEARCH, None),
         (NOTEBOOKS / "few_masks.ipynb", FEW, None),
         (BENCHES / "60_cost.ipynb", COST, "cost"),
         (BENCHES / "70_coverage.ipynb", COVERAGE, "coverage"),
@@ -105,3 +96,25 @@ def test_the_others_run_and_do_not_warn(smoke, tmp_path, path, given, table):
     assert execute(path, tmp_path / "out.ipynb", given, threads=1) is None
     assert not _warnings(tmp_path / "out.ipynb")
     assert table is None or len(pd.read_csv(smoke / "smoke" / "tables" / f"{table}.csv"))
+
+
+def test_a_run_at_the_papers_size_is_trained_tested_and_keeps_no_film(tmp_path, monkeypatch):
+    monkeypatch.setenv("ISNET_DATA", str(write_sources(tmp_path, times=2)))
+    monkeypatch.setenv("ISNET_MASKS", str(write_predicted(tmp_path, tmp_path / "masks")))
+    runs, real = (resolve(name, PIPELINE, tmp_path / "results") for name in ("paper", "real"))
+    here = {run.experiment for run in runs}
+    assert {run.name for run in runs} == {run.name for run in real if run.experiment in here}  # the same is compared
+    run = next(run for run in runs if (run.experiment, run.method, run.seed) == ("covid", "standard", 0))
+    options = run.parameters["data_options"] | {"size": 32, "most": 16}
+    small = {"epochs": 1, "device": "cpu", "results": str(tmp_path / "results"), "data_options": options}
+    for name in ("10_train", "20_external_test"):
+        known = declared(PIPELINE / f"{name}.ipynb")
+        given = {key: value for key, value in (run.parameters | small).items() if key in known}
+        run_cells(PIPELINE / f"{name}.ipynb", given)
+    folder = tmp_path / "results/paper/runs/covid/standard/seed0"
+    sets = {"internal", "external", "ieee8023_pneumonia"}
+    assert {path.stem for path in (folder / "predictions").iterdir()} == sets
+    facts = json.loads((folder / "metrics.json").read_text())
+    assert 6.9e6 < facts["parameters"] < 7e6  # DenseNet-121
+    assert len(pd.read_csv(folder / "log.csv")) == 1
+    assert not any("x_" in name for name in np.load(folder / "heatmaps.npz"))  # no film is kept

@@ -21,6 +21,7 @@ from isnetlib.study.notebooks import execute
 
 torch.set_num_threads(1)
 QUICK = ["--backbone", "small_resnet", "--size", "32", "--batch-size", "8", "--device", "cpu"]
+HOW = {"backbone": "small_resnet", "size": 32, "epochs": 1, "standard": False}
 
 
 @pytest.fixture(scope="module")
@@ -57,9 +58,8 @@ def test_the_classifier_alone_answers_as_the_trained_method_bit_for_bit(place, t
     fitted = own.fit.load_chosen
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(own.fit, "load_chosen", lambda one, folder: made.append(one) or fitted(one, folder))
-        options = {"segmenter_epochs": 1} if method == "pipeline" else {}
-        how = {"backbone": "small_resnet", "size": 32, "epochs": 1, "standard": False, "options": options}
-        images = own.train(place / "my_shapes", tmp_path, method, **how, report=lambda line: None)["internal"]
+        how = HOW | {"options": {"segmenter_epochs": 1} if method == "pipeline" else {}, "report": lambda line: None}
+        images = own.train(place / "my_shapes", tmp_path, method, **how)["internal"]
     x, model = images[[0, 1, 2]][0], isnetlib.load(tmp_path)
     with torch.no_grad():
         assert torch.equal(model(x).softmax(1), made[0].predict(x)) and not model.training
@@ -130,19 +130,17 @@ def test_the_notebook_does_the_same_and_draws(place, tmp_path):
     assert "image/png" in outputs[-1]["data"] and (tmp_path / "run" / "report.html").exists()
 
 
-def test_what_spoils_a_comparison_is_told_first_and_a_refused_training_leaves_the_folder_free(
-    place, tmp_path, monkeypatch
-):
-    told, how = [], {"backbone": "small_resnet", "size": 32, "epochs": 1, "standard": False}
+def test_doubts_are_told_first_and_a_refused_training_leaves_the_folder_free(place, tmp_path, monkeypatch):
+    told = []
     data = shutil.copytree(place / "my_shapes", tmp_path / "internal")
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ValueError, match="internal is the name of a test set of"):
-        own.train(data, "run", tests=["internal"], **how)
+        own.train(data, "run", tests=["internal"], **HOW)
     table = pd.read_csv(data / "index.csv", dtype=str, keep_default_na=False)
     table.assign(mask=table["mask"].where(table["label"] == "cold", "")).to_csv(data / "index.csv", index=False)
     with pytest.raises(ValueError, match="learning_rate is 0"):
-        own.train(data, tmp_path / "run", learning_rate=0, report=told.append, **how)
-    own.train(data, tmp_path / "run", tests=[place / "my_shapes"], report=told.append, **how)
+        own.train(data, tmp_path / "run", learning_rate=0, report=told.append, **HOW)
+    own.train(data, tmp_path / "run", tests=[place / "my_shapes"], report=told.append, **HOW)
     assert any(line.startswith("internal: no mask in images of warm") for line in told)
     assert any("of its patients are in training, too" in line for line in told)
 

@@ -12,6 +12,7 @@ from isnetlib import __main__
 
 ROOT = Path(__file__).parents[1]
 TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
+FOLDERS = "", "results/", *(f"notebooks/{name}/" for name in ("loops", "lessons", "cluster", "pipeline"))
 OWN, LOOP = re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)
 
 
@@ -19,7 +20,7 @@ def test_it_is_short():
     assert len(TEXT.splitlines()) <= 150 and len(TEXT.split()) <= 1500
 
 
-@pytest.mark.parametrize("page", ["README.md", "results/README.md", "notebooks/loops/README.md", "CHANGELOG.md"])
+@pytest.mark.parametrize("page", ["CHANGELOG.md", *(f"{folder}README.md" for folder in FOLDERS)])
 def test_every_file_that_a_page_links_is_there(page):
     links = re.findall(r"\]\(([^)]+)\)", (ROOT / page).read_text(encoding="utf-8"))
     missing = [link for link in links if not link.startswith("http") and not ((ROOT / page).parent / link).exists()]

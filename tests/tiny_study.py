@@ -68,6 +68,9 @@ while len(list(started.iterdir())) < 2:
 with open("at_once.txt", "a") as file:
     file.write(f"{len(list(active.parent.iterdir()))} {os.environ['OMP_NUM_THREADS']}\\n")
 checkpoint = folder / "checkpoint.txt"
+if method == "rrr" and Path("kill").exists():  # in its second epoch
+    checkpoint.write_text("1")
+    os.kill(os.getpid(), 9)
 epoch = int(checkpoint.read_text()) if checkpoint.exists() else 0
 (folder / "log.txt").write_text(" ".join(str(epoch) for epoch in range(epoch, epochs)))
 active.unlink()
