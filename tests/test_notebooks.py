@@ -11,8 +11,8 @@ import pandas as pd
 import pytest
 
 from isnetlib.__main__ import main
-from isnetlib.study.notebooks import declared, execute
-from isnetlib.study.runner import run_study
+from isnetlib.study.config import declared
+from isnetlib.study.runner import execute, run_study
 
 NOTEBOOKS = Path(__file__).parents[1] / "notebooks"
 ALL = sorted(path for path in NOTEBOOKS.glob("**/*.ipynb") if path.parent.name != "lessons")  # those: test_lessons.py

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 from stub_films import run_cells, write_predicted, write_sources
 
-from isnetlib.study.notebooks import declared
+from isnetlib.study.config import declared
 from isnetlib.study.runs import resolve
 
 NOTEBOOKS = Path(__file__).parents[1] / "notebooks/pipeline"
