@@ -3,8 +3,6 @@
 import os
 import re
 import signal
-import subprocess
-import sys
 from unittest import mock
 
 import pandas as pd
@@ -110,11 +108,6 @@ def test_verify_data_lists_what_is_wrong(tmp_path, capsys):
     out = capsys.readouterr().out
     assert re.search(r"^error: gone.png, row 2: file is missing; ", out, flags=re.MULTILINE)
     assert re.search(f"^{re.escape(str(tmp_path))}: [0-9]+ problems?$", out, flags=re.MULTILINE)
-
-
-def test_status_and_report_need_no_torch():
-    code = "import sys; import isnetlib.__main__, isnetlib.report.tables; sys.exit('torch' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 
 
 def test_a_signal_that_is_ignored_stays_ignored_and_another_interrupts():

@@ -161,22 +161,20 @@ def test_a_report_that_fails_is_told_and_nothing_joins_it(place, capsys):
 # --- processes
 
 
-def test_interrupted_it_ends_its_notebooks_and_can_go_on(place):
+INTERRUPTED = "isnet: interrupted; the same train or run goes on from here\n"
+
+
+@pytest.mark.parametrize(
+    ("number", "code", "told"), [(signal.SIGTERM, 130, INTERRUPTED), (signal.SIGKILL, -signal.SIGKILL, "")]
+)
+def test_no_notebook_outlives_isnet_that_is_interrupted_or_killed(place, number, code, told):
     process, kernel = start(place)
     try:
-        process.send_signal(signal.SIGTERM)
-        _, errors = process.communicate(timeout=300)
+        process.send_signal(number)
+        _, errors = process.communicate(timeout=30)
     finally:
         process.kill()
-    assert process.returncode == 130
-    assert errors == "isnet: interrupted; the same train or run goes on from here\n"
-    wait_for(lambda: not is_alive(kernel))
-
-
-def test_no_notebook_outlives_isnet_even_where_it_is_killed(place):
-    process, kernel = start(place)
-    process.kill()
-    process.communicate()
+    assert (process.returncode, errors) == (code, told)
     wait_for(lambda: not is_alive(kernel), 30)
 
 

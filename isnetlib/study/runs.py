@@ -127,7 +127,7 @@ def record(parameters: dict, data_hashes: dict) -> dict:
 
 
 def portable(value):
-    """Parameters as JSON keeps them, but for where files lie: no `results` or `study`, of absolute paths the last part."""
+    """Parameters as JSON has them, without where files lie: `results`, `study`, all but the end of absolute paths."""
     if isinstance(value, dict):
         return {key: portable(item) for key, item in value.items() if key not in ("results", "study")}
     if isinstance(value, list | tuple):
