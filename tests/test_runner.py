@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import pandas as pd
+import psutil  # which comes with ipykernel
 import pytest
 from stub_films import write_predicted, write_sources
 from tiny_study import MORE, PARAMETERS, edit, make_run, states, write_notebook
@@ -168,14 +169,20 @@ INTERRUPTED = "isnet: interrupted; the same train or run goes on from here\n"
     ("number", "code", "told"), [(signal.SIGTERM, 130, INTERRUPTED), (signal.SIGKILL, -signal.SIGKILL, "")]
 )
 def test_no_notebook_outlives_isnet_that_is_interrupted_or_killed(place, number, code, told):
-    process, kernel = start(place)
+    sleep = "import os, time\nopen('p', 'w').write(str(os.getpid()))\nos.rename('p', 'pid')\ntime.sleep(600)"
+    write_notebook(place[0] / "10_train.ipynb", PARAMETERS + MORE, sleep)
+    command = [sys.executable, "-m", "isnetlib", "run", "--study", "fine"]
+    command += ["--notebooks", place[0], "--results", place[1]]
+    process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
     try:
+        wait_for((place[0] / "pid").exists)
         process.send_signal(number)
         _, errors = process.communicate(timeout=30)
     finally:
         process.kill()
     assert (process.returncode, errors) == (code, told)
-    wait_for(lambda: not is_alive(kernel), 30)
+    kernel = int((place[0] / "pid").read_text())
+    wait_for(lambda: not is_alive(kernel))
 
 
 def test_a_run_has_one_worker_and_who_comes_second_is_told(place, reported, capsys):
@@ -187,33 +194,16 @@ def test_a_run_has_one_worker_and_who_comes_second_is_told(place, reported, caps
     assert made.exists() and reported == []
 
 
-def start(place):
-    """`isnet run` on a notebook that sleeps, and the process of its kernel."""
-    sleep = "import os, time\nopen('p', 'w').write(str(os.getpid()))\nos.rename('p', 'pid')\ntime.sleep(600)"
-    write_notebook(place[0] / "10_train.ipynb", PARAMETERS + MORE, sleep)
-    command = [sys.executable, "-m", "isnetlib", "run", "--study", "fine"]
-    command += ["--notebooks", place[0], "--results", place[1]]
-    process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
-    wait_for((place[0] / "pid").exists)
-    return process, int((place[0] / "pid").read_text())
-
-
-def wait_for(condition, seconds=300):
-    deadline = time.monotonic() + seconds
+def wait_for(condition):
+    deadline = time.monotonic() + 60
     while not condition():
         assert time.monotonic() < deadline, "waited in vain"
         time.sleep(0.1)
 
 
 def is_alive(pid):
-    """Whether a process runs. An ended one that nobody has collected yet (state Z, on Linux) does not."""
-    try:
-        os.kill(pid, 0)
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except ProcessLookupError:
-        return False
-    except FileNotFoundError:
-        return not Path("/proc/self").exists()  # no such file system: the signal's word counts
+    """Whether a process runs. An ended one that nobody has collected yet does not."""
+    return any(one.pid == pid and one.info["status"] != "zombie" for one in psutil.process_iter(["status"]))
 
 
 @pytest.mark.parametrize("text", ["", "{}", "null", '{"cells": ['])
