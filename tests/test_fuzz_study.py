@@ -2,7 +2,6 @@
 
 import copy
 import shutil
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,7 +16,7 @@ from isnetlib.study.pack import pack
 HOSTILE = [
     *(None, True, "", "x", " a\nb", "../x", "a\0b", "\ud800", "é" * 300, "[" * 200, 0, -1, 2, 1.0, 1.5, 1e300, 10**400),
     *(float("nan"), float("inf"), [], {}, [[]], [None], {"a": {}}, {1: 2}, {"": 0}, ["standard", "standard"]),
-    *("standard", "digits", "gain", "base", {"base": "rrr"}, [0], [0, 0], [1.0], [0.5, 0.50000001], [10**400]),
+    *("standard", "digits", "gain", "base", {"base": "rrr"}, [0], [0, 0], [1.0], [0.5, 5.0], [10**400]),
 ]
 TOKENS = [*"{}[]:,'\t\x00\n", "&a ", "*a", "<<: ", "!!set ", "!!binary ", "? ", "- ", "1e999"]
 
@@ -50,22 +49,20 @@ def mutated(rng) -> bytes:
 
 def change(rng, content):
     """Put something hostile at a random place of nested mappings and lists, rename a key, or take one away."""
-    while True:
-        keys = list(content) if isinstance(content, dict) else range(len(content))
-        if not keys:
-            return
-        key = pick(rng, keys)
-        if isinstance(content[key], dict | list) and content[key] and rng.random() < 0.8:
-            content = content[key]
-            continue
-        kind, value = rng.integers(4), copy.deepcopy(pick(rng, HOSTILE))
-        if kind == 0:
-            del content[key]
-        elif kind == 1 and isinstance(content, dict):
-            content[pick(rng, ["x", "", 1, None, "a/b", "..", "seed", "base", "values", "digits"])] = content.pop(key)
-        else:
-            content[key] = value
+    keys = list(content) if isinstance(content, dict) else range(len(content))
+    if not keys:
         return
+    key = pick(rng, keys)
+    if isinstance(content[key], dict | list) and content[key] and rng.random() < 0.8:
+        change(rng, content[key])
+        return
+    kind, value = rng.integers(4), copy.deepcopy(pick(rng, HOSTILE))
+    if kind == 0:
+        del content[key]
+    elif kind == 1 and isinstance(content, dict):
+        content[pick(rng, ["x", "", 1, None, "a/b", "..", "seed", "base", "values", "digits"])] = content.pop(key)
+    else:
+        content[key] = value
 
 
 def test_any_study_yaml_is_a_plan_or_a_line(place):
@@ -92,28 +89,6 @@ def test_any_study_yaml_is_a_plan_or_a_line(place):
 # --- run files
 
 
-def truncated(rng, data):
-    return data[: rng.integers(len(data))] if data else data
-
-
-def flipped(rng, data):
-    found = bytearray(data)
-    for _ in range(rng.integers(1, 4)):
-        found[rng.integers(len(found))] ^= 1 << rng.integers(8)
-    return bytes(found)
-
-
-def fewer_lines(rng, data):
-    lines = data.splitlines(keepends=True)
-    del lines[rng.integers(len(lines))]
-    return b"".join(lines)
-
-
-def more(rng, data):
-    at = rng.integers(len(data) + 1)
-    return data[:at] + pick(rng, [b"\0", b"\xff", b"abc", b'"', b",", b"\n", b"9", b"\0" * 500]) + data[at:]
-
-
 FOREIGN = [
     *(b"", b"\0" * 64, b"letters", b"null", b"3", b"[]", b"{}", b'{"a": 1}', b'{"settings": 3}', b'{"thresholds": 3}'),
     *(b'{"thresholds": ["a"]}', b'{"thresholds": [0.5]}', b'{"epoch": "x"}', b'{"time": 5}', b"[" * 5000, b"NaN"),
@@ -125,64 +100,63 @@ FOREIGN = [
 
 
 FILES = [
-    *("manifest.json", "metrics.json", "predictions/biased.csv", "log.csv", "heatmaps.npz", "SHA256SUMS"),
+    *("manifest.json", "metrics.json", "predictions/biased.csv", "log.csv", "heatmaps.npz"),
     *("notebooks/10_train.ipynb", "checkpoints/last.pt"),
 ]
 
 
-def foreign(rng, data):
+def damaged(rng, data):
+    """A file that is cut short, lacks a line, has flipped bits or something more in it, or is another."""
+    kind, at, lines, found = rng.integers(6), rng.integers(len(data)), data.splitlines(keepends=True), bytearray(data)
+    if kind == 0:
+        return data[:at]
+    if kind == 1:
+        del lines[rng.integers(len(lines))]
+        return b"".join(lines)
+    if kind == 2:
+        for _ in range(rng.integers(1, 4)):
+            found[rng.integers(len(found))] ^= 1 << rng.integers(8)
+        return bytes(found)
+    if kind == 3:
+        return data[:at] + pick(rng, [b"\0", b"\xff", b"abc", b'"', b",", b"\n", b"9", b"\0" * 500]) + data[at:]
     return pick(rng, FOREIGN)
 
 
 @pytest.fixture
 def made(place):
-    """The tiny study, all runs done; and what it is when packed."""
+    """The tiny study, all runs done."""
     for method, seed in (("standard", 0), ("standard", 1), ("rrr", 0), ("gain", 0)):
         folder = make_run(place, "mixed", method, seed)
         np.savez_compressed(folder / "heatmaps.npz", relevance_biased=np.full((2, 3, 3), seed, np.float16))
         for name in FILES[-2:]:
             (folder / name).parent.mkdir()
             (folder / name).write_bytes(b'{"cells": []}')
-        (folder / runs.SUMS).write_text(runs.sums(folder))
-    return place, packed(place[1] / "mixed")[0]
+    return place
 
 
-def packed(study: Path):
-    """{file: bytes} of a study packed anew, and what failed."""
-    shutil.rmtree(study / "digits", ignore_errors=True)
-    failures = pack(study)
-    return {path.name: path.read_bytes() for path in study.glob("digits/*")}, failures
-
-
-@pytest.mark.parametrize("summed", [True, False])
-def test_a_damaged_file_is_of_one_run_and_told_in_a_line(made, summed):
-    place, whole = made
-    study = place[1] / "mixed"
+def test_a_damaged_file_is_of_one_run_and_told_in_a_line(made):
+    study = made[1] / "mixed"
     folder, others = study / "runs/digits/standard/seed1", {("standard", 0), ("rrr", 0), ("gain", 0)}
     before = {name: (folder / name).read_bytes() for name in FILES}
     named = 0
     for seed in range(100):
-        rng = np.random.default_rng([seed, summed])
+        rng = np.random.default_rng([seed, 0])
         name = pick(rng, FILES)
-        damage = pick(rng, [truncated, flipped, fewer_lines, more, foreign, foreign])
-        if not summed:
-            (folder / runs.SUMS).unlink()
-        (folder / name).write_bytes(damage(rng, before[name]))
-        case = (seed, name, damage.__name__)
+        (folder / name).write_bytes(damaged(rng, before[name]))
+        case = (seed, name)
 
-        states = runner.status("mixed", *place).set_index(["method", "seed"])
+        states = runner.status("mixed", *made).set_index(["method", "seed"])
         assert set(states["state"].drop(("standard", 1))) == {"done"}, case
         state, reason = states.loc[("standard", 1), ["state", "reason"]]
         assert state in ("done", "stale") and "\n" not in reason, case
         assert state == "done" or str(folder) in reason or " was " in reason, case
-        files, failures = packed(study)
+        shutil.rmtree(study / "digits", ignore_errors=True)
+        failures = pack(study)
         found = {(run.method, run.seed): store.read_frame(run, "biased") for run in store.find_runs(study)}
         if failures:
             named += 1
             assert len(failures) == 1 and "\n" not in failures[0], case
             assert str(folder) in failures[0] or "digits: " in failures[0], case
-        if summed:
-            assert failures and found.keys() == others or files == whole, case
         assert found.keys() >= others or "digits: " in failures[0], case
         for path, data in before.items():
             (folder / path).write_bytes(data)

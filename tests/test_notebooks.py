@@ -12,8 +12,8 @@ import pytest
 from stub_films import run_cells, write_predicted, write_sources
 
 from isnetlib.__main__ import main
-from isnetlib.study.notebooks import declared, execute
-from isnetlib.study.runner import run_study
+from isnetlib.study.config import declared
+from isnetlib.study.runner import execute, run_study
 from isnetlib.study.runs import resolve
 
 NOTEBOOKS = Path(__file__).parents[1] / "notebooks"

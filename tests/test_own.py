@@ -17,7 +17,7 @@ import isnetlib
 from isnetlib import audit, own
 from isnetlib.__main__ import main
 from isnetlib.networks import build_model
-from isnetlib.study.notebooks import execute
+from isnetlib.study.runner import execute
 
 torch.set_num_threads(1)
 QUICK = ["--backbone", "small_resnet", "--size", "32", "--batch-size", "8", "--device", "cpu"]

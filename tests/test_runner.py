@@ -1,26 +1,25 @@
 """Running a study, on tiny notebooks: what is skipped, resumed and made afresh, and what is left of it."""
 
 import os
-import re
+import shutil
 import signal
 import subprocess
 import sys
-import threading
 import time
 from pathlib import Path
 
 import pandas as pd
+import psutil  # which comes with ipykernel
 import pytest
 from stub_films import write_predicted, write_sources
 from tiny_study import MORE, PARAMETERS, edit, make_run, states, write_notebook
 
 from isnetlib.report import page, store
-from isnetlib.study import runner, runs
+from isnetlib.study import runner
 from isnetlib.study.config import StudyError
-from isnetlib.study.notebooks import execute
-from isnetlib.study.runner import alone, cores, report, run_study
+from isnetlib.study.runner import CORES, execute, report, run_study
 from isnetlib.study.runs import Run, data_hashes, resolve
-from isnetlib.training.files import write_atomically
+from isnetlib.training.files import locked, write_atomically
 
 ROOT = Path(__file__).parents[1]
 
@@ -51,7 +50,7 @@ def test_a_study_skips_resumes_starts_afresh_and_survives_a_failure(place, capsy
     assert (results / "mixed/runs/digits/gain/seed0/notebooks/10_train.ipynb").exists()
     lines = [line.split() for line in (notebooks / "at_once.txt").read_text().splitlines()]
     assert max(int(number) for number, _ in lines) == 2  # two at a time, each with its share of the cores
-    assert {threads for _, threads in lines} == {str(max(1, cores() // 2))}
+    assert {threads for _, threads in lines} == {str(max(1, CORES // 2))}
 
 
 @pytest.fixture
@@ -59,7 +58,7 @@ def reported(place, monkeypatch):
     """The tiny study, whose notebooks are not executed but told: [(name, threads)]."""
     told = []
 
-    def execute(notebook, output, parameters, threads, stop=None):
+    def execute(notebook, output, parameters, threads):
         told.append((notebook.stem, threads))
         output.parent.mkdir(parents=True, exist_ok=True)
         if notebook.stem == "20_external_test":
@@ -76,8 +75,6 @@ def test_what_is_done_is_packed_reported_and_never_made_again(place, reported, c
     home = place[1] / "fine"
     assert run_study("fine", *place, jobs=1, threads=3, runs_only=True) == 0
     assert reported == [("10_train", 3), ("20_external_test", 3)] and not (home / "digits").exists()
-    folder = home / "runs/digits/standard/seed0"
-    assert (folder / runs.SUMS).read_text() == runs.sums(folder)
     assert run_study("fine", *place) == 0
     assert reported[2:] == [("50_report", 1)] and (home / "report.html").read_text() == "page"
     (home / "runs").rename(place[1] / "gone")
@@ -98,27 +95,24 @@ def test_a_report_is_made_anew_where_it_is_older_than_a_run_or_lacks_one(place, 
     assert "[1/1] " not in capsys.readouterr().out
     os.utime(page, (0, 0))
     assert run_study("fine", *place) == 0 and len(reported) == 2
-    (folder / runs.SUMS).write_text(runs.sums(folder))
-    edit(folder / "manifest.json", '"time": "2026"', '"time": "2027"')
-    assert run_study("fine", *place) == 1 and len(reported) == 3  # not packed, and told again until it is mended
-    assert run_study("fine", *place) == 1 and len(reported) == 4
-    assert "manifest.json is not as the run left it, says SHA256SUMS" in capsys.readouterr().out
+    shutil.rmtree(place[1] / "fine/digits")
+    (folder / "log.csv").write_text("")
+    assert run_study("fine", *place) == run_study("fine", *place) == 1  # not packed, and told until it is mended
+    assert capsys.readouterr().out.count("log.csv is damaged") == 2
 
 
 @pytest.mark.parametrize("name", ["heatmaps.npz", "logs.csv", "runs.csv", "predictions.npz"])
-def test_a_full_disk_is_a_line_that_names_the_file_and_all_goes_on(place, reported, monkeypatch, capsys, name):
+def test_a_full_disk_ends_it_in_a_line_that_names_the_file_and_it_goes_on_later(place, reported, monkeypatch, name):
     def full(path, data):
         if path.name == name:
             raise OSError(28, "No space left on device", str(path))
         write_atomically(path, data)
 
     make_run(place, "fine", "standard", 0)
-    for command in (run_study, lambda study, *place: report(*place, study)):
-        with monkeypatch.context() as patched:
-            patched.setattr("isnetlib.study.pack.write_atomically", full)
-            assert command("fine", *place) == 1
-        printed = capsys.readouterr().out
-        assert printed.count("FAILED ") == 1 and re.search(f"FAILED packing: .*No space left.*{name}", printed)
+    with monkeypatch.context() as patched:
+        patched.setattr("isnetlib.study.pack.write_atomically", full)
+        with pytest.raises(OSError, match=f"No space left.*{name}"):
+            run_study("fine", *place)
     assert states(place, "fine")[0] == {"standard0": "done"}
     assert run_study("fine", *place) == 0 and len(store.find_runs(place[1] / "fine")) == 1
 
@@ -168,68 +162,48 @@ def test_a_report_that_fails_is_told_and_nothing_joins_it(place, capsys):
 # --- processes
 
 
-def test_interrupted_it_ends_its_notebooks_and_can_go_on(place):
-    process, kernel = start(place)
-    try:
-        process.send_signal(signal.SIGTERM)
-        _, errors = process.communicate(timeout=300)
-    finally:
-        process.kill()
-    assert process.returncode == 130
-    assert errors == "isnet: interrupted; the same train or run goes on from here\n"
-    wait_for(lambda: not is_alive(kernel))
+INTERRUPTED = "isnet: interrupted; the same train or run goes on from here\n"
 
 
-def test_no_notebook_outlives_isnet_even_where_it_is_killed(place):
-    process, kernel = start(place)
-    process.kill()
-    process.communicate()
-    wait_for(lambda: not is_alive(kernel), 30)
-
-
-def test_a_run_has_one_worker_and_who_comes_second_waits_for_it(place, reported, capsys):
-    run = resolve("fine", *place)[0]
-    second = threading.Thread(target=run_study, args=("fine", *place), kwargs={"runs_only": True})
-    with alone(run, threading.Event()):
-        second.start()
-        time.sleep(2)
-        stop = threading.Event()
-        stop.set()
-        with pytest.raises(InterruptedError), alone(run, stop):
-            raise AssertionError("two at once")
-        make_run(place, "fine", "standard", 0)  # here the first one ends
-    second.join()
-    told = "digits/standard/seed0  waits: another process is making it"
-    assert told in capsys.readouterr().out and reported == []
-
-
-def start(place):
-    """`isnet run` on a notebook that sleeps, and the process of its kernel."""
+@pytest.mark.parametrize(
+    ("number", "code", "told"), [(signal.SIGTERM, 130, INTERRUPTED), (signal.SIGKILL, -signal.SIGKILL, "")]
+)
+def test_no_notebook_outlives_isnet_that_is_interrupted_or_killed(place, number, code, told):
     sleep = "import os, time\nopen('p', 'w').write(str(os.getpid()))\nos.rename('p', 'pid')\ntime.sleep(600)"
     write_notebook(place[0] / "10_train.ipynb", PARAMETERS + MORE, sleep)
     command = [sys.executable, "-m", "isnetlib", "run", "--study", "fine"]
     command += ["--notebooks", place[0], "--results", place[1]]
     process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
-    wait_for((place[0] / "pid").exists)
-    return process, int((place[0] / "pid").read_text())
+    try:
+        wait_for((place[0] / "pid").exists)
+        process.send_signal(number)
+        _, errors = process.communicate(timeout=30)
+    finally:
+        process.kill()
+    assert (process.returncode, errors) == (code, told)
+    kernel = int((place[0] / "pid").read_text())
+    wait_for(lambda: not is_alive(kernel))
 
 
-def wait_for(condition, seconds=300):
-    deadline = time.monotonic() + seconds
+def test_a_run_has_one_worker_and_who_comes_second_is_told(place, reported, capsys):
+    with locked(place[1] / "fine/runs/digits/standard/.seed0.lock"):
+        assert run_study("fine", *place) == 1 and reported == []
+    assert "FAILED digits/standard/seed0: another process is making it" in capsys.readouterr().out
+    made = make_run(place, "fine", "standard", 0)  # between its being missing and its turn
+    assert runner._make_one(resolve("fine", *place)[0], "missing", "", 0.0, 1) is None
+    assert made.exists() and reported == []
+
+
+def wait_for(condition):
+    deadline = time.monotonic() + 60
     while not condition():
         assert time.monotonic() < deadline, "waited in vain"
         time.sleep(0.1)
 
 
 def is_alive(pid):
-    """Whether a process runs. An ended one that nobody has collected yet (state Z, on Linux) does not."""
-    try:
-        os.kill(pid, 0)
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except ProcessLookupError:
-        return False
-    except FileNotFoundError:
-        return not Path("/proc/self").exists()  # no such file system: the signal's word counts
+    """Whether a process runs. An ended one that nobody has collected yet does not."""
+    return any(one.pid == pid and one.info["status"] != "zombie" for one in psutil.process_iter(["status"]))
 
 
 @pytest.mark.parametrize("text", ["", "{}", "null", '{"cells": ['])

@@ -109,7 +109,7 @@ def told(command):
 def test_public_names_are_imported_when_asked_for_and_reports_need_no_torch():
     assert all(callable(getattr(isnetlib, name)) for name in isnetlib.__all__)
     assert told("import isnetlib; print(isnetlib.data.load.__name__)") == "load"
-    modules = "isnetlib.stats, isnetlib.study.runner, isnetlib.report.tables, isnetlib.report.page"
+    modules = "isnetlib.stats, isnetlib.__main__, isnetlib.report.tables, isnetlib.report.page"
     assert told(f"import {modules}; import sys; print('torch' in sys.modules)") == "False"
     for name in ("Isnet", "_nothing"):
         with pytest.raises(AttributeError, match=f"module 'isnetlib' has no attribute '{name}'"):

@@ -172,7 +172,7 @@ def test_mistakes_in_a_folder_are_named(study):
     (copied / "manifest.json").write_text('{"settings": {"seed": 0}}')
     moved, name, trial = pack(study)
     assert "seed7 holds a run of seed 0: it was copied or renamed" in moved
-    assert "seed_one: a run folder is called seed<number>" in name and "5 is damaged (KeyError: 'settings')" in trial
+    assert "seed_one is damaged (ValueError: " in name and "5 is damaged (KeyError: 'settings')" in trial
     assert len(store.find_runs(study)) == 5
 
 

@@ -12,8 +12,7 @@ from tiny_study import STUDY, WHOLE, edit, write_notebook
 from isnetlib.baselines import METHODS
 from isnetlib.report import names
 from isnetlib.study import search
-from isnetlib.study.config import StudyError, method_parameters, read_studies
-from isnetlib.study.notebooks import check_parameters, declared
+from isnetlib.study.config import StudyError, check_parameters, declared, method_parameters, read_studies
 from isnetlib.study.runner import run_study
 from isnetlib.study.runs import resolve
 
@@ -47,10 +46,13 @@ MISTAKES = [  # of the structure, by JSON schema, then of what the parts say of 
     ("standard: {}", "standard: {", "study.yaml is not valid: while parsing"),
     ("standard: {}", "standard: {}\n  standard: {}", "line 5: the key 'standard' is given twice"),
     ("{size: 3}", "&a {size: *a}", "study.yaml is not valid: Circular reference"),
-    ("{size: 3}", "{3: 3}", "study.yaml is not valid: line 3: the key 3 is no text"),
     ("budget_minutes: 1", f"budget_minutes: {10**400}", "budget_minutes: 10+ is greater than the maximum"),
-    ("epochs: 2", "epoch: 2", r"10_train.ipynb has no parameter 'epoch'. Did you mean 'epochs'\? It declares: "),
-    ("epochs: 2, rate: 0.5", "rate: two", r"10_train.ipynb: parameter 'rate' is 'two' .str., but its default is 0.1"),
+    ("epochs: 2", "epoch: 2", "10_train.ipynb has no parameter 'epoch'; it declares: base, data_options, epochs,"),
+    (
+        "epochs: 2, rate: 0.5",
+        "rate: two",
+        "10_train.ipynb: parameter 'rate' is 'two', of another type than its default 0.1",
+    ),
 ]
 
 
@@ -69,7 +71,7 @@ def test_files_that_are_absent_or_no_text_are_named(place):
     with pytest.raises(StudyError, match="study.yaml is not valid: 'utf-8'"):
         read_studies(place[0])
     (place[0] / "study.yaml").unlink()
-    with pytest.raises(StudyError, match="study.yaml does not exist: call isnet inside a clone"):
+    with pytest.raises(StudyError, match="study.yaml is not valid: .*No such file"):
         read_studies(place[0])
     (place[0] / "study.yaml").write_text(STUDY)
     for damage in (lambda path: path.write_text("{"), lambda path: path.unlink()):
@@ -116,7 +118,7 @@ def test_parameter_cells_hold_literals_alone(tmp_path):
     path = tmp_path / "some.ipynb"
     write_notebook(path, "rate = 0.5  # told\nnames = ['a']\nsize = None")
     assert declared(path) == {"rate": 0.5, "names": ["a"], "size": None}
-    check_parameters("some", declared(path), {"rate": 1, "size": 3})  # an int will do for a float, anything for None
+    check_parameters(path, declared(path), {"rate": 1, "size": 3})  # an int will do for a float, anything for None
     write_notebook(path, "seed = 0\nrate = 1 / 2")
     with pytest.raises(StudyError, match="holds lines `name = literal` alone: .* on line 2"):
         declared(path)

@@ -4,7 +4,7 @@ import json
 import subprocess
 
 from isnetlib.study import runner
-from isnetlib.study.notebooks import declared
+from isnetlib.study.config import declared
 from isnetlib.study.runs import portable, resolve, versions
 
 STUDY = """

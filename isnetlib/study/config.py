@@ -1,6 +1,6 @@
-"""study.yaml, read and checked: what is unknown or of the wrong kind is named before anything is run."""
+"""study.yaml and the parameters of notebooks, checked: what is unknown or of the wrong kind is named before any run."""
 
-import functools
+import ast
 import json
 import re
 import sys
@@ -17,19 +17,16 @@ class StudyError(ValueError):
 
 
 class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # in C, where PyYAML was built with it
-    """A key is a text that is given once, and 3e-3 is a number."""
+    """A key is given once, and 3e-3 is a number."""
 
     def construct_mapping(self, node, deep=False):
-        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
-        for key in keys:
-            if not isinstance(key, str) or keys.count(key) > 1:
-                fault = "is given twice" if isinstance(key, str) else "is no text"
-                raise yaml.YAMLError(f"line {node.start_mark.line + 1}: the key {key!r} {fault}")
+        keys = [key.value for key, _ in node.value]
+        if twice := [key for key in keys if keys.count(key) > 1]:
+            raise yaml.YAMLError(f"line {node.start_mark.line + 1}: the key {twice[0]!r} is given twice")
         return super().construct_mapping(node, deep)
 
 
-EXPONENT = re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+$")
-_Loader.add_implicit_resolver("tag:yaml.org,2002:float", EXPONENT, [*"+-0123456789"])
+_Loader.add_implicit_resolver("tag:yaml.org,2002:float", re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+$"), None)
 
 
 def read_yaml(path: Path):
@@ -37,14 +34,15 @@ def read_yaml(path: Path):
 
 
 SHAPES = read_yaml(Path(__file__).with_name("shapes.yaml"))
+RECIPE = read_yaml(Path(__file__).with_name("recipe.yaml"))  # its declared versions
 
 
 def read_studies(notebooks: Path) -> dict:
     """The checked content of study.yaml. Raises StudyError naming what is unknown and what is allowed."""
     path = Path(notebooks) / "study.yaml"
     try:
-        content = read_yaml(path)
-        json.dumps(content, allow_nan=False, ensure_ascii=False).encode()  # refuses .nan, dates, an alias inside itself
+        # As JSON, which has texts as keys, and no .nan, no dates and no alias inside itself.
+        content = json.loads(json.dumps(read_yaml(path), allow_nan=False, ensure_ascii=False).encode())
         check(content, "parts")
         methods = content["methods"]
         bases = [name for name, options in methods.items() if "base" not in options]
@@ -56,10 +54,7 @@ def read_studies(notebooks: Path) -> dict:
                 if isinstance(grid["seeds"], list):
                     grid["seeds"] = dict.fromkeys(grid["methods"], grid["seeds"])
             _check_names(f"studies.{name}", study, content["experiments"])
-    except FileNotFoundError:
-        message = f"{path} does not exist: call isnet inside a clone of the project, or give --notebooks"
-        raise StudyError(message) from None
-    except (yaml.YAMLError, TypeError, ValueError, RecursionError) as error:
+    except (OSError, yaml.YAMLError, TypeError, ValueError, RecursionError) as error:
         raise StudyError(f"{path} is not valid: {error}") from None
     return content
 
@@ -81,22 +76,14 @@ def _check_names(place: str, study: dict, experiments: dict) -> None:
 
 
 def check(content, shape: str, **known: list[str]) -> None:
-    """ValueError telling the first thing that does not fit a shape of shapes.yaml: where, which value, what is allowed.
-    known: the names of experiments, methods and bases that may be used.
-    """
+    """ValueError: the first thing that does not fit a shape. known: experiments, methods, bases that may be named."""
+    sys.modules.setdefault("rfc3987_syntax", None)  # builds a grammar of addresses for two seconds, and is not needed
+    from jsonschema import Draft202012Validator
+
     defined = SHAPES[shape].get("$defs", {}) | {f"{kind} name": {"enum": names} for kind, names in known.items()}
-    errors = _validator()(SHAPES[shape] | {"$defs": defined}).iter_errors(content)
+    errors = Draft202012Validator(SHAPES[shape] | {"$defs": defined}).iter_errors(content)
     for error in sorted(errors, key=lambda error: list(map(str, error.absolute_path))):
         raise ValueError(f"{'.'.join(map(str, error.absolute_path))}: {error.message}".removeprefix(": "))
-
-
-@functools.cache
-def _validator() -> type:
-    sys.modules.setdefault("rfc3987_syntax", None)  # builds a grammar of addresses for two seconds, and is not needed
-    from jsonschema import Draft4Validator, Draft202012Validator
-    from jsonschema.validators import extend
-
-    return extend(Draft202012Validator, type_checker=Draft4Validator.TYPE_CHECKER)  # 1.0 is no whole number
 
 
 def method_parameters(name: str, content: dict, study: str, experiment: str) -> dict:
@@ -111,3 +98,27 @@ def method_parameters(name: str, content: dict, study: str, experiment: str) -> 
             options |= place.get(part, {})
     brought = {key: entry[key] for key in ("base", "backbone") if key in entry}
     return {"method": name, "method_options": {k: v for k, v in options.items() if k not in brought}} | brought
+
+
+def declared(notebook: Path) -> dict:
+    """Names and default values of a notebook's parameters, held by the cell tagged "parameters". Raises StudyError."""
+    try:
+        cells = json.loads(Path(notebook).read_text(encoding="utf-8"))["cells"]
+        sources = ["".join(cell["source"]) for cell in cells if "parameters" in cell["metadata"].get("tags", [])]
+        return {line.targets[0].id: ast.literal_eval(line.value) for line in ast.parse(sources[0]).body}
+    except (OSError, ValueError, TypeError, LookupError, AttributeError, SyntaxError) as error:
+        told = "absent or damaged, or has no cell tagged 'parameters' that holds lines `name = literal` alone"
+        raise StudyError(f"the notebook {notebook} is {told}: {error}") from None
+
+
+def check_parameters(notebook: Path, known: dict, given: dict) -> None:
+    """StudyError if `given` has a parameter that is not among those `known` from `declared`, which papermill itself
+    ignores, or one of another type.
+    """
+    for key, value in given.items():
+        if key not in known:
+            raise StudyError(f"{notebook.name} has no parameter '{key}'; it declares: {', '.join(sorted(known))}")
+        kinds = type(value), type(known[key])
+        if type(None) not in kinds and kinds[0] is not kinds[1] and kinds != (int, float):
+            told = f"parameter '{key}' is {value!r}, of another type than its default {known[key]!r}"
+            raise StudyError(f"{notebook.name}: {told}")

@@ -1,6 +1,6 @@
-"""Packing: what a finished study leaves of its run folders, by experiment, small enough to be committed: predictions,
-which are checked here and nowhere else, what the runs recorded, their logs, the maps of the first seed. Weights and
-executed notebooks stay in the folders. `isnetlib.report.store` says what the files hold, and reads them.
+"""Packing: what a finished study leaves of its run folders, small enough to be committed: predictions, which are
+checked here and nowhere else, what the runs recorded, their logs, the maps of the first seed. Weights and executed
+notebooks stay in the folders. `isnetlib.report.store` says what the files hold, and reads them.
 """
 
 import io
@@ -14,7 +14,7 @@ import pandas as pd
 
 from isnetlib.report import store
 from isnetlib.stats import check_scores
-from isnetlib.study.runs import SUMS, recorded, sums
+from isnetlib.study.runs import recorded
 from isnetlib.training.files import write_atomically
 
 ROW = """method seed relevance_version training_version method_version data_version epoch seconds peak_mib parameters
@@ -32,9 +32,9 @@ class Left(NamedTuple):
 
 
 def pack(study: Path) -> list[str]:
-    """Write the files of results/<study>/<experiment> from the folders of finished runs, and trials.csv, over what was
-    packed before: of the same run the later counts. Returns, in one line each, what could not be packed: a folder with
-    a damaged file, which is named, or an experiment whose runs were tested on different cases.
+    """Write the packed files of a study from the folders of finished runs, over what was packed before: of the same run
+    the later counts. Returns, in one line each, what was not: a folder with a damaged file, which is named, or an
+    experiment whose runs were tested on different cases.
     """
     runs, failures = _read(Path(study) / "runs", _left)
     for experiment in dict.fromkeys(left.run.experiment for left in runs):
@@ -43,7 +43,7 @@ def pack(study: Path) -> list[str]:
             latest = {left.run[:3]: left for left in sorted(every, key=lambda left: left.run.facts.get("time", ""))}
             ordered = store.in_order([left.run for left in latest.values()])
             _write(Path(study) / experiment, [latest[run[:3]] for run in ordered])
-        except (ValueError, OSError) as error:
+        except ValueError as error:
             failures.append(f"packing: {error}")
     return failures + pack_trials(study)
 
@@ -55,10 +55,7 @@ def pack_trials(study: Path) -> list[str]:
         rows = sorted([*store.trial_rows(study), *trials], key=lambda row: row.get("time", ""))
         latest = {store.trial_name(row): row for row in rows}.values()
         rows = sorted(latest, key=lambda row: [*(row[name] for name in store.TRIAL[:3]), store.place(row["value"])])
-        try:
-            write_atomically(Path(study) / "trials.csv", _csv(rows, list(dict.fromkeys(store.TRIAL + ROW[2:]))))
-        except OSError as error:
-            failures.append(f"packing: {error}")
+        write_atomically(Path(study) / "trials.csv", _csv(rows, list(dict.fromkeys(store.TRIAL + ROW[2:]))))
     return failures
 
 
@@ -67,21 +64,11 @@ def _read(place: Path, read: Callable) -> tuple[list, list[str]]:
     found, failures = [], []
     for folder in (path.parent for path in sorted(place.glob("*/*/*/metrics.json"))):
         try:
-            _check_sums(folder)
             found.append(read(folder))
         except Exception as error:  # whatever is wrong with one run, the others are packed
             told = f"{folder} is damaged ({type(error).__name__}: {error})"
             failures.append(f"packing: {' '.join((str(error) if str(folder) in str(error) else told).split())}")
     return found, failures
-
-
-def _check_sums(folder: Path) -> None:
-    """ValueError naming a file that is no longer as the run left it. Runs of old, and by hand, left no sums."""
-    if (path := folder / SUMS).exists():
-        then = path.read_text(encoding="utf-8", errors="replace").splitlines()
-        if changed := set(then) ^ set(sums(folder).splitlines()):
-            name = min(line[66:] for line in changed)
-            raise ValueError(f"{folder / name} is not as the run left it, says {SUMS}: make the run again")
 
 
 def _trial(folder: Path) -> dict:
@@ -93,13 +80,11 @@ def _trial(folder: Path) -> dict:
 
 def _left(folder: Path) -> Left:
     """Of a run's folder. Raises ValueError naming a file that is damaged, and what is wrong with it."""
-    if not (folder.name.startswith("seed") and folder.name[4:].isdecimal()):
-        raise ValueError(f"{folder}: a run folder is called seed<number>; rename or remove it")
     facts = recorded(folder)
     run = store.Run(*folder.parts[-3:-1], int(folder.name[4:]), folder, facts, facts.pop("settings", {}))
-    named = {"experiment": run.experiment, "method": run.method, "seed": run.seed}
-    if moved := [name for name in named if run.parameters.get(name, named[name]) != named[name]]:
-        raise ValueError(f"{folder} holds a run of {moved[0]} {run.parameters[moved[0]]}: it was copied or renamed")
+    for name, here in zip(("experiment", "method", "seed"), run, strict=False):
+        if (there := run.parameters.get(name, here)) != here:
+            raise ValueError(f"{folder} holds a run of {name} {there}: it was copied or renamed")
     frames = {path.stem: _checked(path) for path in sorted((folder / "predictions").glob("*.csv"))}
     log, maps = folder / "log.csv", folder / "heatmaps.npz"
     log = store.read_csv(log) if log.exists() else pd.DataFrame()
@@ -140,7 +125,7 @@ def _checked(path: Path) -> pd.DataFrame:
 def _write(home: Path, own: list[Left]) -> None:
     """The packed files of one experiment, whose runs are in order."""
     predictions, maps = _predictions(own), {}
-    for left in (left for left in own if left.maps):
+    for left in (left for left in own if left.maps):  # the first seed that has some
         maps.setdefault(left.run.method, {f"{left.run.method}/{key}": array for key, array in left.maps.items()})
     logs = [one.log.assign(method=one.run.method, seed=one.run.seed) for one in own if len(one.log)]
     log = pd.concat(logs).dropna(axis=1, how="all") if logs else pd.DataFrame(columns=["method", "seed"])
@@ -187,5 +172,5 @@ def _csv(rows: list[dict], columns: list[str]) -> str:
             return " ".join(map(repr, value))
         return json.dumps(value) if isinstance(value, dict) else value
 
-    table = pd.DataFrame([{name: cell(value) for name, value in row.items()} for row in rows], dtype=object)
+    table = pd.DataFrame(rows, dtype=object).map(cell)
     return table.reindex(columns=[c for c in columns if c in table]).to_csv(index=False, lineterminator="\n")

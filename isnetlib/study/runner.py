@@ -1,13 +1,13 @@
 """Making a study: its search and runs, several at a time, then its packed results and its report."""
 
-import contextlib
-import itertools
+import json
 import os
 import shutil
-import threading
+import subprocess
+import sys
 import time
-from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from collections.abc import Iterable
+from multiprocessing.pool import ThreadPool
 from pathlib import Path
 
 import pandas as pd
@@ -15,23 +15,33 @@ import pandas as pd
 from isnetlib.report import names, store
 from isnetlib.study import runs, search
 from isnetlib.study.config import StudyError, read_studies
-from isnetlib.study.notebooks import execute, relative
 from isnetlib.study.pack import pack, pack_trials
 from isnetlib.study.runs import Run
-from isnetlib.training.files import fcntl, write_atomically
+from isnetlib.training.files import locked
+
+CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1  # that we may use
+THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
+# Papermill, ended when its input is closed, as it is when we end, however that is.
+PAPERMILL = """
+import json, os, sys, threading
+def end_with_input():
+    os.read(0, 1)
+    os._exit(1)  # a kernel without its parent ends by itself
+threading.Thread(target=end_with_input, daemon=True).start()
+sys.modules["rfc3987_syntax"] = None  # as config.check does
+import papermill
+try:
+    papermill.execute_notebook(*json.loads(sys.argv[1]), progress_bar=False, start_timeout=180)
+except papermill.PapermillExecutionError as error:
+    sys.exit(" ".join(f"{error.ename}: {error.evalue}".split()))
+"""
 
 
 def run_study(
-    study: str,
-    notebooks: Path,
-    results: Path,
-    jobs: int | None = None,
-    only: Iterable[str] = (),
-    threads: int | None = None,
-    runs_only: bool = False,
+    study: str, notebooks: Path, results: Path, jobs=0, only: Iterable[str] = (), threads=0, runs_only=False
 ) -> int:
-    """Make every run of a study that is not done, `jobs` at a time (two, of two cores), then, if all are done, pack and
-    report them, unless `runs_only`. `only`: as `_called`. `threads`: cores of a run; None: shared out among the jobs.
+    """Make every run of a study that is not done, `jobs` at a time (0: two, of two cores), each on `threads` cores (0:
+    all, shared), then, if all are done, pack and report them, unless `runs_only`. `only`: as `_called`.
 
     Returns how many runs or notebooks failed; each failed notebook is kept with its error. Raises StudyError, before
     anything is run, for a mistake in study or `only`, absent data, a configuration to be frozen that is in no commit.
@@ -41,8 +51,8 @@ def run_study(
     for name in only:
         if not _called([*trials, *grid], [name]):
             raise StudyError(f"no run of study {study} is called {name}; one is called {grid[0].name}")
-    jobs = jobs or min(2, cores())
-    how = jobs, threads or max(1, cores() // jobs), read_studies(notebooks)["studies"][study]["budget_minutes"]
+    jobs = jobs or min(2, CORES)
+    how = jobs, threads or max(1, CORES // jobs), read_studies(notebooks)["studies"][study]["budget_minutes"]
     wanted = _called(grid, only)
     if asked := _called(trials, only):
         failures = _make(f"{study}: search", asked, *how) + pack_trials(home)
@@ -51,7 +61,7 @@ def run_study(
         failures = _make(study, wanted, *how)
         if any(state != "done" for _, state, _ in runs.states(grid)):
             print(f"{study}: not all runs are done, so there is no report")
-        elif not runs_only and _reported(grid):
+        elif not runs_only and _is_reported(grid):
             print(f"{study}: all {len(grid)} runs are done and in {home / 'report.html'}: nothing to do")
         elif not runs_only:
             return report(notebooks, results, study)
@@ -84,9 +94,10 @@ def report(notebooks: Path, results: Path, study: str | None = None) -> int:
     begun = [name for name in asked if store.experiments(Path(results) / name)]
     if not begun and not failures:
         raise StudyError(f"{', '.join(asked)}: no finished run in {results}; first: isnet run --study {asked[0]}")
-    failures += _reports(begun, notebooks, results)
+    with ThreadPool(2) as pool:
+        failures += filter(None, pool.map(lambda name: _report(name, notebooks, results), begun))
     if not study and not failures:
-        failures = _reports([None], notebooks, results)
+        failures += filter(None, [_report(None, notebooks, results)])
     return _told(failures)
 
 
@@ -97,9 +108,7 @@ def _told(failures: list[str]) -> int:
 
 
 def _called(given: list[Run], only: list[str]) -> list[Run]:
-    """The runs of which a name in `only` is the experiment, method, seed ("seed0") or kind ("search"), or several of
-    these joined by "/". No names: all.
-    """
+    """All, or those whose experiment, method, "seed0" or kind ("search") `only` names; "/" joins several of these."""
     asked = [set(name.split("/")) for name in only]
     return [run for run in given if not only or any(parts <= {run.kind, *run.name.split("/")} for parts in asked)]
 
@@ -115,108 +124,70 @@ def _make(title: str, wanted: list[Run], jobs: int, threads: int, minutes: float
         search.freeze([run for run, *_ in left])
     counts = f"{len(wanted)} runs, {len(wanted) - len(left)} done, {len(left)} to make, {jobs} at a time"
     print(f"{title}: {counts}; the whole study takes about {minutes} min", flush=True)
-    with _workers(jobs) as (pool, stop):
-        futures = {pool.submit(_make_one, *entry, asked, threads, stop): entry[0].name for entry in left}
-        for made, future in enumerate(as_completed(futures), 1):
-            name, error, spent = futures[future], future.result(), (time.time() - asked) / 60
+    with ThreadPool(jobs) as pool:  # of threads that end with us, and their notebooks with them
+        ended = pool.imap_unordered(lambda entry: (entry[0].name, _make_one(*entry, asked, threads)), left)
+        for made, (name, error) in enumerate(ended, 1):
             failures += [f"{name}: {error}"] if error else []
+            spent = (time.time() - asked) / 60
             rest = f"{spent:.1f} min; about {spent / made * (len(left) - made):.1f} left"
             print(f"[{made}/{len(left)}] {name}  {'FAILED ' * bool(error)}after {rest}", flush=True)
     return failures
 
 
-@contextlib.contextmanager
-def _workers(jobs: int) -> Iterator[tuple[ThreadPoolExecutor, threading.Event]]:
-    """Threads, and an event that is set when we are interrupted: then no notebook may outlive us."""
-    stop = threading.Event()
-    with ThreadPoolExecutor(jobs) as pool:
-        try:
-            yield pool, stop
-        except BaseException:  # Ctrl-C too
-            stop.set()
-            pool.shutdown(cancel_futures=True)
-            raise
-
-
-def _make_one(run: Run, state: str, reason: str, asked: float, threads: int, stop: threading.Event) -> str | None:
-    """Execute the notebooks of a run that was in a state when the clock `asked`, unless another process has made it
-    since. Returns the error in one line or None.
-    """
-    how = {"stale": f"starts afresh: {reason}", "unfinished": "goes on where it stopped"}.get(state, "begins")
-    print(f"{run.name}  {how}", flush=True)
+def _make_one(run: Run, state: str, reason: str, asked: float, threads: int) -> str | None:
+    """Execute a run's notebooks, unless another process makes it or has since `asked`. Returns the error or None."""
     made = run.folder / "metrics.json"
     try:
-        with alone(run, stop):
+        with locked(run.folder.with_name(f".{run.folder.name}.lock"), wait=False):
             if made.exists() and made.stat().st_mtime > asked:
                 return None
+            how = {"stale": f"starts afresh: {reason}", "unfinished": "goes on where it stopped"}.get(state, "begins")
+            print(f"{run.name}  {how}", flush=True)
             if state == "stale":  # its files must not mix with new ones
                 shutil.rmtree(run.folder, ignore_errors=True)
-            for left in filter(Path.is_file, run.folder.rglob(".*")):  # by a write that was cut short
-                left.unlink()
             for notebook, known in run.declared():
                 output = run.folder / "notebooks" / notebook.name
                 given = {key: value for key, value in run.parameters.items() if key in known}
-                if error := execute(notebook, output, given, threads, stop):
+                if error := execute(notebook, output, given, threads):
                     return error
-            if not made.exists():
-                return f"{notebook.stem}: ended without writing metrics.json (see {output})"
-            write_atomically(run.folder / runs.SUMS, runs.sums(run.folder))
-    except OSError as problem:  # the disk is full, or may not be written to
-        return str(problem) if problem.filename else f"{problem}: {run.folder}"
-    return None
+            return None if made.exists() else f"{notebook.stem}: ended without writing metrics.json (see {output})"
+    except BlockingIOError:
+        return "another process is making it"
 
 
-@contextlib.contextmanager
-def alone(run: Run, stop: threading.Event) -> Iterator[None]:
-    """Nobody else makes the run inside: wait for another process that does. InterruptedError: `stop` is set before."""
-    run.folder.parent.mkdir(parents=True, exist_ok=True)
-    with open(run.folder.with_name(f".{run.folder.name}.lock"), "a") as file:
-        for attempt in itertools.count() if fcntl else ():
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if attempt == 0:
-                    print(f"{run.name}  waits: another process is making it", flush=True)
-                if stop.wait(1):
-                    raise InterruptedError("interrupted") from None
-        yield
+def execute(notebook: Path, output: Path, parameters: dict, threads: int) -> str | None:
+    """Run a notebook in its own folder, in a process on `threads` cores that ends when we do, and keep it, outputs and
+    error included, at `output`. Returns None if all went well, else the error in a line.
+    """
+    output.parent.mkdir(parents=True, exist_ok=True)
+    output.unlink(missing_ok=True)  # an old copy must not pass for this one
+    given = [notebook.name, os.path.relpath(output, notebook.parent), parameters]
+    command = [sys.executable, "-c", PAPERMILL, json.dumps(given)]
+    environment = os.environ | dict.fromkeys(THREAD_VARIABLES, str(threads)) | {"PYDEVD_DISABLE_FILE_VALIDATION": "1"}
+    streams = {"stdin": subprocess.PIPE, "stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE}
+    # A session of its own, so that Ctrl-C reaches us alone; in the end its input is closed.
+    with subprocess.Popen(command, cwd=notebook.parent, env=environment, start_new_session=True, **streams) as process:
+        errors = process.stderr.read().decode(errors="replace")
+    told = errors.strip() or f"exit code {process.returncode}"
+    return f"{notebook.stem}: {told.splitlines()[-1]} (see {output})" if process.returncode else None
 
 
-def cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+def _is_reported(grid: list[Run]) -> bool:
+    """Whether every run is packed, and report.html no older than what is left in their folders."""
+    home, rows = grid[0].home, runs.packed(grid[0].home, "runs")
+    files = [home / "report.html", *home.glob("runs/*/*/*/metrics.json")]
+    return all(run.name in rows for run in grid) and files[0].exists() and files[0] == max(files, key=os.path.getmtime)
 
 
-def _reported(grid: list[Run]) -> bool:
-    """Whether report.html is there, and holds all that was left in folders of runs."""
-    page, rows = grid[0].home / "report.html", runs.packed(grid[0].home, "runs")
-    made = [run for run in grid if (run.folder / "metrics.json").exists()]
-    return page.exists() and all(
-        (run.folder / "metrics.json").stat().st_mtime <= page.stat().st_mtime
-        and runs.recorded(run.folder).get("time", "") <= rows.get(run.name, {}).get("time", "")
-        for run in made
-    )
-
-
-def _reports(studies: Sequence[str | None], notebooks: Path, results: Path) -> list[str]:
-    """Make the page of each study (None: the one that joins them), two at a time. Returns the failures."""
-    with _workers(2) as (pool, stop):
-        found = [pool.submit(_report, study, Path(notebooks), Path(results), stop) for study in studies]
-        return [future.result() for future in found if future.result()]
-
-
-def _report(study: str | None, notebooks: Path, results: Path, stop: threading.Event) -> str | None:
+def _report(study: str | None, notebooks: Path, results: Path) -> str | None:
+    """Make the page of a study, or the one that joins them. Returns the error in one line or None."""
     from isnetlib.report import page  # imports nbconvert and Matplotlib, which nothing else here needs
 
     home, name = results / (study or ""), "50_report" if study else "51_joint_report"
-    given = {"results": relative(results, notebooks)} | ({"study": study} if study else {})
+    given = {"results": os.path.relpath(results, notebooks)} | ({"study": study} if study else {})
     output = home / "notebooks" / f"{name}.ipynb"
-    try:  # with one thread: sums in one order give the same bytes everywhere
-        if error := execute(notebooks / f"{name}.ipynb", output, given, 1, stop):
-            return error
-        page.write(output, home / "report.html")
-    except OSError as problem:
-        return f"{name}: {problem}"
+    if error := execute(notebooks / f"{name}.ipynb", output, given, 1):  # sums in one order: the same bytes
+        return error
+    page.write(output, home / "report.html")
     print(home / "report.html", flush=True)
     return None

@@ -1,18 +1,13 @@
 """Runs: study.yaml -> a grid of runs; what a run records of itself, and its state.
 
 While it is made, a run is the folder results/<study>/runs/<experiment>/<method>/seed<k>, a trial of the search
-results/<study>/search/<experiment>/<method>/<value>; packed, they are rows of results/<study>/<experiment>/runs.csv and
-results/<study>/trials.csv (`isnetlib.study.pack`). A run is
-
-- missing: there is neither;
-- unfinished: there is no metrics.json, which is written last; running it again goes on from its checkpoint;
-- done: it is never run again;
-- stale: the recipe, the parameters or the data that made it are no longer those of today; it is made afresh.
+results/<study>/search/<experiment>/<method>/<value>; packed, they are rows of runs.csv and trials.csv. A run is missing
+(there is neither), unfinished (there is no metrics.json, which is written last: it goes on from its checkpoint), done
+(never run again) or stale (recipe, parameters or data that made it are others today: it is made afresh).
 """
 
 import contextlib
 import datetime
-import hashlib
 import inspect
 import json
 import os
@@ -23,21 +18,18 @@ from importlib import metadata
 from pathlib import Path
 
 from isnetlib.report import store
-from isnetlib.study.config import StudyError, check, method_parameters, read_studies, read_yaml
-from isnetlib.study.notebooks import check_parameters, declared, relative
+from isnetlib.study.config import RECIPE, StudyError, check, check_parameters, declared, method_parameters, read_studies
 from isnetlib.training.files import write_atomically
 
 PACKAGE = Path(__file__).parents[1]
-RECIPE = read_yaml(Path(__file__).with_name("recipe.yaml"))  # its declared versions
 STATES = ("done", "unfinished", "missing", "stale")
 NOTEBOOKS = {"runs": ("10_train", "20_external_test"), "search": ("05_search",)}
-SUMS = "SHA256SUMS"  # of the files of a run that are packed
 
 
 @dataclass(frozen=True)
 class Run:
     """One training of one method and its tests, or, of kind "search", one trial: one value of one option of it.
-    parameters: everything that its notebooks are given; home: results/<study>.
+    parameters: everything that its notebooks are given; home: results/<study>. StudyError where they declare it not.
     """
 
     home: Path
@@ -57,6 +49,9 @@ class Run:
     def folder(self) -> Path:
         return self.home / self.kind / self.name
 
+    def __post_init__(self):
+        check_parameters(*self.declared()[0], self.parameters)
+
     def declared(self) -> list[tuple[Path, dict]]:
         """Its notebooks, and the parameters, with their defaults, that each declares: the first one declares all."""
         paths = [self.notebooks / f"{name}.ipynb" for name in NOTEBOOKS[self.kind]]
@@ -64,10 +59,7 @@ class Run:
 
 
 def resolve(study: str, notebooks: Path, results: Path) -> list[Run]:
-    """The runs of a study, seed by seed, with all that their notebooks are given.
-
-    Raises StudyError for an unknown study and for a parameter that the notebooks do not declare.
-    """
+    """The runs of a study, seed by seed, with all that their notebooks are given. StudyError: no such study."""
     content, found = read_studies(notebooks), []
     if study not in content["studies"]:
         raise StudyError(f"there is no study '{study}'; study.yaml has: {', '.join(content['studies'])}")
@@ -75,35 +67,28 @@ def resolve(study: str, notebooks: Path, results: Path) -> list[Run]:
         here, chosen = content["experiments"][experiment], content["studies"][study]
         data, train = (here[part] | chosen[part].get(experiment, {}) for part in ("data", "train"))
         for seed in sorted(set().union(*grid["seeds"].values())):
-            own = {"study": study, "experiment": experiment, "seed": seed, "results": relative(results, notebooks)}
+            own = {
+                "study": study,
+                "experiment": experiment,
+                "seed": seed,
+                "results": os.path.relpath(results, notebooks),
+            }
             own["data_options"] = data | ({"fold": seed, "folds": here["folds"]} if "folds" in here else {})
             for method in (method for method in grid["methods"] if seed in grid["seeds"][method]):
                 given = train | own | method_parameters(method, content, study, experiment)
                 found.append(Run(Path(results) / study, Path(notebooks), experiment, method, seed, given))
-    return checked(found)
-
-
-def checked(runs: list[Run]) -> list[Run]:
-    """Runs of a kind. StudyError: two have one name, or their first notebook does not declare what they are given."""
-    if not runs:
-        return []
-    notebook, known = runs[0].declared()[0]
-    for k, run in enumerate(runs):
-        check_parameters(notebook.name, known, run.parameters)
-        if run.name in (other.name for other in runs[:k]):
-            raise StudyError(f"study.yaml: more than one run would be called {run.name}")
-    return runs
+    return found
 
 
 def versions(parameters: dict) -> dict[str, int]:
     """The four versions of a run, by column of runs.csv. StudyError for a method or an experiment without one."""
-    found = {part: RECIPE[part] for part in ("relevance", "training")}
     try:
-        found["method"] = RECIPE["methods"][parameters.get("base") or parameters["method"]]
-        found["data"] = RECIPE["data"][parameters["experiment"]]
+        method = RECIPE["methods"][parameters.get("base") or parameters["method"]]
+        data = RECIPE["data"][parameters["experiment"]]
     except KeyError as error:
         raise StudyError(f"{error} has no version in isnetlib/study/recipe.yaml: give it one there") from None
-    return {f"{part}_version": number for part, number in found.items()}
+    own = {"method_version": method, "data_version": data}
+    return {"relevance_version": RECIPE["relevance"], "training_version": RECIPE["training"]} | own
 
 
 def begin(folder: Path, parameters: dict, data_hashes: dict) -> None:
@@ -113,7 +98,7 @@ def begin(folder: Path, parameters: dict, data_hashes: dict) -> None:
     path, now = Path(folder) / "manifest.json", record(parameters, data_hashes)
     if not path.exists():
         write_atomically(path, json.dumps(now, indent=1) + "\n")
-    elif reason := difference(read_json(path), now):
+    elif reason := difference(recorded(path.parent), now):
         raise ValueError(f"{folder} holds another run ({reason}): remove it to train afresh")
 
 
@@ -141,14 +126,12 @@ def record(parameters: dict, data_hashes: dict) -> dict:
     return found
 
 
-def portable(value, outer: bool = True):
-    """Parameters as JSON keeps them, without `results` and `study`, and of an absolute path only the last part: where
-    files lie is no part of a run; what is in them is told by the data hashes.
-    """
+def portable(value):
+    """Parameters as JSON has them, without where files lie: `results`, `study`, all but the end of absolute paths."""
     if isinstance(value, dict):
-        return {k: portable(item, False) for k, item in value.items() if not outer or k not in ("results", "study")}
+        return {key: portable(item) for key, item in value.items() if key not in ("results", "study")}
     if isinstance(value, list | tuple):
-        return [portable(item, False) for item in value]
+        return [portable(item) for item in value]
     absolute = isinstance(value, str | Path) and (os.path.isabs(value) or str(value).startswith("~"))
     return Path(value).name if absolute else value
 
@@ -172,67 +155,53 @@ def git(folder: Path, *arguments: str) -> str | None:
         return done.stdout.strip() if done.returncode == 0 else None
 
 
-def sums(folder: Path) -> str:
-    """SHA256SUMS of a finished run, as `sha256sum -c` reads them: of all that is packed of its folder."""
-    names = ("manifest.json", "metrics.json", "log.csv", "heatmaps.npz", "predictions/*.csv")
-    files = [path.relative_to(folder) for name in names for path in sorted(folder.glob(name))]
-    return "".join(f"{hashlib.sha256((folder / f).read_bytes()).hexdigest()}  {f.as_posix()}\n" for f in files)
-
-
-def read_json(path: Path) -> dict:
-    """What a run or trial recorded of itself in a file. Raises Damaged, if it is missing, too."""
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-        check(found, "record")
-    except (ValueError, OSError, RecursionError) as error:
-        told = " ".join(str(error).split())
-        raise store.Damaged(f"{path} is damaged ({told}): remove {path.parent}, and make the run again") from None
-    return found
-
-
 def recorded(folder: Path) -> dict:
     """What a run or trial recorded of itself when it began and, if it is finished, ended. Raises Damaged."""
-    ended = folder / "metrics.json"
-    return read_json(folder / "manifest.json") | (read_json(ended) if ended.exists() else {})
+    found, ended = {}, folder / "metrics.json"
+    for path in (folder / "manifest.json", *([ended] if ended.exists() else [])):
+        try:
+            check(content := json.loads(path.read_text(encoding="utf-8")), "record")
+        except (ValueError, OSError, RecursionError) as error:
+            told = " ".join(f"{path} is damaged ({error}): remove {folder}, and make the run again".split())
+            raise store.Damaged(told) from None
+        found |= content
+    return found
 
 
 def packed(home: Path, kind: str) -> dict[str, dict]:
     """What is recorded of the packed runs or trials of results/<study>, by name."""
     if kind == "search":
         return {store.trial_name(row): row for row in store.trial_rows(home)}
-    known = [(run, run.facts | {"settings": run.parameters}) for run in store.find_runs(home)]
-    return {f"{run.experiment}/{run.method}/seed{run.seed}": row for run, row in known}
+    known = store.find_runs(home)
+    return {f"{run.experiment}/{run.method}/seed{run.seed}": run.facts | {"settings": run.parameters} for run in known}
 
 
 def states(runs: list[Run]) -> list[tuple[Run, str, str]]:
     """Each run, its state, and the reason of being stale; they are of one study and kind."""
-    if not runs:
-        return []
-    rows, usual, found, hashes = packed(runs[0].home, runs[0].kind), runs[0].declared()[0][1], [], {}
-    for run in runs:
-        row, done = rows.get(run.name, {}), (run.folder / "metrics.json").exists()
-        now = versions(run.parameters) | {"settings": portable(usual | run.parameters), "data": {}}
-        try:  # the manifest is written first: without it there is nothing to go on from
-            then = recorded(run.folder) if done or (run.folder / "manifest.json").exists() else {}
-        except store.Damaged as error:
-            found.append((run, "stale", str(error)))
-            continue
-        state = "done" if done else "unfinished" if run.folder.exists() else "missing"
-        if row and then.get("time", "") < row.get("time", ""):  # of folder and packed row the later counts
-            state, then = "done", row
-        if then.get("data"):
-            if run.experiment not in hashes:  # read once for all runs of an experiment
-                hashes[run.experiment] = data_hashes(run)
-            now["data"] = hashes[run.experiment]
-        reason = difference(then, now) if then else ""
-        found.append((run, "stale" if reason else state, reason))
-    return found
+    rows, hashes = packed(runs[0].home, runs[0].kind) if runs else {}, {}
+    return [(run, *_state(run, rows.get(run.name, {}), hashes)) for run in runs]
+
+
+def _state(run: Run, row: dict, hashes: dict[str, dict]) -> tuple[str, str]:
+    """row: of the run, if it is packed. hashes: of the data of experiments, which are read once for all runs."""
+    done = (run.folder / "metrics.json").exists()
+    try:  # the manifest is written first: without it there is nothing to go on from
+        then = recorded(run.folder) if done or (run.folder / "manifest.json").exists() else {}
+    except store.Damaged as error:
+        return "stale", str(error)
+    state = "done" if done else "unfinished" if run.folder.exists() else "missing"
+    if row and then.get("time", "") < row.get("time", ""):  # of folder and packed row the later counts
+        state, then = "done", row
+    if then.get("data") and run.experiment not in hashes:
+        hashes[run.experiment] = data_hashes(run)
+    now = versions(run.parameters) | {"settings": portable(run.declared()[0][1] | run.parameters)}
+    now["data"] = hashes[run.experiment] if then.get("data") else {}
+    reason = difference(then, now) if then else ""
+    return ("stale" if reason else state), reason
 
 
 def data_hashes(run: Run, needed: bool = False) -> dict[str, str]:
-    """Hashes of a run's data as they are now; absent: {}. StudyError: they are wrong, or `needed` and absent; needed,
-    only data that lie in a folder are looked at.
-    """
+    """Hashes of a run's data; absent: {}. needed: of data in folders alone. StudyError: wrong, or needed and absent."""
     from isnetlib.data import EXPERIMENTS, load  # imports torch, which a look at states seldom needs
 
     if needed and "folder" not in inspect.signature(EXPERIMENTS[run.experiment]).parameters:

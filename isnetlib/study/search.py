@@ -1,11 +1,11 @@
 """What stands before the runs: the search for loss weights, and the configurations that are frozen.
 
-A trial is one value of one option, judged on validation alone: it trains a method with the study's first seed for a
-quarter of its epochs (or as many as the study says under `trial_epochs`). No test set is loaded.
+A trial is one value of one option: it trains a method with the study's first seed for a quarter of its epochs, or for
+as many as `trial_epochs` says, and is judged on validation alone. No test set is loaded.
 
-A study names under `freeze` whose configurations are frozen: before the first of their runs is made, notebooks and
-study.yaml must be in a commit, which results/<study>/frozen.csv then names. If another commit changes them later, a
-further row names it, and says after how many evaluated runs: no row is ever taken out.
+Before the first run of an experiment that a study names under `freeze`, notebooks and study.yaml must be in a commit,
+which results/<study>/frozen.csv then names. If another commit changes them later, a further row names it, and says
+after how many evaluated runs: no row is ever taken out.
 """
 
 from dataclasses import replace
@@ -15,14 +15,12 @@ import pandas as pd
 
 from isnetlib.report import store
 from isnetlib.study.config import StudyError, method_parameters, read_studies
-from isnetlib.study.runs import NOTEBOOKS, Run, checked, git, packed, resolve
+from isnetlib.study.runs import NOTEBOOKS, Run, git, packed, resolve
 from isnetlib.training.files import locked, write_atomically
 
 
 def trials(study: str, notebooks: Path, results: Path) -> list[Run]:
-    """The trials of a study: its methods' first runs, but for the epochs and the option under search. Raises StudyError
-    as `resolve` does.
-    """
+    """The trials of a study: first runs, but for the epochs and the option under search. StudyError: as `resolve`."""
     runs, found, chosen = resolve(study, notebooks, results), [], read_studies(notebooks)["studies"][study]
     for experiment, searched in chosen["search"].items():
         for method, entry in searched.items():
@@ -33,13 +31,11 @@ def trials(study: str, notebooks: Path, results: Path) -> list[Run]:
             for value in entry["values"]:
                 own = {"value": value, "method_options": given["method_options"] | {entry["option"]: value}}
                 found.append(replace(first, kind="search", parameters=given | own))
-    return checked(found)
+    return found
 
 
 def row(log: pd.DataFrame, metric: str, epoch: int) -> dict:
-    """What a trial found: metric, swapped and internal (that metric on either validation), swapped_loss, at `epoch`,
-    which the rule of selection chose. log: one row an epoch, as `fit` gives it.
-    """
+    """What a trial found at the chosen epoch. log: as `fit` gives it; internal: the metric on validation as it is."""
     columns = {"swapped": f"swapped_{metric}", "internal": f"val_{metric}", "swapped_loss": "swapped_loss"}
     scores = {name: float(log[column].iloc[epoch]) for name, column in columns.items()}
     return {"metric": metric, "epoch": int(epoch)} | scores

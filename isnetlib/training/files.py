@@ -30,10 +30,10 @@ def write_atomically(path: str | Path, data: str | bytes) -> None:
 
 
 @contextlib.contextmanager
-def locked(path: Path):
-    """Nobody else is inside with the same path: others wait."""
+def locked(path: Path, wait: bool = True):
+    """Nobody else is inside with the same path: others wait, or get a BlockingIOError."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a") as file:
         if fcntl:
-            fcntl.flock(file, fcntl.LOCK_EX)
+            fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
         yield
