@@ -1,6 +1,7 @@
 """Making a study: its search and runs, several at a time, then its packed results and its report."""
 
 import contextlib
+import fcntl
 import itertools
 import os
 import shutil
@@ -18,7 +19,7 @@ from isnetlib.study.config import StudyError, read_studies
 from isnetlib.study.notebooks import execute, relative
 from isnetlib.study.pack import pack, pack_trials
 from isnetlib.study.runs import Run
-from isnetlib.training.files import fcntl, write_atomically
+from isnetlib.training.files import write_atomically
 
 
 def run_study(
@@ -171,7 +172,7 @@ def alone(run: Run, stop: threading.Event) -> Iterator[None]:
     """Nobody else makes the run inside: wait for another process that does. InterruptedError: `stop` is set before."""
     run.folder.parent.mkdir(parents=True, exist_ok=True)
     with open(run.folder.with_name(f".{run.folder.name}.lock"), "a") as file:
-        for attempt in itertools.count() if fcntl else ():
+        for attempt in itertools.count():
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 break

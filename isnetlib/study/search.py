@@ -8,6 +8,7 @@ study.yaml must be in a commit, which results/<study>/frozen.csv then names. If 
 further row names it, and says after how many evaluated runs: no row is ever taken out.
 """
 
+import fcntl
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,7 +17,7 @@ import pandas as pd
 from isnetlib.report import store
 from isnetlib.study.config import StudyError, method_parameters, read_studies
 from isnetlib.study.runs import NOTEBOOKS, Run, checked, git, packed, resolve
-from isnetlib.training.files import locked, write_atomically
+from isnetlib.training.files import write_atomically
 
 
 def trials(study: str, notebooks: Path, results: Path) -> list[Run]:
@@ -76,7 +77,9 @@ def freeze(runs: list[Run]) -> None:
         raise StudyError(f"{told}: commit {notebooks.name} first")
     commit = (git(notebooks, "log", "-1", "--format=%H %cI", "--", *files) or " ").split(" ")
     made = {*packed(home, "runs"), *("/".join(path.parts[-4:-1]) for path in home.glob("runs/*/*/*/metrics.json"))}
-    with locked(home / ".frozen.lock"):
+    home.mkdir(parents=True, exist_ok=True)
+    with (home / ".frozen.lock").open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
         table = store.frozen(home)
         for experiment in asked:
             if table.loc[table["experiment"] == experiment, "commit"].tolist()[-1:] != commit[:1]:

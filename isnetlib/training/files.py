@@ -1,13 +1,7 @@
 """Writing files so that a kill at any moment leaves either the old file or the new one."""
 
-import contextlib
 import os
 from pathlib import Path
-
-try:
-    import fcntl
-except ImportError:  # Windows: there nothing is locked
-    fcntl = None
 
 
 def write_atomically(path: str | Path, data: str | bytes) -> None:
@@ -27,13 +21,3 @@ def write_atomically(path: str | Path, data: str | bytes) -> None:
         raise OSError(error.errno, error.strerror, str(path)) from error
     finally:
         part.unlink(missing_ok=True)
-
-
-@contextlib.contextmanager
-def locked(path: Path):
-    """Nobody else is inside with the same path: others wait."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a") as file:
-        if fcntl:
-            fcntl.flock(file, fcntl.LOCK_EX)
-        yield

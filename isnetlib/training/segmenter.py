@@ -1,8 +1,8 @@
 """Lung masks for films that have none, the parts of notebook 08_segment: a U-Net learns human masks, and one that never
 saw its patient predicts the mask of every film, of those with a human mask, too: its style would tell the source.
 
-Human masks follow two conventions: lungs without the heart (JSRT/SCR, Shenzhen), or with the area behind it (V7). Each
-source has one, so the network is told which it is by a second input plane, and every stored mask follows a single one.
+Human masks follow one of two conventions, a source each: lungs without the heart (JSRT/SCR, Shenzhen), or with the area
+behind it (V7). A second input plane tells the network which; every stored mask follows a single one.
 """
 
 import math
@@ -41,8 +41,7 @@ class Lungs(UNet):
 
 def fit(films: Images, *, epochs: int, depth: int, width: int, batch_size: int, learning_rate: float, seed: int):
     """`Lungs` in eval mode, trained on films with masks, as askew and as bright or dark as films can be."""
-    films = films.subset(range(len(films)))
-    films.augment = partial(augment, reach=STANDING)
+    films = Images(films.x, films.y, films.mask, films.frame, films.classes, partial(augment, reach=STANDING))
     recipe = {"train": films, "learning_rate": learning_rate, "weight_decay": 1e-2, "warm_up": 0.3, "clip": math.inf}
     with seeded(seed):
         network = Lungs(2, depth, width)
