@@ -2,9 +2,8 @@
 
 import torch
 import torch.nn.functional as F
-import torchvision
 from torch import Tensor, nn
-from torchvision.models import VisionTransformer
+from torchvision import models
 from torchvision.models.convnext import CNBlock, LayerNorm2d
 from torchvision.models.resnet import BasicBlock
 from torchvision.ops import SqueezeExcitation
@@ -23,13 +22,13 @@ def build_model(name: str, classes: int, width: int = 16, size: int | None = Non
     `Standardised`; "random": it is, without the weights. ValueError: an unknown name, weights of another network;
     OSError: no file, no way to download.
     """
-    if name not in SMALL + tuple(torchvision.models.list_models(module=torchvision.models)):
+    if name not in SMALL + tuple(models.list_models(module=models)):
         raise ValueError(f"unknown backbone {name!r}: use {', '.join(SMALL)} or a classifier of torchvision's, by name")
     if name in SMALL and weights == "default":
         raise ValueError(f"{name} has no weights to be had: weights=None, or a file")
     model = _unloaded(name, classes, width, size, weights is not None)
     if weights is not None and name not in SMALL:
-        preset = torchvision.models.get_model_weights(name).DEFAULT.transforms()
+        preset = models.get_model_weights(name).DEFAULT.transforms()
         model = Standardised(model, preset.mean, preset.std)
     if weights not in (None, "random"):
         state = _of_imagenet(name) if weights == "default" else network_weights(weights)
@@ -42,21 +41,17 @@ def _unloaded(name, classes, width, size, standardised):
         return small_resnet(classes, width, squeeze=name == "small_se")
     if name == "small_convnext":
         return small_convnext(classes, width)
-    extra = {}
-    if name in ("googlenet", "inception_v3"):  # their weights want another range, which they make of the usual one
-        extra = {"aux_logits": False, "init_weights": True, "transform_input": standardised}
-    if name == "small_vit":
-        model = small_vit(classes, size)
-    else:
-        model = torchvision.models.get_model(name, num_classes=classes, **extra)
-    if isinstance(model, VisionTransformer):  # torchvision's zeros would give no pixel any relevance
+    old = name in ("googlenet", "inception_v3")  # their weights want another range, which they make of the usual one
+    extra = {"aux_logits": False, "init_weights": True, "transform_input": standardised} if old else {}
+    model = small_vit(classes, size) if name == "small_vit" else models.get_model(name, num_classes=classes, **extra)
+    if isinstance(model, models.VisionTransformer):  # torchvision's zeros would give no pixel any relevance
         nn.init.trunc_normal_(model.heads.head.weight, std=0.02)
     return model
 
 
 def _of_imagenet(name: str) -> dict[str, Tensor]:
     try:
-        return torchvision.models.get_model(name, weights="DEFAULT").state_dict()
+        return models.get_model(name, weights="DEFAULT").state_dict()
     except (OSError, RuntimeError) as error:
         told = f"copy the file to {torch.hub.get_dir()}/checkpoints, or name one"
         raise OSError(f"torchvision's weights of {name} cannot be had ({error}): {told}") from None
@@ -122,14 +117,13 @@ def small_convnext(classes: int, width: int) -> nn.Module:
     return model
 
 
-def small_vit(classes: int, size: int | None) -> VisionTransformer:
-    """A vision transformer (Dosovitskiy et al., arXiv 2010.11929): patches of about an eighth of a side, some 80."""
+def small_vit(classes: int, size: int | None) -> nn.Module:
+    """Four layers of four heads (arXiv 2010.11929); patches of about an eighth of a side, some 80."""
     patches = [side for side in range(4, (size or 0) // 3 + 1) if size % side == 0]
     if not patches:
         raise ValueError(f"small_vit: size is {size}; it must be the images' side, tiled by patches of 4 pixels on")
     patch = min(patches, key=lambda side: abs(side - size / 8))
-    shape = {"num_layers": 4, "num_heads": 4, "hidden_dim": 96, "mlp_dim": 192}
-    return VisionTransformer(size, patch, **shape, num_classes=classes)
+    return models.VisionTransformer(size, patch, 4, 4, hidden_dim=96, mlp_dim=192, num_classes=classes)
 
 
 # --- the segmenter

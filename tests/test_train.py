@@ -122,19 +122,22 @@ def test_selection(plain, swapped, losses, chosen):
     assert train.chosen_epoch(log.assign(warm_up=log.index == 0), "auc") == chosen
 
 
-def test_a_damaged_checkpoint_is_told_in_one_line_that_names_it(tmp_path):
-    train_it = partial(fitted, tmp_path, "standard", epochs=1, batch_size=8)  # five steps, one of them to warm up
-    for name, call in (("swapped", partial(train.load_chosen, train_it()[0], tmp_path)), ("last", train_it)):
-        path = tmp_path / "checkpoints" / f"{name}.pt"
-        for bytes_left in (path.read_bytes()[:-100], b"letters"):
-            path.write_bytes(bytes_left)
-            with pytest.raises(ValueError, match=rf"{name}.pt is no file of tensors.*: remove the run's folder"):
-                call()
-
-
 class Trap:
     def __reduce__(self):
         return sys.exit, ("a checkpoint ran code",)
+
+
+def test_a_checkpoint_that_is_damaged_would_run_code_or_is_missing_is_told(tmp_path):
+    torch.save({"method": Trap()}, tmp_path / "trap.pt")
+    train_it = partial(fitted, tmp_path, "standard", epochs=1, batch_size=8)  # five steps, one of them to warm up
+    for name, call in (("swapped", partial(train.load_chosen, train_it()[0], tmp_path)), ("last", train_it)):
+        path = tmp_path / "checkpoints" / f"{name}.pt"
+        for damaged in (path.read_bytes()[:-100], (tmp_path / "trap.pt").read_bytes()):
+            path.write_bytes(damaged)
+            with pytest.raises(ValueError, match=rf"{name}.pt is no file of tensors.*: remove the run's folder"):
+                call()
+    with pytest.raises(FileNotFoundError, match="swapped.pt"):
+        train.load_chosen(None, tmp_path / "elsewhere")
 
 
 def test_a_folder_of_another_training_is_refused_naming_what_differs(tmp_path):
@@ -151,15 +154,6 @@ def test_a_folder_of_another_training_is_refused_naming_what_differs(tmp_path):
             fitted(tmp_path, **{"method": "isnet_selective", "epochs": 1} | change)
         assert "\n" not in str(caught.value)
     assert len(fitted(tmp_path, "isnet_selective", epochs=1)[1]) == 1
-
-
-def test_no_checkpoint_can_run_code_and_a_missing_one_is_told(tmp_path):
-    made, _ = fitted(tmp_path, "standard", epochs=1)
-    torch.save({"method": Trap()}, tmp_path / "checkpoints" / "swapped.pt")
-    with pytest.raises(ValueError, match="swapped.pt is no file of tensors"):
-        train.load_chosen(made, tmp_path)
-    with pytest.raises(FileNotFoundError, match="swapped.pt"):
-        train.load_chosen(made, tmp_path / "elsewhere")
 
 
 @pytest.mark.parametrize(

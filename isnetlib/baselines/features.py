@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from isnetlib.baselines.standard import Standard
 from isnetlib.method.course import Weight
-from isnetlib.method.loss import TINY, probabilities
+from isnetlib.method.loss import TINY, classification_loss, probabilities
 from isnetlib.method.lrp import logits_of
 from isnetlib.networks import known, pixel_loss
 
@@ -89,7 +89,7 @@ class Multitask(Standard):
 
     def loss(self, x: Tensor, y: Tensor, mask: Tensor) -> tuple[Tensor, dict[str, float]]:
         maps, logits = stages(self.model, x, self.names)
-        classification = self.classify(logits, y)
+        classification = classification_loss(logits, y, self.multilabel)
         segmentation = pixel_loss(self.decoder(maps, x.shape[2:]), mask)
         P = self.segmentation_weight.now()
         total = (1 - P) * classification + P * segmentation
@@ -153,12 +153,12 @@ class Gated(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         (*maps, deepest), logits = stages(self.backbone, x, self.names)
-        v = [(x * gate(x, deepest)).sum((2, 3)) for gate, x in zip(self.gates, maps, strict=True)]
+        v = [(feature * gate(feature, deepest)).sum((2, 3)) for gate, feature in zip(self.gates, maps, strict=True)]
         return logits + self.head(torch.cat(v, 1))
 
 
 class Gate(nn.Module):
-    """Features x (B, C, H, W) and the deepest ones g (B, D, h, w) to coefficients (B, 1, H, W), for LRP constants."""
+    """Features x (B, C, H, W) and the deepest ones g (B, D, h, w) to coefficients (B, 1, H, W), constants to LRP."""
 
     def __init__(self, channels: int, deepest: int):
         super().__init__()
@@ -185,9 +185,9 @@ class Gain(Standard):
         L_e = mean (A - mask)^2                                  over the samples with a mask
         L = L_classification + alpha L_am + mask_weight L_e      mask_weight 0: GAIN, sees no mask; 10: extended GAIN
 
-    Several labels: a map and a mined image for each present label, averaged over an image's labels. A is not scaled, as
-    in the paper, unlike in public code. Ours: mined images have batch statistics of their own, and leave the running
-    ones alone, since prediction never sees such images. alpha, mask_weight: a number each, or (start, end), falling.
+    Several labels: a map and a mined image a present label, averaged over an image's. A is not scaled, as in the paper,
+    unlike in public code. Ours: mined images have batch statistics of their own and leave the running ones alone, since
+    prediction never sees any. alpha, mask_weight: a number each, or (start, end), falling.
     """
 
     def __init__(self, model: nn.Module, alpha=1.0, mask_weight=0.0, multilabel: bool = False):
@@ -201,7 +201,7 @@ class Gain(Standard):
         classes, share = self._explained(y, logits.shape[1])
         scores = torch.cat([-logits, logits], 1) if logits.shape[1] == 1 and not self.multilabel else logits
         A = F.interpolate(grad_cam(features, scores, classes), x.shape[2:], mode="bilinear")
-        classification, mining = self.classify(logits, y), self._mining(x, A, classes, share)
+        classification, mining = classification_loss(logits, y, self.multilabel), self._mining(x, A, classes, share)
         total = classification + self.alpha.now() * mining
         parts = {"classification": classification.item(), "mining": mining.item()}
         if self.reads_masks:

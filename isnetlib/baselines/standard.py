@@ -16,9 +16,7 @@ from isnetlib.networks import UNet, iou, known
 
 
 class Standard(nn.Module):
-    """L = cross-entropy of `model`, binary for one logit or with `multilabel` (labels of 0/1 floats (B, K)). Every
-    method is one of these with another `loss`, or an ISNet; for options out of range it raises ValueError.
-    """
+    """L = cross-entropy of `model`, binary for one logit or `multilabel` (0/1 floats (B, K)). ValueError: an option."""
 
     reads_masks = False  # in training: without any, it would be another method
 
@@ -26,12 +24,9 @@ class Standard(nn.Module):
         super().__init__()
         self.model, self.multilabel = model, flag("multilabel", multilabel)
 
-    def classify(self, logits: Tensor, y: Tensor) -> Tensor:
-        return classification_loss(logits, y, self.multilabel)
-
     def loss(self, x: Tensor, y: Tensor, mask: Tensor | None = None) -> tuple[Tensor, dict[str, float]]:
         """Loss and its terms; x (B, C, H, W), y (B,) or floats (B, K), mask (B, 1, H, W) of 0/1, zeros: not known."""
-        loss = self.classify(logits_of(self.model(x)), y)
+        loss = classification_loss(logits_of(self.model(x)), y, self.multilabel)
         return loss, {"classification": loss.item()}
 
     def predict(self, x: Tensor) -> Tensor:
@@ -48,7 +43,7 @@ class Oracle(Standard):
 
     def loss(self, x: Tensor, y: Tensor, mask: Tensor) -> tuple[Tensor, dict[str, float]]:
         logits, rows = logits_of(self.model(x * mask)), known(mask)  # the others are weighted out
-        loss = self.classify(logits[rows], y[rows]) if rows.any() else 0.0 * logits.sum()
+        loss = classification_loss(logits[rows], y[rows], self.multilabel) if rows.any() else 0.0 * logits.sum()
         return loss, {"classification": loss.item()}
 
     def predict(self, x: Tensor, mask: Tensor) -> Tensor:
@@ -177,7 +172,7 @@ class RightReasons(Standard):
     def loss(self, x: Tensor, y: Tensor, mask: Tensor) -> tuple[Tensor, dict[str, float]]:
         x = x.detach().requires_grad_()
         logits = logits_of(self.model(x))
-        classification = self.classify(logits, y)
+        classification = classification_loss(logits, y, self.multilabel)
         binary = self.multilabel or logits.shape[1] == 1
         log_p = F.logsigmoid(torch.cat([logits, -logits], 1)) if binary else logits.log_softmax(1)
         (g,) = torch.autograd.grad(log_p.sum(), x, create_graph=True)

@@ -51,19 +51,16 @@ def read_tensors(path: Path, remedy: str = "remove the run's folder and train it
         raise ValueError(f"{path} is no file of tensors and numbers: {remedy}") from None
 
 
-def network_weights(path: Path) -> dict:
-    """A network's own entries of a file. Errors as of `read_tensors`; ValueError: a U-Net comes before the network."""
+def network_weights(path: Path, state: dict | None = None) -> dict:
+    """A network's own entries of a file, or of `state` in it. ValueError: no weights, or a U-Net before the network."""
     way = "torch.save(model.state_dict(), path) makes one, of what torch.jit.load or torch.export.load reads, too"
-    return _unwrapped(path, read_tensors(path, way))
-
-
-def _unwrapped(path, state):
+    state = read_tensors(path, way) if state is None else state
     if any(str(name).startswith("segmenter.") for name in state):
         raise ValueError(f"{path}: a U-Net cuts the background away before this network: give the folder of its run")
     for name in ("method", "model", "model_state_dict", "state_dict"):  # of `fit`, and of other loops
         if isinstance(state.get(name), dict):
-            return _unwrapped(path, state[name])
+            return network_weights(path, state[name])
     for start in ("module.", "_orig_mod.", "model."):  # several devices, torch.compile, a method or Lightning's module
         if inner := {name.removeprefix(start): value for name, value in state.items() if str(name).startswith(start)}:
-            return _unwrapped(path, inner)
+            return network_weights(path, inner)
     return state

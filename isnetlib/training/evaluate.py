@@ -102,9 +102,8 @@ class Swapped(Images):
 
 
 def logit_change(method: nn.Module, images, p: np.ndarray, batch_size: int = 128, device: str = "cpu") -> np.ndarray:
-    """(N,) how much the scores p (N, K) move when the background is swapped: mean over classes of |change of log p -
-    its mean| (several labels: of |change of the logit|), by the standard deviation of the same over the set. 0: the
-    background does not matter; NaN: no mask is known.
+    """(N,) how much scores p (N, K) move when backgrounds are swapped: mean over classes of |change of log p, centred|
+    (several labels: of the logit), by the standard deviation of the same over the set. NaN: no mask is known.
     """
 
     def logits(p):  # of a softmax they are known up to a shift: centred
@@ -130,10 +129,9 @@ def background_share(R: Tensor, mask: Tensor) -> Tensor:
 
 
 def box_scores(R: Tensor, cells: pd.Series) -> dict[str, Tensor]:
-    """Does relevance R (B, 1, C, H, W) point at boxes that radiologists drew? (B,) each, NaN without one: box_hit: 1
-    where the pixel of most |R| lies in a box (Zhang et al., arXiv 1608.00507); box_share: of |R| inside; box_chance: of
-    the area. cells (B,): JSON lists of [kind, left, top, right, bottom] in pixels, or "". A box covers at least the
-    pixel it starts in.
+    """Does relevance R (B, 1, C, H, W) point at boxes of radiologists? (B,) each, NaN without one: box_hit: 1 where the
+    pixel of most |R| lies in a box (arXiv 1608.00507); box_share: of |R| inside; box_chance: of the area. cells (B,):
+    JSON lists of [kind, left, top, right, bottom] in pixels, or "". A box covers at least the pixel it starts in.
     """
     height, width = R.shape[-2:]
     boxes = torch.zeros(len(R), height, width)
@@ -197,8 +195,7 @@ def write(folder: str | Path, tested: dict[str, Tested], facts: dict) -> None:
     """Write a run's predictions, heatmaps.npz and, last, metrics.json, which holds `facts`."""
     folder, buffer, maps = Path(folder), io.BytesIO(), {}
     for name, one in tested.items():
-        text = one.predictions.to_csv(index=False, float_format="%.6g")
-        write_atomically(folder / "predictions" / f"{name}.csv", text)
+        write_atomically(folder / f"predictions/{name}.csv", one.predictions.to_csv(index=False, float_format="%.6g"))
         maps |= {f"{key}_{name}": array for key, array in one.maps.items()}
     np.savez_compressed(buffer, **maps)
     write_atomically(folder / "heatmaps.npz", buffer.getvalue())

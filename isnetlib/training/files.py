@@ -5,9 +5,7 @@ from pathlib import Path
 
 
 def write_atomically(path: str | Path, data: str | bytes) -> None:
-    """Write text (as UTF-8) or bytes to `path`, making its folder, in one step that cannot be seen half done. An
-    OSError, of a full disk for example, names the file.
-    """
+    """Write text (as UTF-8) or bytes to `path`, making its folder, in one step. An OSError names the file."""
     path = Path(path)
     part = path.with_name(f".{path.name}.{os.getpid()}")  # in the same folder: there alone a rename is atomic
     try:

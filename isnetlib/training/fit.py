@@ -231,9 +231,7 @@ def peak_mib() -> float:
 
 
 def keep_freed_memory() -> None:
-    """Let the process keep the memory that its tensors free, on Linux with glibc. By default every tensor above some 32
-    MiB is mapped anew and its pages are cleared, which can take a third of a training step.
-    """
-    with contextlib.suppress(AttributeError):  # no glibc
+    """Let the process keep the memory of freed tensors; to map and clear it anew can take a third of a step (Linux)."""
+    with contextlib.suppress(AttributeError):  # only glibc has it
         ctypes.CDLL(None).mallopt(-4, 0)  # malloc.h: M_MMAP_MAX
         ctypes.CDLL(None).mallopt(-1, -1)  # M_TRIM_THRESHOLD, never

@@ -54,8 +54,7 @@ def predict(network: Lungs, films: Images, convention: str) -> np.ndarray:
     """(N, S, S) uint8 masks of the films, cleaned, in one of `CONVENTIONS`."""
     masks = []
     for rows in torch.arange(len(films)).split(64):
-        x, y, *_ = films[rows]
-        logits = network(x, torch.full_like(y, CONVENTIONS.index(convention)))
+        logits = network(films[rows][0], torch.full((len(rows),), CONVENTIONS.index(convention)))
         masks += [clean(mask) for mask in (logits[:, 0] > 0).numpy()]
     return np.stack(masks).astype(np.uint8)
 
@@ -63,9 +62,8 @@ def predict(network: Lungs, films: Images, convention: str) -> np.ndarray:
 def clean(mask: np.ndarray) -> np.ndarray:
     """bool (H, W): holes filled, components smaller than `SPECK` of the image removed."""
     parts, _ = label(binary_fill_holes(mask))
-    large = np.bincount(parts.ravel()) >= SPECK * mask.size
-    large[0] = False
-    return large[parts]
+    sizes = np.bincount(parts.ravel())
+    return (parts > 0) & (sizes[parts] >= SPECK * mask.size)
 
 
 def doubt(mask: np.ndarray) -> str:
