@@ -22,7 +22,7 @@ from isnetlib.data.images import Images
 from isnetlib.report.figures import faults, picture, relevance_row
 from isnetlib.report.show import Picture
 from isnetlib.training import evaluate
-from isnetlib.training.checkpoints import network_weights, read_tensors
+from isnetlib.training.checkpoints import network_weights
 from isnetlib.training.files import write_atomically
 
 # Thresholds, named before any model was looked at.
@@ -88,14 +88,14 @@ def load_classifier(checkpoint, backbone=None, classes=None, size=None, equalise
         if about["multilabel"]:
             raise ValueError(f"{path}: of a classifier of several labels there is no audit")
         return Classifier(method.to(device), *(about[name] for name in ("classes", "size", "equalise", "grey")))
-    state = read_tensors(path)
+    state = network_weights(path)
     for name, value in {"backbone": backbone, "classes": classes}.items():
         if not value:
             raise ValueError(f"{path} does not tell its {name}: give --{name}, or the folder of its run")
     size = size or 224
     method = build("standard", backbone, len(classes), size=size)
     try:
-        method.model.load_state_dict(network_weights(path, state))
+        method.model.load_state_dict(state)
     except (RuntimeError, TypeError, AttributeError) as error:
         told = " ".join(str(error).split())[:300]
         raise ValueError(f"{path} holds other weights than this network with {len(classes)} classes: {told}") from None

@@ -2,80 +2,72 @@
 
 import torch
 import torch.nn.functional as F
-import torchvision
 from torch import Tensor, nn
-from torchvision.models import VisionTransformer
+from torchvision import models
 from torchvision.models.convnext import CNBlock, LayerNorm2d
 from torchvision.models.resnet import BasicBlock
 from torchvision.ops import SqueezeExcitation
 
-from isnetlib.training.checkpoints import network_weights, read_tensors
+from isnetlib.training.checkpoints import network_weights
 
 SMALL = ("small_resnet", "small_se", "small_convnext", "small_vit")  # for images of some 28 to 130 pixels
 
 
-def build_model(
-    name: str, classes: int, width: int = 16, stem_stride: int = 2, size: int | None = None, weights=None
-) -> nn.Module:
-    """A classifier of pixels in [0, 1] with `classes` outputs: any of torchvision.models.list_models(), auxiliary heads
-    left out, or one of `SMALL` (width: of all but small_vit; stem_stride: of small_resnet and small_se).
+def build_model(name: str, classes: int, width: int = 16, size: int | None = None, weights=None) -> nn.Module:
+    """A classifier of pixels in [0, 1] with `classes` outputs: one of torchvision.models.list_models(), auxiliary heads
+    left out, or of `SMALL` (width: of all but small_vit, which wants size: the side of the images in pixels).
 
-    size: side of the images in pixels, for small_vit. weights: None: drawn at random; "default": torchvision's of
-    ImageNet, downloaded once; a file with a state_dict of the network. Of another number of classes, its head is left
-    out. A network of torchvision's with weights is `Standardised`; "random": it is, without the weights. ValueError:
-    an unknown name, weights of another network; OSError: no file, no way to download.
+    weights: None (drawn at random), "default" (torchvision's of ImageNet, downloaded once), or a file with a state_dict
+    of the network; of another number of classes, its head is left out. A network of torchvision's with weights is
+    `Standardised`; "random": it is, without the weights. ValueError: an unknown name, weights of another network;
+    OSError: no file, no way to download.
     """
-    if name not in SMALL + tuple(torchvision.models.list_models(module=torchvision.models)):
+    if name not in SMALL + tuple(models.list_models(module=models)):
         raise ValueError(f"unknown backbone {name!r}: use {', '.join(SMALL)} or a classifier of torchvision's, by name")
     if name in SMALL and weights == "default":
         raise ValueError(f"{name} has no weights to be had: weights=None, or a file")
-    model = _unloaded(name, classes, width, stem_stride, size, weights is not None)
+    model = _unloaded(name, classes, width, size, weights is not None)
     if weights is not None and name not in SMALL:
-        preset = torchvision.models.get_model_weights(name).DEFAULT.transforms()
+        preset = models.get_model_weights(name).DEFAULT.transforms()
         model = Standardised(model, preset.mean, preset.std)
     if weights not in (None, "random"):
-        state = _of_imagenet(name) if weights == "default" else network_weights(weights, read_tensors(weights))
+        state = _of_imagenet(name) if weights == "default" else network_weights(weights)
         _load(model if "mean" in state else getattr(model, "network", model), state, weights)
     return model
 
 
-def _unloaded(name, classes, width, stem_stride, size, standardised):
+def _unloaded(name, classes, width, size, standardised):
     if name in ("small_resnet", "small_se"):
-        return small_resnet(classes, width, stem_stride, squeeze=name == "small_se")
+        return small_resnet(classes, width, squeeze=name == "small_se")
     if name == "small_convnext":
         return small_convnext(classes, width)
-    extra = {}
-    if name in ("googlenet", "inception_v3"):  # their weights want another range, which they make of the usual one
-        extra = {"aux_logits": False, "init_weights": True, "transform_input": standardised}
-    if name == "small_vit":
-        model = small_vit(classes, size)
-    else:
-        model = torchvision.models.get_model(name, num_classes=classes, **extra)
-    if isinstance(model, VisionTransformer):  # torchvision's zeros would give no pixel any relevance
+    old = name in ("googlenet", "inception_v3")  # their weights want another range, which they make of the usual one
+    extra = {"aux_logits": False, "init_weights": True, "transform_input": standardised} if old else {}
+    model = small_vit(classes, size) if name == "small_vit" else models.get_model(name, num_classes=classes, **extra)
+    if isinstance(model, models.VisionTransformer):  # torchvision's zeros would give no pixel any relevance
         nn.init.trunc_normal_(model.heads.head.weight, std=0.02)
     return model
 
 
 def _of_imagenet(name: str) -> dict[str, Tensor]:
     try:
-        return torchvision.models.get_model(name, weights="DEFAULT").state_dict()
+        return models.get_model(name, weights="DEFAULT").state_dict()
     except (OSError, RuntimeError) as error:
-        told = f"cannot be had ({error}): copy the file to {torch.hub.get_dir()}/checkpoints, or name one"
-        raise OSError(f"torchvision's weights of {name} {told}") from None
+        told = f"copy the file to {torch.hub.get_dir()}/checkpoints, or name one"
+        raise OSError(f"torchvision's weights of {name} cannot be had ({error}): {told}") from None
 
 
 def _load(model: nn.Module, state: dict[str, Tensor], source) -> None:
-    """But for auxiliary heads, and for a head of another number of classes, which stays as it is."""
+    """But for auxiliary heads, and for a head (the last module) of another number of classes, which stays as it is."""
     own = model.state_dict()
     head = [*own][-1].rpartition(".")[0]
     fits = {name: value for name, value in state.items() if not name.lower().startswith("aux")}
-    if {name.rpartition(".")[0] for name in fits if name in own and fits[name].shape != own[name].shape} == {head}:
-        fits |= {name: own[name] for name in own if name.rpartition(".")[0] == head}
+    of_head = (name for name in own if name in fits and name.rpartition(".")[0] == head)
+    fits |= {name: own[name] for name in of_head if fits[name].shape != own[name].shape}
     try:
         model.load_state_dict(fits)
     except RuntimeError as error:
-        told = " ".join(str(error).split())[:300]
-        raise ValueError(f"{source} holds weights of another network: {told}") from None
+        raise ValueError(f"{source} holds weights of another network: {' '.join(str(error).split())[:300]}") from None
 
 
 class Standardised(nn.Module):
@@ -92,19 +84,16 @@ class Standardised(nn.Module):
 
 
 # --- small networks
-def small_resnet(classes: int, width: int, stem_stride: int, squeeze: bool) -> nn.Module:
+def small_resnet(classes: int, width: int, squeeze: bool) -> nn.Module:
     """Ten layers: stem, four of torchvision's basic blocks, of width w, 2w, 4w, 8w, average, linear."""
-    first = nn.Conv2d(3, width, 3, stem_stride, 1, bias=False)
-    stem = nn.Sequential(first, nn.BatchNorm2d(width), nn.ReLU(inplace=True))
-    blocks, now = [], width
-    for k in range(4):
-        then, stride = width * 2**k, 1 if k == 0 else 2
-        shortcut = None if k == 0 else nn.Sequential(nn.Conv2d(now, then, 1, stride, bias=False), nn.BatchNorm2d(then))
-        blocks.append(BasicBlock(now, then, stride, shortcut))
+    stem = nn.Sequential(nn.Conv2d(3, width, 3, 2, 1, bias=False), nn.BatchNorm2d(width), nn.ReLU(inplace=True))
+    blocks, widths = [], [width * 2**k for k in range(4)]
+    for now, then in zip([width, *widths], widths, strict=False):
+        change = None if now == then else nn.Sequential(nn.Conv2d(now, then, 1, 2, bias=False), nn.BatchNorm2d(then))
+        blocks.append(BasicBlock(now, then, then // now, change))
         if squeeze:  # after bn2: the residual is rescaled before the sum (Hu et al., arXiv 1709.01507, figure 3)
             blocks[-1].bn2 = nn.Sequential(nn.BatchNorm2d(then), SqueezeExcitation(then, max(then // 8, 4)))
-        now = then
-    model = nn.Sequential(stem, *blocks, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(now, classes))
+    model = nn.Sequential(stem, *blocks, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(widths[-1], classes))
     for module in model.modules():
         if isinstance(module, nn.Conv2d):
             nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
@@ -128,23 +117,20 @@ def small_convnext(classes: int, width: int) -> nn.Module:
     return model
 
 
-def small_vit(classes: int, size: int | None) -> VisionTransformer:
-    """A vision transformer (Dosovitskiy et al., arXiv 2010.11929): patches of about an eighth of a side, some 80."""
+def small_vit(classes: int, size: int | None) -> nn.Module:
+    """Four layers of four heads (arXiv 2010.11929); patches of about an eighth of a side, some 80."""
     patches = [side for side in range(4, (size or 0) // 3 + 1) if size % side == 0]
     if not patches:
-        told = "it must be the images' side, tiled by patches of 4 pixels or more"
-        raise ValueError(f"small_vit: size is {size}; {told}")
+        raise ValueError(f"small_vit: size is {size}; it must be the images' side, tiled by patches of 4 pixels on")
     patch = min(patches, key=lambda side: abs(side - size / 8))
-    shape = {"num_layers": 4, "num_heads": 4, "hidden_dim": 96, "mlp_dim": 192}
-    return VisionTransformer(size, patch, **shape, num_classes=classes)
+    return models.VisionTransformer(size, patch, 4, 4, hidden_dim=96, mlp_dim=192, num_classes=classes)
 
 
 # --- the segmenter
 class UNet(nn.Module):
     """Images (B, C, H, W) of any size to logits (B, 1, H, W) of the object (Ronneberger et al., arXiv 1505.04597).
-
-    depth: resolutions, each half the one before. width: channels at the finest; they double at each step down. ISNet's
-    paper has depth 5 and width 64 (31.0 million weights) for images of 224 pixels; the default has 0.12 million.
+    depth: resolutions, each half the one before; width: channels at the finest; they double at each step down. ISNet's
+    paper has 5 and 64 for images of 224 pixels, 31.0 million weights; the default has 0.12 million.
     """
 
     def __init__(self, channels: int = 3, depth: int = 4, width: int = 8):
@@ -174,10 +160,8 @@ class UNet(nn.Module):
 
 
 def _level(channels, width):
-    layers = []
-    for given in (channels, width):
-        layers += [nn.Conv2d(given, width, 3, padding=1), nn.ReLU(), nn.BatchNorm2d(width)]
-    return nn.Sequential(*layers)
+    first, second = (nn.Conv2d(given, width, 3, padding=1) for given in (channels, width))
+    return nn.Sequential(first, nn.ReLU(), nn.BatchNorm2d(width), second, nn.ReLU(), nn.BatchNorm2d(width))
 
 
 def known(mask: Tensor) -> Tensor:

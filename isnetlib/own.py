@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from isnetlib.baselines import build
-from isnetlib.baselines.pipeline import Cut, Pipeline
+from isnetlib.baselines.standard import Pipeline
 from isnetlib.data import folder as data_folder
 from isnetlib.data.files import Refused, decode, read_file, resize, to_pixels
 from isnetlib.data.images import Images
@@ -126,7 +126,7 @@ def draw(about: dict) -> nn.Module:
 
 def bare(method: nn.Module) -> nn.Module:
     """What of a method is needed in use: images (B, C, H, W) in [0, 1] to logits (B, K)."""
-    return Cut(method) if isinstance(method, Pipeline) else method.model
+    return method if isinstance(method, Pipeline) else method.model
 
 
 def pick(device: str) -> str:

@@ -17,7 +17,7 @@ from torch import nn
 import isnetlib
 from isnetlib import heatmap_loss
 from isnetlib.baselines import METHODS, build
-from isnetlib.baselines.features import Gain, grad_cam, run_aside, stages
+from isnetlib.baselines.features import Gain, grad_cam, stages
 from isnetlib.baselines.standard import BackgroundRandom, GradInput, RightReasons, randomise
 from isnetlib.method.loss import classification_loss
 from isnetlib.networks import build_model
@@ -31,7 +31,7 @@ NAMES = [name for name in METHODS if "isnet" not in name and name != "vit"]
 
 def network(name="small_resnet"):
     torch.manual_seed(0)
-    return build_model(name, 3, **({"width": 4, "stem_stride": 1} if name == "small_resnet" else {}))
+    return build_model(name, 3, **({"width": 4} if name == "small_resnet" else {}))
 
 
 def made(name, net="small_resnet", **options):
@@ -87,7 +87,7 @@ def test_any_network_learns_in_every_weight_is_explained_and_stays_as_it_was(nam
      ("multitask", "segmentation"), ("oracle", "classification")],
 )  # fmt: skip
 def test_an_image_without_mask_does_not_count_in_the_term_on_the_mask(name, term):
-    options = {"range": (1.0, 25.0)} if name == "grad_input" else {}  # into one read off these images they all fall
+    options = {"range": (100.0, 200.0)} if name == "grad_input" else {}  # into one read off these images they all fall
     method, (x, y, mask) = made(name, **options).eval(), batch()
     (_, whole), (_, known) = method.loss(x, y, mask), method.loss(x[:-1], y[:-1], mask[:-1])
     assert whole[term] == pytest.approx(known[term], rel=1e-5) and known[term] > 0
@@ -204,13 +204,12 @@ def test_several_labels_are_averaged_over_the_present_ones_of_an_image():
     assert parts["mask"] == pytest.approx(errors.mean().item())
 
 
-def test_mined_images_leave_the_running_statistics_alone_but_use_their_own():
+def test_mined_images_leave_the_running_statistics_alone():
     model, (x, y, mask) = network(), batch()
     plain = copy.deepcopy(model)
     plain(x)
     Gain(model, mask_weight=10.0).loss(x, y, mask)
     assert all(torch.equal(a, b) for a, b in zip(model.state_dict().values(), plain.state_dict().values(), strict=True))
-    assert torch.equal(run_aside(model, x), plain(x)) and not torch.equal(run_aside(model, x), model.eval()(x))
 
 
 @pytest.mark.parametrize("kind, logits", [("softmax", 5), ("labels", 5), ("one logit", 1)])
@@ -288,7 +287,6 @@ def test_in_eval_mode_backgrounds_stay_and_nothing_is_drawn():
         state = torch.get_rng_state()
         losses = [method.loss(x, y, mask)[0].item() for _ in range(2)]
         assert losses[0] == losses[1] and torch.equal(state, torch.get_rng_state())
-        assert made(name).loss(x, y, None)[0].isfinite()
 
 
 def test_random_backgrounds_are_finite_under_autocast():

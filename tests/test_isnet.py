@@ -19,7 +19,7 @@ torch.set_num_threads(1)  # tensors as small as these take longer on several thr
 def batch(request):
     """Model in float64 and train mode, x, y, mask."""
     torch.manual_seed(0)
-    model = build_model("small_resnet", request.param, width=4, stem_stride=1).double()
+    model = build_model("small_resnet", request.param, width=4).double()
     mask = torch.zeros(4, 1, 16, 16)
     mask[:, :, 4:12, 3:11] = 1
     return model, torch.rand(4, 3, 16, 16, dtype=torch.float64), torch.tensor([0, 1, 0, 1]), mask
@@ -157,7 +157,7 @@ def test_training_turns_relevance_away_from_a_planted_mark():
     shares = {}
     for weight in (0.0, 0.7):
         torch.manual_seed(1)
-        method = ISNet(build_model("small_resnet", 2, width=4, stem_stride=1), heatmap_weight=weight, range=(1.0, 25.0))
+        method = ISNet(build_model("small_resnet", 2, width=4), heatmap_weight=weight, range=(1.0, 25.0))
         optimizer = torch.optim.AdamW(method.parameters(), 5e-3)
         for _ in range(50):
             optimizer.zero_grad()

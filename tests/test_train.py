@@ -56,16 +56,14 @@ def test_a_killed_training_ends_with_the_same_numbers(tmp_path, method, deaths):
     assert same_weights(killed, whole)
 
 
-def test_a_finished_training_is_not_trained_again_its_lost_log_comes_back_and_global_state_stays(tmp_path):
+def test_a_finished_training_is_not_trained_again_and_global_state_stays(tmp_path):
     state, deterministic = torch.get_rng_state(), torch.are_deterministic_algorithms_enabled()
-    (first, log), text = fitted(tmp_path), (tmp_path / "log.csv").read_bytes()
+    first, log = fitted(tmp_path)
     assert torch.equal(state, torch.get_rng_state()) and torch.are_deterministic_algorithms_enabled() == deterministic
     before = os.stat(tmp_path / "checkpoints" / "last.pt").st_mtime_ns
-    (tmp_path / "log.csv").unlink()
     second, again = fitted(tmp_path)
     assert os.stat(tmp_path / "checkpoints" / "last.pt").st_mtime_ns == before and same_weights(first, second)
     pd.testing.assert_frame_equal(log, again)
-    assert (tmp_path / "log.csv").read_bytes() == text
     assert train.load_chosen(second, tmp_path) == train.chosen_epoch(log, "accuracy")
     assert not any(path.name.startswith(".") for path in tmp_path.rglob("*"))  # no half-written files
     assert not same_weights(first, fitted(tmp_path / "other", seed=1)[0])
@@ -124,40 +122,22 @@ def test_selection(plain, swapped, losses, chosen):
     assert train.chosen_epoch(log.assign(warm_up=log.index == 0), "auc") == chosen
 
 
-def flip(path):
-    """One bit of the first convolution's weights is another."""
-    data, weights = bytearray(path.read_bytes()), torch.load(path, weights_only=True)["method"]["model.0.0.weight"]
-    data[data.index(weights.numpy().tobytes()) + 5] ^= 4
-    path.write_bytes(data)
-
-
-def resaved(change):
-    return lambda path: torch.save(change(torch.load(path, weights_only=True)), path)
-
-
-@pytest.mark.parametrize(
-    "damage, told",
-    [
-        (lambda path: path.write_bytes(path.read_bytes()[:-100]), "not a zip file"),
-        (flip, "wrong checksum"),
-        (resaved(lambda state: [state]), "TypeError"),
-        (resaved(lambda state: state | {"method": {"a": torch.zeros(1)}}), "Missing key"),
-        (resaved(lambda state: state | {"method": state["method"] | {"model.7.bias": torch.full((10,), torch.nan)}}),
-         "model.7.bias holds values that are no numbers"),
-    ],
-)  # fmt: skip
-def test_a_damaged_checkpoint_is_told_in_one_line_that_names_it(tmp_path, damage, told):
-    train_it = partial(fitted, tmp_path, "standard", epochs=1, batch_size=8)  # five steps, one of them to warm up
-    for name, call in (("swapped", partial(train.load_chosen, train_it()[0], tmp_path)), ("last", train_it)):
-        damage(tmp_path / "checkpoints" / f"{name}.pt")
-        with pytest.raises(ValueError, match=rf"{name}.pt is no checkpoint of this run \(.*{told}.*\): rem") as caught:
-            call()
-        assert "\n" not in str(caught.value)
-
-
 class Trap:
     def __reduce__(self):
         return sys.exit, ("a checkpoint ran code",)
+
+
+def test_a_checkpoint_that_is_damaged_would_run_code_or_is_missing_is_told(tmp_path):
+    torch.save({"method": Trap()}, tmp_path / "trap.pt")
+    train_it = partial(fitted, tmp_path, "standard", epochs=1, batch_size=8)  # five steps, one of them to warm up
+    for name, call in (("swapped", partial(train.load_chosen, train_it()[0], tmp_path)), ("last", train_it)):
+        path = tmp_path / "checkpoints" / f"{name}.pt"
+        for damaged in (path.read_bytes()[:-100], (tmp_path / "trap.pt").read_bytes()):
+            path.write_bytes(damaged)
+            with pytest.raises(ValueError, match=rf"{name}.pt is no file of tensors.*: remove the run's folder"):
+                call()
+    with pytest.raises(FileNotFoundError, match="swapped.pt"):
+        train.load_chosen(None, tmp_path / "elsewhere")
 
 
 def test_a_folder_of_another_training_is_refused_naming_what_differs(tmp_path):
@@ -174,15 +154,6 @@ def test_a_folder_of_another_training_is_refused_naming_what_differs(tmp_path):
             fitted(tmp_path, **{"method": "isnet_selective", "epochs": 1} | change)
         assert "\n" not in str(caught.value)
     assert len(fitted(tmp_path, "isnet_selective", epochs=1)[1]) == 1
-
-
-def test_no_checkpoint_can_run_code_and_a_missing_one_is_told(tmp_path):
-    made, _ = fitted(tmp_path, "standard", epochs=1)
-    torch.save({"method": Trap()}, tmp_path / "checkpoints" / "swapped.pt")
-    with pytest.raises(ValueError, match="swapped.pt is no checkpoint of this run"):
-        train.load_chosen(made, tmp_path)
-    with pytest.raises(FileNotFoundError, match="train the run first"):
-        train.load_chosen(made, tmp_path / "elsewhere")
 
 
 @pytest.mark.parametrize(
@@ -225,4 +196,5 @@ def test_freed_memory_is_kept_and_not_cleared_again():
         torch.ones(2**25)  # 128 MiB, in pages of 2 MiB at most
         return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
 
-    assert not train.keep_freed_memory() or min(faults() for _ in range(4)) < 32  # it needs glibc
+    train.keep_freed_memory()
+    assert sys.platform != "linux" or min(faults() for _ in range(4)) < 32

@@ -5,28 +5,26 @@ from functools import partial
 
 from torch import nn
 
-from isnetlib.baselines.features import AttentionGate, Gain, Multitask
-from isnetlib.baselines.pipeline import Oracle, Pipeline
-from isnetlib.baselines.standard import BackgroundRandom, GradInput, IsnetBackground, RightReasons, Standard
+from isnetlib.baselines import features, standard
 from isnetlib.method.isnet import ISNet
 from isnetlib.networks import build_model
 
 METHODS = {
-    "standard": Standard,
-    "gain": Gain,
-    "gain_ext": partial(Gain, mask_weight=10.0),
-    "rrr": RightReasons,
-    "grad_input": GradInput,
-    "background_random": BackgroundRandom,
-    "pipeline": Pipeline,
-    "multitask": Multitask,
-    "attention_gate": AttentionGate,
-    "vit": Standard,  # on a backbone of its own; every other one is given the study's
-    "oracle": Oracle,
+    "standard": standard.Standard,
+    "gain": features.Gain,
+    "gain_ext": partial(features.Gain, mask_weight=10.0),
+    "rrr": standard.RightReasons,
+    "grad_input": standard.GradInput,
+    "background_random": standard.BackgroundRandom,
+    "pipeline": standard.Pipeline,
+    "multitask": features.Multitask,
+    "attention_gate": features.AttentionGate,
+    "vit": standard.Standard,  # on a backbone of its own; every other one is given the study's
+    "oracle": standard.Oracle,
     "isnet_original": partial(ISNet, variant="original"),
     "isnet_selective": partial(ISNet, variant="selective"),
     "isnet_stochastic": partial(ISNet, variant="stochastic"),
-    "isnet_background": IsnetBackground,
+    "isnet_background": standard.IsnetBackground,
 }
 
 

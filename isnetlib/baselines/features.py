@@ -1,7 +1,7 @@
 """Methods on the classifier's stages, the feature maps inside, one a resolution: multi-task, attention gates, GAIN.
 
-Of all maps of one resolution a stage is the last one that a module nearest to the root of the network made: inner steps
-of a block that goes on to the next resolution do not count.
+Of all maps of a resolution a stage is the last one made by a module nearest to the root of the network: inner steps of
+a block that goes on to the next resolution do not count.
 """
 
 import copy
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from isnetlib.baselines.standard import Standard
 from isnetlib.method.course import Weight
-from isnetlib.method.loss import TINY, probabilities
+from isnetlib.method.loss import TINY, classification_loss, probabilities
 from isnetlib.method.lrp import logits_of
 from isnetlib.networks import known, pixel_loss
 
@@ -38,9 +38,7 @@ def stages(model: nn.Module, x: Tensor, names: list[str]) -> tuple[list[Tensor],
 
 @torch.no_grad()
 def find_stages(model: nn.Module) -> tuple[dict[str, int], int]:
-    """Path of the module that puts out each stage -> channels of that map, finest first; and the number of logits.
-    ValueError where there are no stages.
-    """
+    """Path of the module that puts out each stage -> its channels, finest first; the number of logits. ValueError."""
     last = {}  # side -> (depth in the tree of modules, path, channels)
 
     def keep(name, output):
@@ -76,10 +74,9 @@ class Multitask(Standard):
 
         L = (1 - P) L_classification + P L_segmentation,    L_segmentation = mean pixel cross-entropy against the mask
 
-    A comparison method of the ISNet paper (arXiv 2202.00232), a U-Net with a classification head on its bottleneck.
-    Ours, so that it works with any classifier: the encoder is that classifier, with its own head (the paper's has 4096
-    units twice), and a light decoder goes up its stages. The paper's training loss is not published; the form is
-    ISNet's. segmentation_weight: P in [0, 1], or (start, end), falling (`isnetlib.method.course`).
+    A comparison method of the ISNet paper (arXiv 2202.00232), a U-Net with a classification head of 4096 units twice.
+    Ours: the encoder is any classifier with its own head, and a light decoder goes up its stages; the paper's loss is
+    not published, and the form is ISNet's. segmentation_weight: P in [0, 1], or (start, end), falling.
     """
 
     reads_masks = True
@@ -92,7 +89,7 @@ class Multitask(Standard):
 
     def loss(self, x: Tensor, y: Tensor, mask: Tensor) -> tuple[Tensor, dict[str, float]]:
         maps, logits = stages(self.model, x, self.names)
-        classification = self.classify(logits, y)
+        classification = classification_loss(logits, y, self.multilabel)
         segmentation = pixel_loss(self.decoder(maps, x.shape[2:]), mask)
         P = self.segmentation_weight.now()
         total = (1 - P) * classification + P * segmentation
@@ -156,12 +153,12 @@ class Gated(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         (*maps, deepest), logits = stages(self.backbone, x, self.names)
-        looked_at = [attended(feature, gate(feature, deepest)) for gate, feature in zip(self.gates, maps, strict=True)]
-        return logits + self.head(torch.cat(looked_at, 1))
+        v = [(feature * gate(feature, deepest)).sum((2, 3)) for gate, feature in zip(self.gates, maps, strict=True)]
+        return logits + self.head(torch.cat(v, 1))
 
 
 class Gate(nn.Module):
-    """Features x (B, C, H, W) and the deepest ones g (B, D, h, w) to coefficients (B, 1, H, W)."""
+    """Features x (B, C, H, W) and the deepest ones g (B, D, h, w) to coefficients (B, 1, H, W), constants to LRP."""
 
     def __init__(self, channels: int, deepest: int):
         super().__init__()
@@ -172,12 +169,8 @@ class Gate(nn.Module):
     def forward(self, x: Tensor, g: Tensor) -> Tensor:
         scores = self.psi(torch.relu(self.theta(x) + F.interpolate(self.phi(g), x.shape[2:], mode="bilinear")))
         above = scores - scores.amin((2, 3), keepdim=True) + ABOVE
-        return above / above.sum((2, 3), keepdim=True)
-
-
-def attended(x: Tensor, coefficients: Tensor) -> Tensor:
-    """v (B, C). Without gradients, as in `isnetlib.explain`, LRP takes the coefficients for constants."""
-    return (x * (coefficients if torch.is_grad_enabled() else coefficients.detach())).sum((2, 3))
+        coefficients = above / above.sum((2, 3), keepdim=True)
+        return coefficients if torch.is_grad_enabled() else coefficients.detach()  # as in `isnetlib.explain`
 
 
 # --- GAIN
@@ -192,10 +185,9 @@ class Gain(Standard):
         L_e = mean (A - mask)^2                                  over the samples with a mask
         L = L_classification + alpha L_am + mask_weight L_e      mask_weight 0: GAIN, sees no mask; 10: extended GAIN
 
-    Several labels: a map and a mined image for each present label, averaged over an image's labels. A enters as in the
-    paper's equations, unscaled; public code often scales each map to [0, 1] first. Ours: mined images have batch
-    statistics of their own, but leave the running ones alone, since prediction never sees such images. alpha,
-    mask_weight: a number each, or (start, end), falling (`isnetlib.method.course`).
+    Several labels: a map and a mined image a present label, averaged over an image's. A is not scaled, as in the paper,
+    unlike in public code. Ours: mined images have batch statistics of their own and leave the running ones alone, since
+    prediction never sees any. alpha, mask_weight: a number each, or (start, end), falling.
     """
 
     def __init__(self, model: nn.Module, alpha=1.0, mask_weight=0.0, multilabel: bool = False):
@@ -209,7 +201,7 @@ class Gain(Standard):
         classes, share = self._explained(y, logits.shape[1])
         scores = torch.cat([-logits, logits], 1) if logits.shape[1] == 1 and not self.multilabel else logits
         A = F.interpolate(grad_cam(features, scores, classes), x.shape[2:], mode="bilinear")
-        classification, mining = self.classify(logits, y), self._mining(x, A, classes, share)
+        classification, mining = classification_loss(logits, y, self.multilabel), self._mining(x, A, classes, share)
         total = classification + self.alpha.now() * mining
         parts = {"classification": classification.item(), "mining": mining.item()}
         if self.reads_masks:
@@ -224,7 +216,8 @@ class Gain(Standard):
         if len(rows) < 2:
             return A.sum() * 0
         mined = x[rows] - torch.sigmoid(OMEGA * (A[rows, maps] - SIGMA))[:, None] * x[rows]
-        right = probabilities(run_aside(self.model, mined), self.multilabel)
+        buffers = {name: buffer.clone() for name, buffer in self.model.named_buffers()}  # running statistics stay
+        right = probabilities(logits_of(torch.func.functional_call(self.model, buffers, (mined,))), self.multilabel)
         return (right.gather(1, classes[rows, maps][:, None])[:, 0] * share[rows, maps]).sum()
 
     def _explained(self, y, columns):
@@ -236,17 +229,9 @@ class Gain(Standard):
 
 
 def grad_cam(features: Tensor, scores: Tensor, classes: Tensor) -> Tensor:
-    """A = ReLU(sum_k w_k f_k), w = mean over positions of d score / d f as a constant: (B, M, h, w), differentiable by
-    the features (B, k, h, w), which are in the graph of scores (B, K). classes (B, M): which scores of each sample.
-    """
+    """A (B, M, h, w) of `classes` (B, M) of scores (B, K), with gradient by the features (B, k, h, w) behind them."""
     w = []
     for c in classes.unbind(1):
         (slope,) = torch.autograd.grad(scores.gather(1, c[:, None]).sum(), features, retain_graph=True)
         w.append(slope.mean((2, 3)))
     return torch.einsum("bmk,bkhw->bmhw", torch.stack(w, 1), features).relu()
-
-
-def run_aside(model: nn.Module, x: Tensor) -> Tensor:
-    """Logits of a forward pass in the model's mode that leaves its buffers (running statistics) as they were."""
-    buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}
-    return logits_of(torch.func.functional_call(model, buffers, (x,)))

@@ -1,8 +1,6 @@
 """Files of weights, and what a training is, told in text, so that another one is not taken for it."""
 
-import contextlib
 import io
-import zipfile
 from argparse import Namespace
 from functools import partial
 from pathlib import Path
@@ -42,46 +40,23 @@ def write_tensors(path: Path, state: dict) -> None:
     write_atomically(path, buffer.getvalue())
 
 
-@contextlib.contextmanager
-def checkpoint(path: Path):
-    """What a checkpoint of `fit` holds, to be used inside. FileNotFoundError where it is missing; whatever else goes
-    wrong, damage or another network, is a ValueError of one line that names the file.
-    """
-    try:
-        with zipfile.ZipFile(path) as archive:  # torch writes a checksum of each tensor, and does not read it
-            if damaged := archive.testzip():
-                raise ValueError(f"wrong checksum of {damaged}")
-        state = torch.load(path, map_location="cpu", weights_only=True)
-        if wrong := [name for name, value in state["method"].items() if not value.isfinite().all()]:
-            raise ValueError(f"{wrong[0]} holds values that are no numbers")
-        yield state
-    except FileNotFoundError:
-        raise FileNotFoundError(f"{path} is missing: train the run first (notebook 10_train)") from None
-    except Exception as error:  # foreign bytes raise almost anything
-        reason = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
-        told = f"{path} is no checkpoint of this run ({reason}): remove the run's folder and train it again"
-        raise ValueError(told) from error
-
-
-def read_tensors(path: Path) -> dict:
-    """What torch.save wrote of tensors, numbers and names. ValueError for anything else, programs too."""
+def read_tensors(path: Path, remedy: str = "remove the run's folder and train it again") -> dict:
+    """What torch.save wrote of tensors, numbers and names. FileNotFoundError; ValueError: anything else."""
     try:
         with torch.serialization.safe_globals([Namespace]):  # of the command line, as torchvision's own loop saves it
             return dict(torch.load(path, map_location="cpu", weights_only=True))
     except FileNotFoundError:
         raise
     except Exception:  # the reader raises almost anything on foreign bytes
-        way = "torch.save(model.state_dict(), path) makes one, of what torch.jit.load or torch.export.load reads, too"
-        raise ValueError(f"{path} is no file of tensors and numbers: {way}") from None
+        raise ValueError(f"{path} is no file of tensors and numbers: {remedy}") from None
 
 
-def network_weights(path: Path, state: dict) -> dict:
-    """The network's own entries of what was read of a file, without what a training loop puts around them. ValueError:
-    a U-Net comes before the network.
-    """
+def network_weights(path: Path, state: dict | None = None) -> dict:
+    """A network's own entries of a file, or of `state` in it. ValueError: no weights, or a U-Net before the network."""
+    way = "torch.save(model.state_dict(), path) makes one, of what torch.jit.load or torch.export.load reads, too"
+    state = read_tensors(path, way) if state is None else state
     if any(str(name).startswith("segmenter.") for name in state):
-        told = "a U-Net cuts the background away before this network: only its run folder, with run.json, tells how"
-        raise ValueError(f"{path}: {told}")
+        raise ValueError(f"{path}: a U-Net cuts the background away before this network: give the folder of its run")
     for name in ("method", "model", "model_state_dict", "state_dict"):  # of `fit`, and of other loops
         if isinstance(state.get(name), dict):
             return network_weights(path, state[name])

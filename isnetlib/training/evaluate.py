@@ -35,9 +35,8 @@ class Tested(NamedTuple):
 def in_eval(method: nn.Module):
     """The method in eval mode inside, afterwards in its own."""
     before = method.training
-    method.eval()
     try:
-        yield
+        yield method.eval()
     finally:
         method.train(before)
 
@@ -103,15 +102,10 @@ class Swapped(Images):
         read = super()._batch
         return paint_backgrounds(x, mask, self.donors[rows], rows, lambda donors: read(donors)[::2]), y, mask, rows
 
-    def subset(self, rows):
-        x, y, mask, _ = self[rows]
-        return Images(x, y, mask, self.frame.iloc[rows], self.classes)
-
 
 def logit_change(method: nn.Module, images, p: np.ndarray, batch_size: int = 128, device: str = "cpu") -> np.ndarray:
-    """(N,) how much the scores p (N, K) move when the background is swapped: mean over classes of |change of log p -
-    its mean| (several labels: of |change of the logit|), in units of the standard deviation of the same quantity over
-    the set. 0: the background does not matter; NaN where no mask is known.
+    """(N,) how much scores p (N, K) move when backgrounds are swapped: mean over classes of |change of log p, centred|
+    (several labels: of the logit), by the standard deviation of the same over the set. NaN: no mask is known.
     """
 
     def logits(p):  # of a softmax they are known up to a shift: centred
@@ -137,10 +131,9 @@ def background_share(R: Tensor, mask: Tensor) -> Tensor:
 
 
 def box_scores(R: Tensor, cells: pd.Series) -> dict[str, Tensor]:
-    """Does relevance R (B, 1, C, H, W) point at the boxes that radiologists drew? (B,) each, NaN without one: box_hit:
-    1 where the pixel with the most |R| lies in a box, the pointing game of Zhang et al., arXiv 1608.00507; box_share:
-    of |R| inside the boxes; box_chance: their share of the area. cells (B,): JSON lists of [kind, left, top, right,
-    bottom] in pixels, "" or "[]" where there is none. A box covers at least the pixel it starts in.
+    """Does relevance R (B, 1, C, H, W) point at boxes of radiologists? (B,) each, NaN without one: box_hit: 1 where the
+    pixel of most |R| lies in a box (arXiv 1608.00507); box_share: of |R| inside; box_chance: of the area. cells (B,):
+    JSON lists of [kind, left, top, right, bottom] in pixels, or "". A box covers at least the pixel it starts in.
     """
     height, width = R.shape[-2:]
     boxes = torch.zeros(len(R), height, width)
@@ -166,18 +159,18 @@ def test(method: nn.Module, images, batch_size: int = 128, device: str = "cpu", 
         given, seen = inputs(method, x, mask, device), known(mask)
         with in_eval(method):
             R = heatmap(method, *given).cpu()
-            segmented = method.segment(*given).cpu() if hasattr(method, "segment") else None
-        chance = torch.where(seen, 1 - mask.flatten(1).mean(1), torch.nan)
-        found = {"background_share": background_share(R, mask), "chance_share": chance, "logit_change": change[rows]}
-        if segmented is not None:
-            found["dice"] = torch.where(seen, dice(segmented, mask), torch.nan)
+            found = {"background_share": background_share(R, mask)}
+            found["chance_share"] = torch.where(seen, 1 - mask.flatten(1).mean(1), torch.nan)
+            found["logit_change"] = change[rows]
+            if hasattr(method, "segment"):
+                found["dice"] = torch.where(seen, dice(method.segment(*given).cpu(), mask), torch.nan)
         if "boxes" in images.frame:
             found |= box_scores(R, images.frame["boxes"].iloc[rows.numpy()])
         parts.append(pd.DataFrame({name: np.asarray(value) for name, value in found.items()}))
         maps = maps or _small_maps(R, x, mask, y, p, publishable)
     labels = {"y": y} if y.ndim == 1 else {f"y_{name}": y[:, k].astype(int) for k, name in enumerate(images.classes)}
-    scored = {f"p_{name}": p[:, k] for k, name in enumerate(images.classes)}
-    cases = images.frame[["id", "patient"]].assign(**labels, **scored)
+    labels |= {f"p_{name}": p[:, k] for k, name in enumerate(images.classes)}
+    cases = images.frame[["id", "patient"]].assign(**labels)
     return Tested(pd.concat([cases, pd.concat(parts, ignore_index=True)], axis=1), maps)
 
 
@@ -204,8 +197,7 @@ def write(folder: str | Path, tested: dict[str, Tested], facts: dict) -> None:
     """Write a run's predictions, heatmaps.npz and, last, metrics.json, which holds `facts`."""
     folder, buffer, maps = Path(folder), io.BytesIO(), {}
     for name, one in tested.items():
-        text = one.predictions.to_csv(index=False, float_format="%.6g")
-        write_atomically(folder / "predictions" / f"{name}.csv", text)
+        write_atomically(folder / f"predictions/{name}.csv", one.predictions.to_csv(index=False, float_format="%.6g"))
         maps |= {f"{key}_{name}": array for key, array in one.maps.items()}
     np.savez_compressed(buffer, **maps)
     write_atomically(folder / "heatmaps.npz", buffer.getvalue())

@@ -10,7 +10,6 @@ a network that fails (in eval mode, say, while its running statistics lag) is at
 import contextlib
 import ctypes
 import math
-import re
 import resource
 import statistics
 import sys
@@ -24,7 +23,7 @@ import torch
 from torch import nn
 
 from isnetlib.method.course import Weight
-from isnetlib.training.checkpoints import checkpoint, configuration, differences, write_tensors
+from isnetlib.training.checkpoints import configuration, differences, read_tensors, write_tensors
 from isnetlib.training.evaluate import Swapped, log_loss, measure, scores
 from isnetlib.training.files import write_atomically
 
@@ -71,11 +70,11 @@ def fit(
 ) -> pd.DataFrame:
     """Train `method` on the data set `train` by AdamW, one-cycle learning rate; the log, a row an epoch.
 
-    folder: gets log.csv and checkpoints/{last,swapped}.pt after every epoch; from a checkpoint there training goes on
-    and, on the CPU, ends with the same numbers. clip: largest gradient norm. warm_up: share of the steps before the
-    peak learning rate. A method may have `prepare(train, validation, learn)`, called first; learn(other, epochs) trains
-    another module by the same recipe. report: is given a line an epoch; after: epochs' worth of time that follows, for
-    its estimate. TrainingStopped; at once ValueError: what cannot be, a folder that holds another training.
+    folder: gets log.csv and checkpoints/{last,swapped}.pt after every epoch; where it holds some, training goes on, on
+    the CPU with the same numbers. clip: largest gradient norm; warm_up: share of the steps before the peak learning
+    rate. A method's `prepare(train, validation, learn)` is called first; learn(other, epochs) trains another module by
+    the same recipe. report: is given a line an epoch; after: epochs' worth of time that follows, for its estimate.
+    TrainingStopped; at once ValueError: what cannot be, a folder that holds another training.
     """
     positive = {"learning_rate": learning_rate, "warm_up": warm_up, "batch_size": batch_size, "clip": clip}
     refuse(method, train, validation, metric, positive | {"epochs": epochs, "1 - warm_up": 1 - warm_up})
@@ -86,9 +85,8 @@ def fit(
     recipe |= {"train": train, "order": order, "device": device}
     with seeded(seed):
         learning = {"method": method} | _optimizer(method, epochs, **recipe)
-        for module in method.modules():
-            if isinstance(module, Weight):
-                module.plan(learning["schedule"].total_steps)
+        for weight in (module for module in method.modules() if isinstance(module, Weight)):
+            weight.plan(learning["schedule"].total_steps)
         if (folder / "checkpoints" / "last.pt").exists():
             rows = _resume(folder, learning, order, asked)
         elif hasattr(method, "prepare"):
@@ -135,11 +133,11 @@ def chosen_epoch(log: pd.DataFrame, metric: str) -> int:
 
 
 def load_chosen(method: nn.Module, folder: str | Path) -> int:
-    """Load the weights of the chosen epoch into `method`; returns that epoch. Errors as of `checkpoint`."""
-    with checkpoint(Path(folder) / "checkpoints" / "swapped.pt") as state:
-        method.load_state_dict(state["method"])
-        method.eval()
-        return int(state["epoch"])
+    """Load the weights of the chosen epoch into `method`; returns that epoch. Errors as of `read_tensors`."""
+    state = read_tensors(Path(folder) / "checkpoints" / "swapped.pt")
+    method.load_state_dict(state["method"])
+    method.eval()
+    return int(state["epoch"])
 
 
 def learn(other: nn.Module, epochs: int, **recipe) -> None:
@@ -203,48 +201,37 @@ def _progress(rows, epochs, metric, after) -> str:
 
 # --- checkpoint and resume
 def _save(folder, learning, order, rows, metric, asked):
-    """The log last: a kill costs one epoch, which is then repeated exactly. (Where the kept epoch ceases to work beside
-    a later one, no earlier one can be brought back.)
-    """
+    """last.pt last: a kill costs one epoch, which is then repeated exactly."""
     state = {name: part.state_dict() for name, part in learning.items()} | {"epoch": len(rows) - 1, "rows": rows}
-    if chosen_epoch(pd.DataFrame(rows), metric) == len(rows) - 1:
+    log = pd.DataFrame(rows)
+    if chosen_epoch(log, metric) == len(rows) - 1:
         write_tensors(folder / "checkpoints" / "swapped.pt", {name: state[name] for name in ("method", "epoch")})
+    write_atomically(folder / "log.csv", log.to_csv(index=False, float_format="%.6g"))
     state |= {"order": order.get_state(), "torch": torch.get_rng_state(), "asked": asked}
     write_tensors(folder / "checkpoints" / "last.pt", state)
-    _write_log(folder, rows)
 
 
 def _resume(folder, learning, order, asked) -> list[dict]:
-    with checkpoint(folder / "checkpoints" / "last.pt") as state:
-        if not (others := differences(state["asked"], asked)):
-            for name, part in learning.items():
-                part.load_state_dict(state[name])
-            order.set_state(state["order"])
-            torch.set_rng_state(state["torch"])
-            _write_log(folder, state["rows"])  # a log that was lost, or that a kill left behind
-    if others:
+    state = read_tensors(folder / "checkpoints" / "last.pt")
+    if others := differences(state["asked"], asked):
         raise ValueError(f"{folder} holds another training: {others}. Take another folder, or remove this one")
+    for name, part in learning.items():
+        part.load_state_dict(state[name])
+    order.set_state(state["order"])
+    torch.set_rng_state(state["torch"])
     return state["rows"]
-
-
-def _write_log(folder, rows):
-    write_atomically(folder / "log.csv", pd.DataFrame(rows).to_csv(index=False, float_format="%.6g"))
 
 
 # --- memory of the process
 def peak_mib() -> float:
     """Largest memory of this process so far, MiB."""
-    if sys.platform == "linux":  # getrusage would count what the process was forked from, too
-        return int(re.search(r"VmHWM:\s+(\d+)", Path("/proc/self/status").read_text())[1]) / 2**10
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
+    if sys.platform == "darwin":
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    return int(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0]) / 2**10
 
 
-def keep_freed_memory() -> bool:
-    """Let the process keep the memory that its tensors free; whether it worked (Linux with glibc). By default every
-    tensor above some 32 MiB is mapped anew and its pages are cleared, which can take a third of a training step.
-    """
-    try:
-        mallopt = ctypes.CDLL(None).mallopt
-    except (OSError, AttributeError, TypeError):  # no glibc: macOS, Windows, musl
-        return False
-    return mallopt(-4, 0) == 1 and mallopt(-1, -1) == 1  # malloc.h: M_MMAP_MAX; M_TRIM_THRESHOLD, never
+def keep_freed_memory() -> None:
+    """Let the process keep the memory of freed tensors; to map and clear it anew can take a third of a step (Linux)."""
+    with contextlib.suppress(AttributeError):  # only glibc has it
+        ctypes.CDLL(None).mallopt(-4, 0)  # malloc.h: M_MMAP_MAX
+        ctypes.CDLL(None).mallopt(-1, -1)  # M_TRIM_THRESHOLD, never

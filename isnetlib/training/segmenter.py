@@ -1,8 +1,8 @@
 """Lung masks for films that have none, the parts of notebook 08_segment: a U-Net learns human masks, and one that never
 saw its patient predicts the mask of every film, of those with a human mask, too: its style would tell the source.
 
-Human masks follow two conventions: lungs without the heart (JSRT/SCR, Shenzhen), or with the area behind it (V7). Each
-source has one, so the network is told which it is by a second input plane, and every stored mask follows a single one.
+Human masks follow one of two conventions, a source each: lungs without the heart (JSRT/SCR, Shenzhen), or with the area
+behind it (V7). A second input plane tells the network which; every stored mask follows a single one.
 """
 
 import math
@@ -41,8 +41,7 @@ class Lungs(UNet):
 
 def fit(films: Images, *, epochs: int, depth: int, width: int, batch_size: int, learning_rate: float, seed: int):
     """`Lungs` in eval mode, trained on films with masks, as askew and as bright or dark as films can be."""
-    films = films.subset(range(len(films)))
-    films.augment = partial(augment, **STANDING)
+    films = Images(films.x, films.y, films.mask, films.frame, films.classes, partial(augment, **STANDING))
     recipe = {"train": films, "learning_rate": learning_rate, "weight_decay": 1e-2, "warm_up": 0.3, "clip": math.inf}
     with seeded(seed):
         network = Lungs(2, depth, width)
@@ -55,8 +54,7 @@ def predict(network: Lungs, films: Images, convention: str) -> np.ndarray:
     """(N, S, S) uint8 masks of the films, cleaned, in one of `CONVENTIONS`."""
     masks = []
     for rows in torch.arange(len(films)).split(64):
-        x, y, *_ = films[rows]
-        logits = network(x, torch.full_like(y, CONVENTIONS.index(convention)))
+        logits = network(films[rows][0], torch.full((len(rows),), CONVENTIONS.index(convention)))
         masks += [clean(mask) for mask in (logits[:, 0] > 0).numpy()]
     return np.stack(masks).astype(np.uint8)
 
@@ -64,9 +62,8 @@ def predict(network: Lungs, films: Images, convention: str) -> np.ndarray:
 def clean(mask: np.ndarray) -> np.ndarray:
     """bool (H, W): holes filled, components smaller than `SPECK` of the image removed."""
     parts, _ = label(binary_fill_holes(mask))
-    large = np.bincount(parts.ravel()) >= SPECK * mask.size
-    large[0] = False
-    return large[parts]
+    sizes = np.bincount(parts.ravel())
+    return (parts > 0) & (sizes[parts] >= SPECK * mask.size)
 
 
 def doubt(mask: np.ndarray) -> str:
