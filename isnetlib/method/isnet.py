@@ -25,7 +25,7 @@ from torch.utils.checkpoint import checkpoint
 from isnetlib.method.course import Weight, foreground_range, gradient_norm
 from isnetlib.method.loss import classification_loss, heatmap_loss, probabilities
 from isnetlib.method.lrp import LRP, logits_of, refuse_unseen, start_for
-from isnetlib.method.options import flag, mapping, number, pair
+from isnetlib.method.options import flag, number, pair
 
 VARIANTS = ("original", "selective", "stochastic")
 
@@ -63,7 +63,7 @@ class ISNet(nn.Module):
         super().__init__()
         if variant not in VARIANTS:
             raise ValueError(f"variant {variant!r}: use one of {', '.join(VARIANTS)}")
-        others = mapping("ablation", ablation)
+        others = dict(ablation or {})
         self.every = number("every", others.pop("every", 1), 1, kind=Integral)
         self.lrp = partial(LRP, eps, box, gates, bf16, others)
         self.lrp()  # wrong options are told now

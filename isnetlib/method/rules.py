@@ -52,9 +52,7 @@ SAME_AS |= {"concat": "cat", "concatenate": "cat"}
 
 
 def rule(*names: str, several: bool = False):
-    """Register the decorated function as the rule of the operations called `names`. several: whether tensors of the
-    image may stand in other arguments than the first; else they are refused there.
-    """
+    """Register the rule of the operations called `names`. several: tensors of the image may stand in any argument."""
 
     def register(function):
         RULES.update(dict.fromkeys(names, function))
@@ -165,12 +163,9 @@ def relu(graph, x):
     before = graph.node(x)
     first, eps = graph.is_first_layer(before), graph.eps_after(before)
     fresh = before.name in ("conv", "conv + batch norm", "batch_norm", "add") and before.consumers == 0 and not first
-    if graph.in_place and fresh and not torch.is_grad_enabled():
-        y = x.relu_().view_as(x)  # nobody needs x any more
-    else:
-        y = torch.relu(x)
-    if first:
-        before.relu = True
+    spare = graph.in_place and fresh and not torch.is_grad_enabled()  # nobody needs x any more
+    y = x.relu_().view_as(x) if spare else torch.relu(x)
+    before.relu = True
     scale, parent = (None, before) if before.scale is None else (before.scale, before.parents[0])
 
     def pull(g):
@@ -251,7 +246,7 @@ def add(graph, a, b, *, alpha=1):
 @rule("cat", several=True)
 def concatenate(graph, tensors, dim=0, *, axis=None):
     dim = dim if axis is None else axis
-    y, nodes = torch.cat(tensors, dim), graph.nodes.of(tensors)
+    y, nodes = torch.cat(tensors, dim), graph.nodes_of(tensors)
     if len(nodes) < len(tensors):
         return graph.linear(torch.cat, list(tensors), dim, output=y, keeps_sign=True)
     sizes, of_g = [t.shape[dim] for t in tensors], dim % y.ndim + 1
