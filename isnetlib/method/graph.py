@@ -1,9 +1,8 @@
 """The operations of one forward pass, as the graph that relevance is pulled back through.
 
-`isnetlib.LRP` sends every torch operation of the model here. `Graph.run` does it, by its rule in
-`isnetlib.method.rules` where it depends on the image, and remembers a `Node` for the tensor that came out. Operations
-in place are done out of place, and the result stands in for the old tensor from then on. An operation without a rule is
-remembered as refused: harmless unless relevance has to pass it.
+`isnetlib.LRP` sends every torch operation of the model here. `Graph.run` does it, by its rule in `rules.py` where it
+depends on the image, and remembers a `Node` for what came out. One in place is done out of place, and the result stands
+in for the old tensor. One without a rule is remembered as refused: harmless unless relevance has to pass it.
 """
 
 from contextlib import nullcontext
@@ -48,7 +47,7 @@ class Graph:
         return self.nodes.get(value)
 
     def nodes_of(self, values) -> list[Node]:
-        return [self.node(value) for value in values if self.tracked(value)]
+        return [node for value in values if (node := self.node(value))]
 
     def is_first_layer(self, node: Node) -> bool:
         """Whether z^B applies at this node: a linear layer that reads the pixels."""
@@ -62,9 +61,10 @@ class Graph:
             node = node.parents[0]
         return 0.0
 
-    def refuse(self, why: str, parents=(), **known):
-        """(None, Node) of an operation without a rule: harmless unless relevance has to pass through it."""
-        return None, Node(self.name, list(parents), why=f"{tracing.place()}: {self.name}: {why}", **known)
+    def refuse(self, why: str, parents=(), pull=None, **known):
+        """(None, Node) of an operation that relevance must not pass, but on its way to shared gates, by `pull`."""
+        why, pull = f"{tracing.place()}: {self.name}: {why}", pull if self.gates == "shared" else None
+        return None, Node(self.name, list(parents), pull, why=why, **known)
 
     def linear(self, function, *args, output=None, keeps_sign=False, **kwargs):
         """(output, Node or list of Nodes) of a linear operation without weights: its transpose comes from autograd."""
@@ -89,11 +89,6 @@ class Graph:
 
         return output, made() if isinstance(output, Tensor) else [made(k) for k in range(len(output))]
 
-    def gate(self, z: Tensor, pull, rest: float, why: str) -> Node:
-        """Node of a gate f(z), f(0) = rest: refused as a value path. pull, if gates are "shared": of f(z) - rest."""
-        pull = pull if self.gates == "shared" else None
-        return self.refuse(why, [self.node(z)], pull=pull, gate=True, rest=rest)[1]
-
     def product(self, f, a: Tensor, b: Tensor, to_a, to_b):
         """(output, Node) of a bilinear f(a, b) of two tensors of the image; to_a(G, b), to_b(G, a): its transposes.
 
@@ -104,7 +99,7 @@ class Graph:
         and the first term is x's, the second is shared half and half. Products on the way to a gate, as of queries and
         keys, are then shared half and half, too.
         """
-        y, one, two, shared = f(a, b), self.node(a), self.node(b), self.gates == "shared"
+        y, one, two = f(a, b), self.node(a), self.node(b)
 
         def back(to, g, other, x):
             """G at x, summed where x was broadcast. Under autocast activations are coarser than G."""
@@ -114,10 +109,10 @@ class Graph:
         if one.gate == two.gate:
             pull = lambda g: [back(to_a, g, b, a) / 2, back(to_b, g, a, b) / 2]  # noqa: E731
             why = "both factors depend on the image and not one of them alone is a gate (sigmoid, softmax)"
-            return y, self.refuse(why, [one, two], gate=one.gate, pull=pull if shared else None)[1]
+            return y, self.refuse(why, [one, two], pull, gate=one.gate)[1]
         if one.gate:  # from here on b is the gate
             a, b, one, two, to_a, to_b = b, a, two, one, to_b, to_a
-        if not shared:
+        if self.gates == "constant":
             return y, Node(self.name, [one], lambda g: [back(to_a, g, b, a)])
         if (rest := two.rest) is None:
             return self.refuse('gates="shared" needs a gate that nothing but rearrangements lie behind')

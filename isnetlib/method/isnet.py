@@ -10,8 +10,7 @@ Variants differ in what is explained (Bassi, Dertkigil & Cavalli, arXiv 2202.002
 Cavalli, arXiv 2401.08409, for the others): original: every logit, a map each, stacked in one pass: cost grows with the
 number of classes. selective: the log-odds of the least likely class, one map. stochastic: one logit a sample, the
 winner or, with a fair coin, any other: one map. With several labels an image (multilabel) selective and stochastic are
-the same (our choice; the papers' are for a softmax): one label a sample, drawn afresh at each step. A label's log-odds
-are its logit then, and no label's evidence stands for another's as the winner's does under a softmax.
+the same (our choice; the papers' are for a softmax): one label's logit a sample, drawn afresh at each step.
 """
 
 from contextlib import nullcontext

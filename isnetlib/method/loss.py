@@ -32,8 +32,7 @@ def prepare_mask(mask: Tensor, size: torch.Size) -> tuple[Tensor, Tensor]:
         raise ValueError(f"mask must be (batch, 1, height, width), got {tuple(mask.shape)}")
     mask = torch.nan_to_num(mask.float())
     if not ((mask == 0) | (mask == 1)).all():
-        low, high = mask.min(), mask.max()
-        raise ValueError(f"a mask holds 0 (background) and 1 (region of interest) only, got {low:.3g} to {high:.3g}")
+        raise ValueError(f"a mask holds 0 (background) and 1 (ROI) only, got {mask.min():.3g} to {mask.max():.3g}")
     if mask.shape[-2:] != size:
         mask = (F.adaptive_avg_pool2d(mask, size) > 0).float()
     area = mask.flatten(2).mean(2)

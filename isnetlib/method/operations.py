@@ -64,7 +64,8 @@ def activate(graph, f: Callable, z: Tensor, rest: float = 0.0):
 
     if rest == 0:
         return y, Node(graph.name, [before], pull)
-    return y, graph.gate(z, pull, rest, "f(0) is not 0, so it may be a factor of a product but no value path")
+    why = "f(0) is not 0, so it may be a factor of a product but no value path"
+    return y, graph.refuse(why, [before], pull, gate=True, rest=rest)[1]
 
 
 @rule("prelu")
@@ -92,7 +93,8 @@ def softmax(graph, z, dim=None, dtype=None, **kwargs):
         a, along = y.to(g.dtype), dim if dim is None or dim < 0 else dim - ndim
         return [a * (g - (a * g).sum(along, keepdim=True))]
 
-    return y, graph.gate(z, pull, 0.0, "a softmax may weigh values (attention) but is no value path")
+    why = "a softmax may weigh values (attention) but is no value path"
+    return y, graph.refuse(why, [graph.node(z)], pull, gate=True, rest=0.0)[1]
 
 
 # --- normalisations

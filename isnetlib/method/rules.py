@@ -37,11 +37,8 @@ SHAPED_LIKE = {"expand_as", "view_as", "reshape_as", "type_as"}  # the second te
 MOVES = """reshape unflatten ravel permute transpose swapaxes swapdims movedim t clone expand repeat getitem narrow
 select index_select chunk tensor_split split unbind flip roll rot90 to T mT""".split()
 REARRANGES = {*MOVES, *SHAPED_LIKE}  # each number that comes out is one that went in
-LINEAR = (
-    """mean sum stack pad pixel_shuffle pixel_unshuffle channel_shuffle interpolate upsample float double rsub neg
-masked_fill""".split()
-    + [f"{kind}avg_pool{n}d" for kind in ("", "adaptive_") for n in (1, 2, 3)]
-)
+LINEAR = """mean sum stack pad pixel_shuffle pixel_unshuffle channel_shuffle interpolate upsample float double rsub neg
+masked_fill avg_pool1d avg_pool2d avg_pool3d adaptive_avg_pool1d adaptive_avg_pool2d adaptive_avg_pool3d""".split()
 CONSTANT = """detach zeros_like ones_like empty_like full_like rand_like randn_like
 new_zeros new_ones new_empty new_full new_tensor""".split()
 # questions about a tensor, no operations on it

@@ -34,15 +34,13 @@ def same_memory(a: Tensor, b: Tensor) -> bool:
 
 def leads_to(function, targets: set, leaf: Tensor | None) -> bool:
     """Whether the autograd graph of the grad_fn `function` holds one of `targets`, or the leaf tensor."""
-    known, waiting = {None}, [function]
+    known, waiting = {None}, [function]  # None: an input that needs no gradient
     while waiting:
         one = waiting.pop()
-        if one in known:
-            continue
         if one in targets or (leaf is not None and getattr(one, "variable", None) is leaf):
             return True
         known.add(one)
-        waiting += [other for other, _ in one.next_functions]
+        waiting += [other for other, _ in one.next_functions if other not in known]
     return False
 
 
