@@ -18,7 +18,7 @@ from isnetlib.method.kernels import ratio
 from isnetlib.method.rules import RULES, Node
 
 KNOWN = {"statistics": ("constant", "live"), "biases": ("live", "detached"), "block": (False, True)}
-POOLS = ["mean", *(f"{kind}{how}_pool{n}d" for kind in ("", "adaptive_") for how in ("avg", "max") for n in (1, 2, 3))]
+POOLS = ["mean", *(name for name in RULES if "_pool" in name)]
 
 
 def rules_for(ablation: dict) -> dict:
@@ -57,7 +57,7 @@ def constant(graph, t):
 
 def detached_layer(graph, x, weight, bias=None, *args, **kwargs):
     y, node = RULES[graph.name](graph, x, weight, bias, *args, **kwargs)
-    if bias is not None and not node.why:
+    if bias is not None:
         shift = bias if graph.name == "linear" else bias.view(-1, *[1] * (weight.ndim - 2))
         graph.constants[node] = lambda: y - shift + shift.detach()
     return y, node
@@ -93,8 +93,8 @@ def detached_relu(graph, x):
     return y, Node("relu", [before], lambda g: [g * torch.where(y > 0, y / (below() + eps), 0.0)])
 
 
-LAYERS = dict.fromkeys(("conv1d", "conv2d", "conv3d", "linear"), detached_layer)
-DETACHED = LAYERS | {"batch_norm": detached_norm, "add": detached_add, "relu": detached_relu}
+DETACHED = dict.fromkeys(("conv1d", "conv2d", "conv3d", "linear"), detached_layer)
+DETACHED |= {"batch_norm": detached_norm, "add": detached_add, "relu": detached_relu}
 
 
 # --- block: True

@@ -44,8 +44,7 @@ class Weight(nn.Module):
     """A weight that knows where in the training it is; its state is in buffers, so that a resumed run is the same run.
 
     name: of the option, for errors. weight: a number from 0 to high, (start, end), or, where it can be `steered`,
-    "auto". between: the shares of the training between which it falls. steps: how many the training has; `fit` tells
-    it. Raises ValueError for values out of range.
+    "auto"; else ValueError. between: the shares of the training between which it falls. steps: of the training.
     """
 
     def __init__(self, name, weight, high=math.inf, between=(0.15, 0.55), steps: int | None = None, steered=False):
@@ -106,9 +105,8 @@ def gradient_norm(term: Tensor, model: nn.Module) -> float:
 
 
 def foreground_range(R: Tensor, mask: Tensor) -> tuple[float, float] | None:
-    """(C1, C2) = (F / 2, 12.5 F), F: median of the ROI's total relevance over maps R of a network before training; None
-    where no mask carries an instruction. Ours: small networks with random weights have F near 2, which gives the
-    (1, 25) of our first results; with ImageNet weights F can be 50.
+    """(C1, C2) = (F / 2, 12.5 F), F: median of the ROI's total relevance over maps R before training (random small
+    networks: near 2; ImageNet weights: up to 50); None where no mask carries an instruction. Ours.
     """
     mask, valid = prepare_mask(mask, R.shape[-2:])
     totals = (R.detach().abs() * mask).sum((2, 3, 4))[valid.expand(R.shape[:2]).bool()]

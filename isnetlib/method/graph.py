@@ -1,9 +1,8 @@
 """The operations of one forward pass, as the graph that relevance is pulled back through.
 
-`isnetlib.LRP` sends every torch operation of the model here. `Graph.run` does it, by its rule in
-`isnetlib.method.rules` where it depends on the image, and remembers a `Node` for the tensor that came out. Operations
-in place are done out of place, and the result stands in for the old tensor from then on. An operation without a rule is
-remembered as refused: harmless unless relevance has to pass it.
+`isnetlib.LRP` sends every torch operation of the model here. `Graph.run` does it, by its rule in `rules.py` where it
+depends on the image, and remembers a `Node` for what came out. One in place is done out of place, and the result stands
+in for the old tensor. One without a rule is remembered as refused: harmless unless relevance has to pass it.
 """
 
 from contextlib import nullcontext
@@ -14,11 +13,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import FunctionCtx
 from torch.utils._pytree import tree_flatten, tree_map, tree_unflatten
+from torch.utils.weak import WeakTensorKeyDictionary
 
 from isnetlib.method import rules, tracing
 from isnetlib.method.kernels import transpose
 from isnetlib.method.rules import Node
-from isnetlib.method.tracing import ByTensor, tensors_in
+from isnetlib.method.tracing import tensors_in
 
 HIDDEN = " (Scripted and compiled code, and functions of NumPy, hide their operations.)"
 
@@ -28,16 +28,14 @@ class NotCovered(NotImplementedError):
 
 
 class Graph:
-    """eps, gates: of `isnetlib.LRP`. z_box: whether z^B takes over at the layers that read the pixels. dtype: of the
-    arithmetic of convolutions' derivatives, or None. ablated: rules in place of those of `isnetlib.method.rules`.
-    """
+    """z_box: whether there is z^B. dtype: of convolutions' derivatives, or None. ablated: rules in place of others."""
 
     def __init__(self, eps: float, z_box: bool, gates: str, dtype, ablated: dict, image: Tensor | None = None):
         self.eps, self.z_box, self.gates, self.dtype, self.rules = eps, z_box, gates, dtype, rules.RULES | ablated
         self.x, self.root, self.given, self.tape = None, None, image, []  # the images, their node; the nodes in order
         self.name, self.function, self.in_place = "", None, False  # of the operation at hand; function: out of place
         # Tensor -> its node; overwritten tensor -> what stands for it; tensors that were made of constants in sight.
-        self.nodes, self.replaced, self.seen = ByTensor(), ByTensor(), ByTensor()
+        self.nodes, self.replaced, self.seen = (WeakTensorKeyDictionary() for _ in range(3))
         self.strangers, self.grad = set(), torch.is_grad_enabled()  # ids of tensors that came from nowhere
         self.constants = {}  # node -> its output with the biases detached, where they are (an ablation)
 
@@ -48,23 +46,25 @@ class Graph:
     def node(self, value: Tensor) -> Node:
         return self.nodes.get(value)
 
+    def nodes_of(self, values) -> list[Node]:
+        return [node for value in values if (node := self.node(value))]
+
     def is_first_layer(self, node: Node) -> bool:
         """Whether z^B applies at this node: a linear layer that reads the pixels."""
         return self.z_box and node.layer is not None and node.parents[0].image is not None
 
     def eps_after(self, node: Node) -> float:
-        """eps of an activation that reads `node`: 0 where z^B, which has its own, is all that follows on the way down
-        but max pools and rearrangements, which only move the first layer's outputs.
-        """
+        """eps of an activation that reads `node`: 0 where only max pools and rearrangements part it from z^B's eps."""
         while not self.is_first_layer(node):
             if len(node.parents) != 1 or node.name not in rules.REARRANGES | {"max_pool"}:
                 return self.eps
             node = node.parents[0]
         return 0.0
 
-    def refuse(self, why: str, parents=(), **known):
-        """(None, Node) of an operation without a rule: harmless unless relevance has to pass through it."""
-        return None, Node(self.name, list(parents), why=f"{tracing.place()}: {self.name}: {why}", **known)
+    def refuse(self, why: str, parents=(), pull=None, **known):
+        """(None, Node) of an operation that relevance must not pass, but on its way to shared gates, by `pull`."""
+        why, pull = f"{tracing.place()}: {self.name}: {why}", pull if self.gates == "shared" else None
+        return None, Node(self.name, list(parents), pull, why=why, **known)
 
     def linear(self, function, *args, output=None, keeps_sign=False, **kwargs):
         """(output, Node or list of Nodes) of a linear operation without weights: its transpose comes from autograd."""
@@ -89,13 +89,6 @@ class Graph:
 
         return output, made() if isinstance(output, Tensor) else [made(k) for k in range(len(output))]
 
-    def gate(self, z: Tensor, pull, rest: float, why: str) -> Node:
-        """Node of a gate f(z) with f(0) = rest: refused as a value path, a factor in `product`. pull: G at f(z) - rest
-        -> [G at z], used where gates are "shared".
-        """
-        pull = pull if self.gates == "shared" else None
-        return self.refuse(why, [self.node(z)], pull=pull, gate=True, rest=rest)[1]
-
     def product(self, f, a: Tensor, b: Tensor, to_a, to_b):
         """(output, Node) of a bilinear f(a, b) of two tensors of the image; to_a(G, b), to_b(G, a): its transposes.
 
@@ -106,7 +99,7 @@ class Graph:
         and the first term is x's, the second is shared half and half. Products on the way to a gate, as of queries and
         keys, are then shared half and half, too.
         """
-        y, one, two, shared = f(a, b), self.node(a), self.node(b), self.gates == "shared"
+        y, one, two = f(a, b), self.node(a), self.node(b)
 
         def back(to, g, other, x):
             """G at x, summed where x was broadcast. Under autocast activations are coarser than G."""
@@ -116,10 +109,10 @@ class Graph:
         if one.gate == two.gate:
             pull = lambda g: [back(to_a, g, b, a) / 2, back(to_b, g, a, b) / 2]  # noqa: E731
             why = "both factors depend on the image and not one of them alone is a gate (sigmoid, softmax)"
-            return y, self.refuse(why, [one, two], gate=one.gate, pull=pull if shared else None)[1]
+            return y, self.refuse(why, [one, two], pull, gate=one.gate)[1]
         if one.gate:  # from here on b is the gate
             a, b, one, two, to_a, to_b = b, a, two, one, to_b, to_a
-        if not shared:
+        if self.gates == "constant":
             return y, Node(self.name, [one], lambda g: [back(to_a, g, b, a)])
         if (rest := two.rest) is None:
             return self.refuse('gates="shared" needs a gate that nothing but rearrangements lie behind')
@@ -145,7 +138,7 @@ class Graph:
             return func(*args, **kwargs)
         self.name = rules.SAME_AS.get(name, name)
         inputs = tensors_in((args, kwargs))
-        if self.replaced.of(inputs):
+        if any(t in self.replaced for t in inputs):
             args, kwargs = tree_map(self._current, (args, kwargs))
             inputs = tensors_in((args, kwargs))
         if self.x is None:
@@ -157,7 +150,7 @@ class Graph:
         for t in inputs:
             if not (isinstance(t, nn.Parameter) or t in self.nodes or t in self.seen):
                 self._meet(t)
-        inputs = self.nodes.of(inputs)
+        inputs = self.nodes_of(inputs)
         if not inputs or name in rules.CONSTANT:
             output = func(*args, **kwargs)
             for t in tensors_in((output,)):
@@ -181,7 +174,7 @@ class Graph:
 
     def _current(self, leaf):
         while leaf in self.replaced:
-            leaf = self.replaced.get(leaf)
+            leaf = self.replaced[leaf]
         return leaf
 
     def _record(self, func, args, kwargs, count):
@@ -218,16 +211,15 @@ class Graph:
             if known is not None and (not made.why or known is made):
                 continue  # the very tensor that went in (dropout in eval mode), a composite's
             if made.why:
-                made.parents = made.parents or self.nodes.of(tensors_in(args))
+                made.parents = made.parents or self.nodes_of(tensors_in(args))
             elif all(p.gate for p in made.parents):
                 made.gate, made.rest = True, _rest(made)
             if any(p.image is None for p in made.parents):
                 made.image = None
             if self.is_first_layer(made):
                 made.z = part
-            before = self.node(args[0]) if args else None
-            if before is not None and tracing.same_memory(part, args[0]):
-                made.views = before
+            if args and self.tracked(args[0]) and tracing.same_memory(part, args[0]):
+                made.views = self.node(args[0])
             made.shape, made.history = part.shape, part.grad_fn
             for parent in made.parents:
                 parent.consumers += 1

@@ -10,8 +10,7 @@ Variants differ in what is explained (Bassi, Dertkigil & Cavalli, arXiv 2202.002
 Cavalli, arXiv 2401.08409, for the others): original: every logit, a map each, stacked in one pass: cost grows with the
 number of classes. selective: the log-odds of the least likely class, one map. stochastic: one logit a sample, the
 winner or, with a fair coin, any other: one map. With several labels an image (multilabel) selective and stochastic are
-the same (our choice; the papers' are for a softmax): one label a sample, drawn afresh at each step. A label's log-odds
-are its logit then, and no label's evidence stands for another's as the winner's does under a softmax.
+the same (our choice; the papers' are for a softmax): one label's logit a sample, drawn afresh at each step.
 """
 
 from contextlib import nullcontext
@@ -25,7 +24,7 @@ from torch.utils.checkpoint import checkpoint
 from isnetlib.method.course import Weight, foreground_range, gradient_norm
 from isnetlib.method.loss import classification_loss, heatmap_loss, probabilities
 from isnetlib.method.lrp import LRP, logits_of, refuse_unseen, start_for
-from isnetlib.method.options import flag, mapping, number, pair
+from isnetlib.method.options import flag, number, pair
 
 VARIANTS = ("original", "selective", "stochastic")
 
@@ -63,7 +62,7 @@ class ISNet(nn.Module):
         super().__init__()
         if variant not in VARIANTS:
             raise ValueError(f"variant {variant!r}: use one of {', '.join(VARIANTS)}")
-        others = mapping("ablation", ablation)
+        others = dict(ablation or {})
         self.every = number("every", others.pop("every", 1), 1, kind=Integral)
         self.lrp = partial(LRP, eps, box, gates, bf16, others)
         self.lrp()  # wrong options are told now

@@ -1,6 +1,4 @@
-"""The differentiable pieces of the relevance pass: what its rules do to G, the modified gradient (M, B, ...) of
-`isnetlib.method.rules`, with derivatives that are cheap and exact.
-"""
+"""What the rules do to G, the modified gradient (M, B, ...), with derivatives that are cheap and exact."""
 
 from collections.abc import Callable
 from functools import partial
@@ -29,9 +27,7 @@ def transposed(g: Tensor, weight: Tensor, shape, conf) -> Tensor:
 
 
 def transposed_to_pixels(g: Tensor, weight: Tensor, shape, conf) -> Tensor:
-    """`transposed`; at a stride s of 2 or 4 the s x s pixels of a block stand as channels, where these are so few that
-    they do not fill the processor's vectors.
-    """
+    """`transposed`; of few channels, at a stride s of 2 or 4, with a block's s x s pixels as channels: faster."""
     stride, padding, dilation, *_, groups, dtype = conf
     if stride not in ([2, 2], [4, 4]) or dilation != [1, 1] or groups != 1 or weight.shape[1] >= 8:
         return transposed(g, weight, shape, conf)
@@ -47,7 +43,6 @@ def transposed_to_pixels(g: Tensor, weight: Tensor, shape, conf) -> Tensor:
 
 
 def weight_gradient(g: Tensor, x: Tensor, weight: Tensor, conf) -> Tensor:
-    """Weight gradient of the convolution of x that has the output gradient g."""
     *plain, dtype = conf
     dtype = g.dtype if dtype is None or torch.cpu._is_amx_tile_supported() else dtype  # there bf16 has no fast path
     a, b, w = g.to(dtype), x.to(dtype), weight.to(dtype)
@@ -72,9 +67,7 @@ class Convolve(Function):
 
 
 class ConvTranspose(Function):
-    """Input gradient of a convolution, with a derivative by fast kernels: torch's own double backward computes the
-    weight part as a convolution with a kernel as large as the image.
-    """
+    """`transposed` with a fast derivative: torch's own convolves with kernels as large as the image for the weights."""
 
     @staticmethod
     def forward(ctx, g, weight, shape, conf):
@@ -191,9 +184,8 @@ def z_box_share(G: Tensor, z: Tensor, floor: Tensor, relu: bool, eps: float) -> 
 
 
 class ZBoxPixels(Function):
-    """Relevance of the pixels by z^B for a convolution that reads them, (M, B, ...): `z_box_share` by the second line.
-    A few images at a time, so that the maps c(w) and c(w-), the widest tensors of the pass, stay in the processor's
-    cache; the share is computed again for the derivative rather than kept.
+    """R_j of `z_box_share` at a convolution that reads the pixels, (M, B, ...): a few images at a time, so that c(w)
+    and c(w-) stay in the processor's cache; the share is computed again for the derivative.
     """
 
     @staticmethod
@@ -229,6 +221,5 @@ class ZBoxPixels(Function):
 
 
 def _few_images(g: Tensor, images: int = 8):
-    """Slices of the batch of g (M, B, ...) with some eight maps in all."""
     step = max(1, images // len(g))
     return (slice(k, k + step) for k in range(0, g.shape[1], step))

@@ -25,16 +25,14 @@ class HeatmapLoss(NamedTuple):
 
 
 def prepare_mask(mask: Tensor, size: torch.Size) -> tuple[Tensor, Tensor]:
-    """Binary mask (B, M or 1, 1, H, W) at the map's `size` (H, W), and which of them carry an instruction, (B, M or 1)
-    of 0 and 1. In a mask of another size each cell of the map that holds some ROI becomes ROI. Raises ValueError for
-    other values than 0 and 1.
+    """Mask (B, M or 1, 1, H, W) of 0 and 1 (else ValueError) at the map's `size`: a cell that holds some ROI is ROI.
+    And which of them carry an instruction, (B, M or 1) of 0 and 1.
     """
     if mask.ndim != 4:
         raise ValueError(f"mask must be (batch, 1, height, width), got {tuple(mask.shape)}")
     mask = torch.nan_to_num(mask.float())
     if not ((mask == 0) | (mask == 1)).all():
-        low, high = mask.min(), mask.max()
-        raise ValueError(f"a mask holds 0 (background) and 1 (region of interest) only, got {low:.3g} to {high:.3g}")
+        raise ValueError(f"a mask holds 0 (background) and 1 (ROI) only, got {mask.min():.3g} to {mask.max():.3g}")
     if mask.shape[-2:] != size:
         mask = (F.adaptive_avg_pool2d(mask, size) > 0).float()
     area = mask.flatten(2).mean(2)
@@ -112,9 +110,7 @@ def heatmap_loss(
 
 
 def classification_loss(logits: Tensor, y: Tensor, multilabel: bool = False) -> Tensor:
-    """Cross-entropy of logits (B, K) and classes (B,), binary for one logit. Of float labels y (B, K): binary
-    cross-entropy where each is 0 or 1 on its own (multilabel), else they are the classes' probabilities.
-    """
+    """Cross-entropy of logits (B, K) and classes (B,) or probabilities (B, K); binary for one logit or multilabel."""
     if logits.shape[1] == 1 or (multilabel and y.is_floating_point()):
         return F.binary_cross_entropy_with_logits(logits, y.to(logits.dtype).view_as(logits))
     return F.cross_entropy(logits, y.to(logits.dtype) if y.is_floating_point() else y)

@@ -10,9 +10,8 @@ the LRP-eps rule is
     R_j = sum_k a_j w_jk / (z_k + eps s(z_k)) R_k,        s(z) = 1 for z >= 0, else -1,
 
 and the z^B rule takes its place at the first layer, so that black pixels (a_j = 0) can be relevant too.
-`isnetlib.method.rules` says how each operation hands relevance back; this file runs the rules: `LRP` records the
-operations of a forward pass and walks them backwards, `explain` does both for any classifier, `check` tells whether a
-network is covered, `start_for` what is explained. Nothing is edited: the model is called as it is.
+`isnetlib.method.rules` says how each operation hands relevance back. `LRP` records the operations of a forward pass, of
+a model as it is, and walks them backwards; `explain` does both; `check` tells whether a network is covered.
 """
 
 import warnings
@@ -86,14 +85,14 @@ class LRP(TorchFunctionMode):
     def _end(self, start, logits):
         """The node of the logits; everything between it and the image is covered."""
         x, end = self.graph.x, self.graph.node(logits)
-        if x is not None and x.dtype in (torch.float16, torch.bfloat16):
-            raise ValueError("half precision: keep the model and images in float32; torch.autocast may be on")
-        if x is not None and (start.ndim != 3 or start.shape[::2] != logits.shape or len(start) != len(x)):
-            where = f"images {tuple(x.shape)} and logits {tuple(logits.shape)}"
-            raise ValueError(f"start must be (batch, maps, classes) for {where}, got {tuple(start.shape)}")
         if end is None:
             own = "are they of this forward pass, inside `with LRP() as lrp:`?"
             raise NotCovered(f"no operation was seen that leads to these logits: {own}{HIDDEN}")
+        if x.dtype in (torch.float16, torch.bfloat16):
+            raise ValueError("half precision: keep the model and images in float32; torch.autocast may be on")
+        if start.ndim != 3 or start.shape[::2] != logits.shape or len(start) != len(x):
+            where = f"images {tuple(x.shape)} and logits {tuple(logits.shape)}"
+            raise ValueError(f"start must be (batch, maps, classes) for {where}, got {tuple(start.shape)}")
         if refused := self.graph.refused(end)[::-1]:
             raise NotCovered("LRP does not cover this network:\n  " + "\n  ".join(refused))
         return end
@@ -202,9 +201,7 @@ def _run(model: nn.Module, x: Tensor, lrp: Callable, grad: bool = False) -> tupl
 
 
 def refuse_unseen(model: nn.Module, x: Tensor, lrp: Callable, seen: LRP, buffers=()) -> None:
-    """Raise NotCovered where a tensor that `seen` met, and knew nothing of (no buffer), depends on the images x:
-    autograd tells in another forward pass.
-    """
+    """Raise NotCovered where tensors of unknown origin depend on the images x, as autograd tells in another pass."""
     if seen.graph.strangers - {id(t) for t in (*buffers, *model.buffers())}:
         again, logits = _run(model, x, lrp, grad=True)
         again._end(torch.zeros_like(logits)[:, None], logits)
@@ -218,9 +215,7 @@ def refuse_hidden(model: nn.Module) -> None:
 
 
 def logits_of(output) -> Tensor:
-    """The main logits (B, K) of what a classifier returns: a tensor, or a tuple or object that holds `logits`
-    (GoogLeNet, Inception). ValueError where it is none, or one of several.
-    """
+    """The logits (B, K) in a classifier's output: a tensor, the first of a tuple, or `.logits`; else ValueError."""
     shapes = [tuple(t.shape) for t in output if isinstance(t, Tensor)] if type(output) is tuple else []
     if len(set(shapes)) < len(shapes):
         raise ValueError(f"which of the outputs {shapes} are the logits? Return them alone")
@@ -233,8 +228,7 @@ def logits_of(output) -> Tensor:
 
 # --- what is explained
 def start_for(logits: Tensor, target=None) -> Tensor:
-    """Initial G at the logits, (B, M, K): the derivative of the explained quantity, a logit or the log-odds of a class,
-    by the logits y. Relevance there is R = y G.
+    """Initial G at the logits y, (B, M, K): the derivative of what is explained by y; R = y G.
 
     target: None = the winning class | int | LongTensor (B,) | "all" (M = K maps, one a class) | "selective" (see
     `selective_start`). Raises ValueError for a class that does not exist.

@@ -42,28 +42,30 @@ class Activated(Function):
     @staticmethod
     def backward(ctx, u):
         g, z, r = ctx.saved_tensors
-        grad_z = None
-        if ctx.needs_input_grad[1]:
-            grad_z = over_maps(u, g)
-            with torch.enable_grad():
-                leaf = z.detach().requires_grad_()
-                (slope,) = torch.autograd.grad(ctx.f(leaf), leaf, grad_z)
-            below = stabilise(z, ctx.eps)
-            grad_z = slope.addcmul_(grad_z, r, value=-1)
-            grad_z = grad_z.div_(below) if ctx.eps else divide(grad_z, below)
-        return u * r, grad_z, None, None, None
+        if not ctx.needs_input_grad[1]:
+            return u * r, None, None, None, None
+        product, leaf, below = over_maps(u, g), z.detach().requires_grad_(), stabilise(z, ctx.eps)
+        with torch.enable_grad():
+            (slope,) = torch.autograd.grad(ctx.f(leaf), leaf, product)
+        grad_z = slope.addcmul_(product, r, value=-1)
+        return u * r, grad_z.div_(below) if ctx.eps else divide(grad_z, below), None, None, None
 
 
-def pulled(g: Tensor, z: Tensor, y: Tensor, f: Callable, eps: float) -> list[Tensor]:
-    """G at y = f(z) -> [G at z]."""
-    return [Activated.apply(g, z.to(g.dtype), y.to(g.dtype), f, eps)]
-
-
-def activate(graph, f: Callable, z: Tensor):
-    """(output, Node) of an elementwise activation f with f(0) = 0: G * f(z) / (z + eps s(z))."""
+def activate(graph, f: Callable, z: Tensor, rest: float = 0.0):
+    """(output, Node) of an elementwise activation f with f(0) = 0: G * f(z) / (z + eps s(z)). With f(0) = rest it is a
+    gate: where gates are "shared", its part of a product goes back as G (f(z) - rest) / (z + eps s(z)).
+    """
     y, before = f(z), graph.node(z)
-    eps = graph.eps_after(before)
-    return y, Node(graph.name, [before], lambda g: pulled(g, z, y.detach(), f, eps))
+    eps, above = (graph.eps, lambda t: f(t) - rest) if rest else (graph.eps_after(before), f)
+
+    def pull(g):
+        risen = y.detach() - rest if rest else y.detach()
+        return [Activated.apply(g, z.to(g.dtype), risen.to(g.dtype), above, eps)]
+
+    if rest == 0:
+        return y, Node(graph.name, [before], pull)
+    why = "f(0) is not 0, so it may be a factor of a product but no value path"
+    return y, graph.refuse(why, [before], pull, gate=True, rest=rest)[1]
 
 
 @rule("prelu")
@@ -77,17 +79,9 @@ def prelu(graph, z, weight):
 @rule(*"relu6 leaky_relu silu gelu hardswish mish tanh elu selu celu softsign tanhshrink softshrink hardshrink".split())
 @rule("hardtanh", "sigmoid", "hardsigmoid", "softplus", "exp")
 def elementwise(graph, z, *args, **kwargs):
-    """An activation, or a gate, of which with gates="shared" the part f(z) - f(0) of a product goes back likewise:
-    G (f(z) - f(0)) / (z + eps s(z)).
-    """
-    function, eps = graph.function, graph.eps
+    function = graph.function
     f = lambda t: function(t, *args, **kwargs)  # noqa: E731
-    rest = f(torch.zeros((), dtype=z.dtype)).item()
-    if rest == 0:
-        return activate(graph, f, z)
-    y = f(z)
-    pull = lambda g: pulled(g, z, y.detach() - rest, lambda t: f(t) - rest, eps)  # noqa: E731
-    return y, graph.gate(z, pull, rest, "f(0) is not 0, so it may be a factor of a product but no value path")
+    return activate(graph, f, z, f(torch.zeros((), dtype=z.dtype)).item())
 
 
 @rule("softmax")
@@ -99,7 +93,8 @@ def softmax(graph, z, dim=None, dtype=None, **kwargs):
         a, along = y.to(g.dtype), dim if dim is None or dim < 0 else dim - ndim
         return [a * (g - (a * g).sum(along, keepdim=True))]
 
-    return y, graph.gate(z, pull, 0.0, "a softmax may weigh values (attention) but is no value path")
+    why = "a softmax may weigh values (attention) but is no value path"
+    return y, graph.refuse(why, [graph.node(z)], pull, gate=True, rest=0.0)[1]
 
 
 # --- normalisations

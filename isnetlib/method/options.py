@@ -7,9 +7,7 @@ import torch
 
 
 def number(name: str, value: float, low: float = 0.0, high: float = math.inf, kind: type = Real) -> float:
-    """`value` of the option `name`; ValueError where it is no finite number (kind Integral: whole number) from low to
-    high.
-    """
+    """The option; ValueError where it is no finite number (kind Integral: whole number) from low to high."""
     if isinstance(value, bool) or not isinstance(value, kind) or not (low <= value <= high and math.isfinite(value)):
         whole, limit = "whole " * (kind is Integral), "on" if high == math.inf else f"to {high:g}"
         raise ValueError(f"{name} must be a {whole}number from {low:g} {limit}, got {value!r}")
@@ -17,9 +15,7 @@ def number(name: str, value: float, low: float = 0.0, high: float = math.inf, ki
 
 
 def pair(name: str, values: tuple[float, float], high: float = math.inf, rising: bool = False) -> tuple[float, float]:
-    """The option's two numbers from 0 to high; ValueError for anything else. rising: 0 < first < second, or, of shares
-    (high 1), first < second.
-    """
+    """The option's two numbers from 0 to high, or ValueError. rising: 0 < first < second; of shares (high 1) from 0."""
     try:
         first, second = (number(name, value, high=high) for value in values)
         if rising and not (first < second and (first > 0 or high == 1)):
@@ -47,10 +43,3 @@ def bounds(name: str, value: tuple | None) -> tuple | None:
     if not fits:
         raise ValueError(f"{name} must be None or (low, high), numbers or one a channel with low < high; got {value!r}")
     return value
-
-
-def mapping(name: str, value: dict | None) -> dict:
-    """A copy of the option, {} for None; ValueError for anything but a dictionary."""
-    if not isinstance(value, dict | None):
-        raise ValueError(f"{name} must be a dictionary, got {value!r}")
-    return dict(value or {})

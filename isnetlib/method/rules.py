@@ -37,11 +37,8 @@ SHAPED_LIKE = {"expand_as", "view_as", "reshape_as", "type_as"}  # the second te
 MOVES = """reshape unflatten ravel permute transpose swapaxes swapdims movedim t clone expand repeat getitem narrow
 select index_select chunk tensor_split split unbind flip roll rot90 to T mT""".split()
 REARRANGES = {*MOVES, *SHAPED_LIKE}  # each number that comes out is one that went in
-LINEAR = (
-    """mean sum stack pad pixel_shuffle pixel_unshuffle channel_shuffle interpolate upsample float double rsub neg
-masked_fill""".split()
-    + [f"{kind}avg_pool{n}d" for kind in ("", "adaptive_") for n in (1, 2, 3)]
-)
+LINEAR = """mean sum stack pad pixel_shuffle pixel_unshuffle channel_shuffle interpolate upsample float double rsub neg
+masked_fill avg_pool1d avg_pool2d avg_pool3d adaptive_avg_pool1d adaptive_avg_pool2d adaptive_avg_pool3d""".split()
 CONSTANT = """detach zeros_like ones_like empty_like full_like rand_like randn_like
 new_zeros new_ones new_empty new_full new_tensor""".split()
 # questions about a tensor, no operations on it
@@ -52,9 +49,7 @@ SAME_AS |= {"concat": "cat", "concatenate": "cat"}
 
 
 def rule(*names: str, several: bool = False):
-    """Register the decorated function as the rule of the operations called `names`. several: whether tensors of the
-    image may stand in other arguments than the first; else they are refused there.
-    """
+    """Register the rule of the operations called `names`. several: tensors of the image may stand in any argument."""
 
     def register(function):
         RULES.update(dict.fromkeys(names, function))
@@ -165,12 +160,9 @@ def relu(graph, x):
     before = graph.node(x)
     first, eps = graph.is_first_layer(before), graph.eps_after(before)
     fresh = before.name in ("conv", "conv + batch norm", "batch_norm", "add") and before.consumers == 0 and not first
-    if graph.in_place and fresh and not torch.is_grad_enabled():
-        y = x.relu_().view_as(x)  # nobody needs x any more
-    else:
-        y = torch.relu(x)
-    if first:
-        before.relu = True
+    spare = graph.in_place and fresh and not torch.is_grad_enabled()  # nobody needs x any more
+    y = x.relu_().view_as(x) if spare else torch.relu(x)
+    before.relu = True
     scale, parent = (None, before) if before.scale is None else (before.scale, before.parents[0])
 
     def pull(g):
@@ -251,7 +243,7 @@ def add(graph, a, b, *, alpha=1):
 @rule("cat", several=True)
 def concatenate(graph, tensors, dim=0, *, axis=None):
     dim = dim if axis is None else axis
-    y, nodes = torch.cat(tensors, dim), graph.nodes.of(tensors)
+    y, nodes = torch.cat(tensors, dim), graph.nodes_of(tensors)
     if len(nodes) < len(tensors):
         return graph.linear(torch.cat, list(tensors), dim, output=y, keeps_sign=True)
     sizes, of_g = [t.shape[dim] for t in tensors], dim % y.ndim + 1

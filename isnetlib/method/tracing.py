@@ -1,30 +1,9 @@
-"""What it takes to record torch's operations, for `isnetlib.method.graph`: tensors as keys, arguments of operations,
-and where they were called. Nothing here knows of relevance.
-"""
+"""The arguments of torch's operations and where they were called, for `isnetlib.method.graph`."""
 
 import sys
-import weakref
+from traceback import walk_stack
 
 from torch import Tensor, nn
-
-
-class ByTensor(dict):
-    """A dictionary by tensor identity that keeps no tensor alive: id -> (weak reference, value)."""
-
-    def __setitem__(self, key: Tensor, value):
-        super().__setitem__(id(key), (weakref.ref(key), value))
-
-    def get(self, key):
-        """The value of `key`, or None."""
-        item = super().get(id(key))
-        return item[1] if item is not None and item[0]() is key else None  # an id may be that of a tensor now gone
-
-    def __contains__(self, key) -> bool:
-        return self.get(key) is not None
-
-    def of(self, keys) -> list:
-        """The values of those keys that have one."""
-        return [value for key in keys if (value := self.get(key)) is not None]
 
 
 def tensors_in(values) -> list[Tensor]:
@@ -55,26 +34,20 @@ def same_memory(a: Tensor, b: Tensor) -> bool:
 
 def leads_to(function, targets: set, leaf: Tensor | None) -> bool:
     """Whether the autograd graph of the grad_fn `function` holds one of `targets`, or the leaf tensor."""
-    known, waiting = {None}, [function]
+    known, waiting = {None}, [function]  # None: an input that needs no gradient
     while waiting:
         one = waiting.pop()
-        if one in known:
-            continue
         if one in targets or (leaf is not None and getattr(one, "variable", None) is leaf):
             return True
         known.add(one)
-        waiting += [other for other, _ in one.next_functions]
+        waiting += [other for other, _ in one.next_functions if other not in known]
     return False
 
 
 def callers(name: str, kind: type) -> list:
     """The local variables `name` of this kind in the functions that are running, innermost first."""
-    frame, found = sys._getframe(1), []
-    while frame is not None:
-        if isinstance(owner := frame.f_locals.get(name), kind):
-            found.append(owner)
-        frame = frame.f_back
-    return found
+    owners = (frame.f_locals.get(name) for frame, _ in walk_stack(sys._getframe(1)))
+    return [owner for owner in owners if isinstance(owner, kind)]
 
 
 def place() -> str:
