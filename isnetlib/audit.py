@@ -5,20 +5,19 @@ says why. Only images with a mask count, the same ones in every row.
 """
 
 import base64
+from collections import namedtuple
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 import torch
 from jinja2 import Template
-from torch import nn
 from torchvision.transforms.functional import gaussian_blur
 
 from isnetlib import own, stats
 from isnetlib.baselines import build
 from isnetlib.data.backgrounds import SCALE, fill_foreground
-from isnetlib.data.images import Images
+from isnetlib.data.images import Images, with_masks
 from isnetlib.report.figures import faults, picture, relevance_row
 from isnetlib.report.show import Picture
 from isnetlib.training import evaluate
@@ -32,15 +31,8 @@ USEFUL = 0.6  # AUC or macro F1: a model near chance has nothing to lose, so no 
 DRAWS = 500  # bootstrap samples of patients
 CASES, SHOWN = 6, ("as_it_is", "swapped")  # on the page
 
-
-class Classifier(NamedTuple):
-    """A method with `predict`, its classes, and how its images are made."""
-
-    method: nn.Module
-    classes: list[str]
-    size: int
-    equalise: bool
-    grey: bool = False  # known: that it learnt from grey images alone
+# A method with `predict`, its classes, and how its images are made; grey: it is known to have learnt from grey ones.
+Classifier = namedtuple("Classifier", "method classes size equalise grey", defaults=[False])
 
 
 def audit(checkpoint, folder, page, label="label", patient="patient", **how) -> dict:
@@ -65,7 +57,7 @@ def compare(run, tests: dict[str, Images], device="cpu") -> dict[str, str]:
     for name, images in tests.items():
         found = {}
         try:
-            found = {method: measure(model, own.with_masks(images, name)) for method, model in models.items()}
+            found = {method: measure(model, with_masks(images, name)) for method, model in models.items()}
             word = choice(*found.values()) if len(found) == 2 else next(iter(found.values()))["verdict"]
         except ValueError as error:  # better told after a training than instead of its page
             word = str(error)
@@ -117,10 +109,9 @@ def treated(images: Images, seed: int = 0) -> dict[str, Images]:
         background = gaussian_blur(fill_foreground(x, mask > 0.5), 2 * int(2 * sigma) + 1, sigma)
         return torch.where(mask > 0.5, x, background), mask
 
-    sets = {"as_it_is": images}
-    for paint in (removed, blurred):
-        sets[paint.__name__] = Images(images.x, images.y, images.mask, images.frame, images.classes, paint)
-    return sets | {"swapped": evaluate.Swapped(images, seed)}
+    same = images.x, images.y, images.mask, images.frame, images.classes
+    painted = {paint.__name__: Images(*same, paint) for paint in (removed, blurred)}
+    return {"as_it_is": images, **painted, "swapped": evaluate.Swapped(images, seed)}
 
 
 def drops(y: np.ndarray, p: dict[str, np.ndarray], patient: np.ndarray, seed: int = 0) -> tuple:
@@ -182,12 +173,11 @@ def measure(classifier: Classifier, images: Images, seed: int = 0) -> dict:
     return found | {"masks": masks, "x": x, "maps": maps, "faults": faults(maps["as_it_is"], masks)}
 
 
-# --- the page
 def write_page(path: str | Path, title: str, tests: list[dict]) -> None:
     """One HTML page. tests: name; found: by the name of a model, what `measure` found; word: what is said of it."""
     template = Template(Path(__file__).with_suffix(".html").read_text(encoding="utf-8"), autoescape=True)
-    limits = {"DROP": DROP, "USEFUL": USEFUL, "SHARE": SHARE}
-    write_atomically(path, template.render(title=title, tests=tests, figure=_figure, **limits))
+    told = template.render(title=title, tests=tests, figure=_figure, DROP=DROP, USEFUL=USEFUL, SHARE=SHARE)
+    write_atomically(path, told)
 
 
 def _figure(found: dict[str, dict]) -> str:

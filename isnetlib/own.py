@@ -18,9 +18,8 @@ from torch import Tensor, nn
 from isnetlib.baselines import build
 from isnetlib.baselines.pipeline import Cut, Pipeline
 from isnetlib.data import folder as data_folder
-from isnetlib.data.files import Refused, decode, read_file, resize, to_pixels
-from isnetlib.data.images import Images
-from isnetlib.data.index import read_index, read_table, refuse
+from isnetlib.data.files import Refused, decode, read_file, read_index, read_table, refuse, resize, to_pixels
+from isnetlib.data.images import Images, with_masks
 from isnetlib.method.isnet import ISNet
 from isnetlib.method.lrp import check
 from isnetlib.report.show import answer, scores, show
@@ -34,7 +33,6 @@ LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32)  # of red, green, blue,
 BATCH = 32  # images at a time in use
 
 
-# --- train
 def train(
     data: str | Path,
     run: str | Path,
@@ -140,7 +138,6 @@ def pick(device: str) -> str:
 
 
 def _tell_doubts(tests: dict[str, Images], train: Images, report) -> None:
-    """Report what will spoil the comparison on test sets."""
     for name, test in tests.items():
         one, other = (part.frame[["source", "patient"]].drop_duplicates() for part in (test, train))
         if seen := len(one.merge(other)):
@@ -156,9 +153,7 @@ def _grey(images: Images) -> bool:
 
 
 def masked_images(folder, classes, size, equalise=False, grey=False, label="label", patient="patient") -> Images:
-    """All images of a data set folder that have a mask. ValueError: unreadable files, foreign labels, no masks, colour
-    where the model learnt from grey images alone.
-    """
+    """All images with a mask. ValueError: unreadable files, foreign labels, no masks, colour where `grey` is wanted."""
     table, problems = read_index(folder, label, classes=classes, patient=patient)
     refuse(folder, problems)
     y, _ = data_folder.encode(table, label, (), classes)
@@ -170,15 +165,6 @@ def masked_images(folder, classes, size, equalise=False, grey=False, label="labe
     return with_masks(images, folder)
 
 
-def with_masks(images: Images, name) -> Images:
-    """Those whose mask is known; ValueError where there are none."""
-    rows = torch.nonzero(images.area())[:, 0]
-    if not len(rows):
-        raise ValueError(f"{name}: no image has a mask, and without masks nobody knows what the background is")
-    return images.subset(rows)
-
-
-# --- use
 def read(run: str | Path) -> dict:
     """What run.json holds. FileNotFoundError, ValueError: it is no run folder, or is damaged."""
     path = Path(run) / "run.json"

@@ -6,14 +6,13 @@ column is metadata. Paths are relative to the folder. Images are PNG, JPEG, TIFF
 image's size and two values, 0 = background.
 """
 
-import functools
 import hashlib
+import inspect
 import io
 import json
 import os
 import re
 import tempfile
-from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -22,9 +21,9 @@ import pandas as pd
 import torch
 from PIL import Image
 
-from isnetlib.data.files import Refused, decode, read_file, resize, resize_mask, stored_at, to_mask, to_pixels, writing
+from isnetlib.data import files
+from isnetlib.data.files import Problem, Refused, of_index, read_boxes, read_file, read_index, refuse
 from isnetlib.data.images import Experiment, Images, Stored
-from isnetlib.data.index import Problem, of_index, read_boxes, read_index, refuse
 from isnetlib.training.files import write_atomically
 
 PARTS = ("train", "validation", "internal")  # of a seeded split
@@ -68,7 +67,6 @@ def _read(
     return Experiment(sets.pop("train"), sets.pop("validation"), sets, metric, hashes), problems
 
 
-@functools.wraps(_read, assigned=())  # for its options
 def load(folder: str | Path, **options) -> Experiment:
     """Read a dataset folder (as uint8), with all the checks of `verify`.
 
@@ -131,7 +129,12 @@ def split_by_patient(patient: pd.Series, stratum: pd.Series, fractions, seed: in
     return patient.map(dict(zip(strata.index, part, strict=True)))
 
 
-def check_parts(part: pd.Series, patient: pd.Series, y: torch.Tensor, names: list[str]) -> Iterator[Problem]:
+# The options of `load` are those of `_read`, and what `assign` takes beside table and y.
+OF_READ, OF_ASSIGN = ([*inspect.signature(one).parameters.values()] for one in (_read, assign))
+load.__signature__ = inspect.Signature(OF_READ[:-1] + OF_ASSIGN[2:])
+
+
+def check_parts(part: pd.Series, patient: pd.Series, y: torch.Tensor, names: list[str]):
     """What is wrong with a split. part: train, validation or a test set's name, for each row."""
     for name in sorted(set(part)):
         if not TEST_NAME.fullmatch(name):
@@ -191,10 +194,10 @@ def read_files(folder, table, size=None, equalise=False, cache=None):
         arrays = map(torch.stack, zip(*pairs, strict=True)) if len(pairs) == len(table) > 0 else (None, None)
         return *arrays, *about
     names = [name for name in (*table["image"], *table["mask"]) if name]
-    sides, path = tuple(np.broadcast_to(size, 2).tolist()), stored_at(cache, Path(folder), names, size, equalise)
+    sides, path = tuple(np.broadcast_to(size, 2).tolist()), files.stored_at(cache, Path(folder), names, size, equalise)
     kept = path.with_suffix(".json")
     if not kept.exists():
-        with writing(path, 4 * len(table) * np.prod(sides)) as file:
+        with files.writing(path, 4 * len(table) * np.prod(sides)) as file:
             about = _read_each(folder, table, size, equalise, lambda pair: file.write(torch.cat(pair).numpy()))
         if not path.exists():
             return None, None, *about
@@ -205,7 +208,7 @@ def read_files(folder, table, size=None, equalise=False, cache=None):
 
 
 def _read_each(folder, table, size, equalise, keep):
-    """Give each pair of image and mask to `keep`, where they can be used and `size` is given; sha256, problems."""
+    """Give each usable pair of image and mask to `keep`, if there is a `size`; sha256 of all files, problems."""
     problems, digests = [], {}
     for row in table[["image", "mask"]].itertuples():
         if pair := _read_pair(Path(folder), row, size, equalise, digests, problems):
@@ -228,15 +231,15 @@ def _read_pair(folder, row, size, equalise, digests, problems):
         problems.append(Problem(level, file, row.Index, problem, remedy))
 
     arrays, before = {}, len(problems)
-    for name, convert in ((row.image, to_pixels), (row.mask, to_mask)):
+    for name, convert in ((row.image, files.to_pixels), (row.mask, files.to_mask)):
         try:
             if name:
                 data = read_file(folder, name)
                 digests[name] = hashlib.sha256(data).hexdigest()
-                arrays[convert] = convert(decode(data))
+                arrays[convert] = convert(files.decode(data))
         except Refused as error:
             tell("error", name, *error.args)
-    pixels, region = arrays.get(to_pixels), arrays.get(to_mask)
+    pixels, region = arrays.get(files.to_pixels), arrays.get(files.to_mask)
     if pixels is not None and pixels.max() < DARK:
         remedy = "spread the pixels over the full range (12 bit stored as 16: multiply by 16)"
         tell("warning", row.image, f"is almost black: its brightest pixel is {pixels.max():.0f} of 255", remedy)
@@ -248,7 +251,7 @@ def _read_pair(folder, row, size, equalise, digests, problems):
     if not size or pixels is None or any(problem.level == "error" for problem in problems[before:]):
         return None
     region = np.zeros(pixels.shape[:2], bool) if region is None else region
-    x, mask = resize(pixels, size, equalise), resize_mask(region, size)
+    x, mask = files.resize(pixels, size, equalise), files.resize_mask(region, size)
     if region.any() and not mask.any():
         tell("warning", row.mask, f"mask vanishes when resized to {size}", "load it larger")
     return x, mask

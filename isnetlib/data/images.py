@@ -109,13 +109,21 @@ def check_range(low: float, high: float = inf, **options: float) -> None:
     """ValueError that names an option which is out of its range."""
     for name, value in options.items():
         if not low <= value <= high:
-            raise ValueError(f"{name} must be from {low} to {high}, not {value}")
+            span = f"at least {low}" if high == inf else f"from {low} to {high}"
+            raise ValueError(f"{name} must be {span}, not {value}")
+
+
+def with_masks(images: Images, name) -> Images:
+    """Those whose mask is known; ValueError where there are none."""
+    rows = torch.nonzero(images.area())[:, 0]
+    if not len(rows):
+        raise ValueError(f"{name}: no image has a mask, and without masks nobody knows what the background is")
+    return images.subset(rows)
 
 
 def named_rows(kind: str, rows) -> pd.DataFrame:
     """Columns id and patient of images that are told by their number, each its own patient."""
-    names = [f"{kind}-{row:05d}" for row in rows]
-    return pd.DataFrame({"id": names, "patient": names})
+    return pd.DataFrame({column: [f"{kind}-{row:05d}" for row in rows] for column in ("id", "patient")})
 
 
 def grey_images(x: np.ndarray, y: np.ndarray, mask: np.ndarray, frame, classes) -> Images:

@@ -15,8 +15,7 @@ import yaml
 from PIL import Image
 from tqdm import tqdm
 
-from isnetlib.data.files import FORMATS, SMALLEST, Refused, decode, read_file
-from isnetlib.data.index import parse
+from isnetlib.data.files import FORMATS, SMALLEST, Refused, decode, parse, read_file
 from isnetlib.training.files import write_atomically
 
 CARDS = yaml.safe_load(Path(__file__).with_name("cards.yaml").read_text(encoding="utf-8"))

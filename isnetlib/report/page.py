@@ -10,7 +10,6 @@ import posixpath
 import re
 import string
 from base64 import b64encode
-from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -22,7 +21,7 @@ BLOCK = re.compile(r"^(?:!\[(.+)\]\((\S+)\.png\)|<!-- table: (.+) -->)$", re.MUL
 LINK = re.compile(r"\]\((\.\.[^)]*)\)")
 
 
-def prose(reports: Path, study: str, here: str, experiments: Sequence[str]) -> str:
+def prose(reports: Path, study: str, here: str, experiments: list[str]) -> str:
     """The markdown of a study in the folder `reports`, or general.md where it has none of its own; its links are turned
     to `here`, the page's folder seen from the project's. experiments: what {experiment} stands for.
     """
@@ -34,7 +33,7 @@ def prose(reports: Path, study: str, here: str, experiments: Sequence[str]) -> s
     return LINK.sub(lambda link: f"]({posixpath.relpath('notebooks/pipeline/reports/' + link[1], here)})", sections)
 
 
-def blocks(text: str) -> Iterator[tuple[str, str, str]]:
+def blocks(text: str):
     """The markdown cut into ("text", "", markdown), ("table", what it shows, "") and ("figure", its stem, caption)."""
     first, *rest = BLOCK.split(text)
     yield "text", "", first
