@@ -1,7 +1,7 @@
 """Does a trained classifier depend on the background? `audit` answers with one HTML page and one word.
 
-The verdict rests on performance when backgrounds are removed, blurred or swapped, and only then on relevance; the page
-says why. Only images with a mask count, the same ones in every row.
+The verdict rests on performance when backgrounds are removed, blurred or swapped, and only then on relevance. Images
+with a mask alone count, the same ones in every row.
 """
 
 import base64
@@ -68,9 +68,8 @@ def compare(run, tests: dict[str, Images], device="cpu") -> dict[str, str]:
 
 
 def load_classifier(checkpoint, backbone=None, classes=None, size=None, equalise=None, device="cpu") -> Classifier:
-    """A classifier in eval mode from a run folder (its chosen epoch), or from weights of the network `backbone` with
-    `classes`, however a training loop wrapped them, on images of `size` pixels (224). ValueError: no checkpoint,
-    backbone or classes unknown, weights of another network.
+    """A classifier in eval mode from a run folder, or from weights of the network `backbone` with `classes`, however a
+    training loop wrapped them, on images of `size` pixels (224). ValueError: no checkpoint, weights of another network.
     """
     path = Path(checkpoint)
     if path.is_dir():
@@ -95,9 +94,7 @@ def load_classifier(checkpoint, backbone=None, classes=None, size=None, equalise
 
 
 def treated(images: Images, seed: int = 0) -> dict[str, Images]:
-    """The images with their background as it is, removed (the mean grey of all of them), blurred, and swapped with
-    other classes' images'; made as they are read. Objects stay bit for bit.
-    """
+    """Images with backgrounds as they are, removed (mean grey), blurred, swapped between classes; made when read."""
     batches = torch.arange(len(images)).split(256)
     mean = sum(images[rows][0].sum((0, 2, 3)) for rows in batches) / (len(images) * images.x.shape[2:].numel())
     sigma = SCALE * max(images.x.shape[2:])
@@ -116,8 +113,7 @@ def treated(images: Images, seed: int = 0) -> dict[str, Images]:
 
 def drops(y: np.ndarray, p: dict[str, np.ndarray], patient: np.ndarray, seed: int = 0) -> tuple:
     """A table of the metric (AUC of two classes, else macro F1) of each treatment and its fall below the first with a
-    95 % percentile interval over patients drawn anew; and the metric in each draw (treatments, DRAWS). y (N,), p:
-    treatment -> (N, K). ValueError where a class is absent.
+    95 % interval over patients drawn anew; the metric in each draw (treatments, DRAWS). p: treatment -> (N, K).
     """
     classes = next(iter(p.values())).shape[1]
     if len(set(y)) < classes:
@@ -152,8 +148,8 @@ def choice(method: dict, standard: dict) -> str:
 
 
 def measure(classifier: Classifier, images: Images, seed: int = 0) -> dict:
-    """verdict, table and draws (`drops`), share and chance (`verdict`), classes, images, patients; of some cases the
-    masks (n, H, W), and by treatment x (n, H, W, 3) and maps (n, H, W); faults (`figures.faults`) of those as they are.
+    """verdict, table and draws (`drops`), share and chance (`verdict`), counts; of some cases masks (n, H, W), and by
+    treatment x (n, H, W, 3) and maps (n, H, W); faults (`figures.faults`) of those as they are.
     """
     method, sets = classifier.method, treated(images, seed)
     device, patient = str(next(method.parameters()).device), images.frame["patient"].to_numpy()

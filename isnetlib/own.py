@@ -52,13 +52,12 @@ def train(
     report=print,
     **reading,
 ) -> dict[str, Images]:
-    """Train `method` on a data set folder and, unless it is not wanted, a standard classifier beside it, into the run
-    folder. A training that was stopped goes on; a finished one stays as it is.
+    """Train `method` on a data set folder and, if `standard`, a standard classifier beside it, into the run folder. A
+    training that was stopped goes on; a finished one stays as it is. Returns the test sets, held-out patients' first.
 
-    weights: None (drawn at random), "default" (torchvision's of ImageNet) or a file; options: of the method; an ISNet
-    has STEERED. tests: further data set folders. reading: label, patient, split, external, ... of
-    `isnetlib.data.folder.load`. Returns the test sets by name, those of the held-out patients first. ValueError: a
-    folder with errors, options that cannot be, a run folder of another configuration.
+    weights: None (drawn at random), "default" (torchvision's of ImageNet) or a file; options: of the method, an ISNet's
+    beside STEERED; tests: further data set folders; reading: of `isnetlib.data.folder.load`. ValueError: a folder with
+    errors, options that cannot be, a run folder of another configuration.
     """
     device, images = pick(device), data_folder.load(data, size=size, equalise=equalise, **reading)
     seen, columns = images.train, {name: reading[name] for name in ("label", "patient") if name in reading}
@@ -232,10 +231,8 @@ def find_images(places: Iterable[str | Path], report=print) -> Iterator[tuple[Pa
 
 def predict(run, places, out="predictions.csv", heatmaps=None, device="auto", report=print) -> int:
     """Write the answers of a run's classifier on images to the table `out`: image (of several places its path), answer,
-    p_<class>, ...; into the folder `heatmaps`, if one is given, a picture of each (`show`).
-
-    places: as of `find_images`. report: is told, one a line, of images that cannot be read or are almost black. Returns
-    how many could not be read. Errors as of `load` and `find_images`.
+    p_<class>, ...; into the folder `heatmaps`, if one is given, a picture of each (`show`). Returns how many could not
+    be read, each told to `report`. Errors and places as of `load` and `find_images`.
     """
     model, rows = load(run).to(pick(device)), []
     found = list({folder / name: (folder, name) for folder, name in find_images(places, report)}.values())

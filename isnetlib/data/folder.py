@@ -36,8 +36,8 @@ DARK = 64  # of 255: 12-bit pixels stored in 16 bits reach 16
 def verify(folder: str | Path, **options) -> pd.DataFrame:
     """Everything that is wrong with a dataset folder; options as of `load`, size=None: no image is kept in memory.
 
-    Columns: level ("error": `load` refuses; "warning": it does not), file, row (of index.csv as a spreadsheet counts,
-    the header being 1; "" = the file as a whole), problem, remedy. ValueError: an option that cannot be.
+    Columns: level ("error": `load` refuses; "warning": it does not), file, row (as a spreadsheet counts, the header
+    being 1; "" = the file as a whole), problem, remedy. ValueError: an option that cannot be.
     """
     return pd.DataFrame(_read(folder, **{"size": None} | options)[1], columns=Problem._fields)
 
@@ -74,12 +74,10 @@ def load(folder: str | Path, **options) -> Experiment:
     label, attributes : column of class names, or, for a multi-label task, columns of 0/1
     classes : class names in order; None = those that occur, sorted
     patient : column that names the patient; None = identities are unknown, each image is its own patient
-    split : column that holds train, validation or a test set's name for each row; None = the column `split` if there is
-        one, otherwise a split by patient, stratified by class, drawn by `split_seed`: `fractions` are train, validation
-        and the test set `internal`, (0.7, 0.15, 0.15)
+    split : column that holds train, validation or a test set's name; None = the column `split` if there is one, else a
+        split by patient, stratified, drawn by `split_seed`: `fractions` are train, validation and the test `internal`
     external : sources kept out of training, each a test set of its name; only without a split column
-    cache : a folder for the decoded images, which are then read from there, now and in later calls; None = they are
-        held in memory, above `MEMORY` in the folder's own folder .isnet. Numbers are the same
+    cache : a folder to keep decoded images in; None = in memory, above `MEMORY` in the folder's own folder .isnet
 
     The metric is auc for attributes and for two classes, otherwise macro_f1. `frame`: id (the image's path), patient,
     source, y (class number, or attributes as "0 1 0"), and the other columns as text.

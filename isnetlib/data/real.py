@@ -1,13 +1,10 @@
 """Experiments on real images: chest X-rays from several data sets, and faces of CelebAMask-HQ.
 
-Films: in training the class is confounded with the source. They are stretched to squares; byte copies, whoever their
-patient is, are left out. A film of training, validation and `internal` has a predicted mask or is left out, since the
-style of a human one would tell the source. Other tests have human masks, and predicted ones where there are none.
-
-Faces: rare attributes leave a single test set too few cases, so they are cut into `folds`: fold k is tested by the
-network that learnt from neither it nor the next one, its validation. A face has the same fold in every experiment.
-Where the index has no column `patient`, each image counts as a person, who may then be both in training and in a test:
-every method alike may score better than on strangers.
+Byte copies, whoever their patient is, are left out. Films are stretched to squares; in training the class is confounded
+with the source. A film of training, validation and `internal` has a predicted mask or is left out, since the style of a
+human one would tell the source; other tests have human masks, and predicted ones where there are none. Faces are cut
+into `folds`, since rare attributes leave a single test set too few cases; a face has the same fold in every experiment.
+Without a column `patient` each image counts as a person, who may be in training and in a test: scores may be too good.
 """
 
 import hashlib
@@ -111,7 +108,7 @@ def _read(root, masks, part, classes, size, equalise, few=None):
 
 
 def _fill(images, names, predicted, listed):
-    """Put the predicted masks into the images (N,) of these names; sha256 of their files."""
+    """Put predicted masks into the images of these names; sha256 of their files."""
     digest = hashlib.sha256()
     for i in np.flatnonzero(images.frame["mask_source"] == "predicted"):
         mask = listed[names[i]]
@@ -135,8 +132,7 @@ def faces(attributes, folder=None, size=64, tied=None, fold=0, folds=5, augment=
     attributes : INSIDE of the face, or OUTSIDE: a limit, since what is worn beside the face is background to a method
         that is told to look at the face alone; in `swapped` the label stays with the face, the hat does not
     tied : None, or the attribute that a pattern outside the mask tells in training: stripes, present; dots, absent
-    fold : the one that is tested, 0 to folds - 1; validation is the next, after the last the first
-    folds : how many parts, 3 or more, alike in size and in all five attributes as well as may be
+    fold : the one that is tested, of `folds` (3 or more), alike in size and attributes; validation is the next, or 0
     """
     if tied not in (None, *attributes):
         raise ValueError(f"tied must be one of the attributes {', '.join(attributes)}, or None, not {tied!r}")
@@ -169,8 +165,7 @@ def faces(attributes, folder=None, size=64, tied=None, fold=0, folds=5, augment=
 
 def cut(labels: np.ndarray, patient: np.ndarray, folds: int, seed: int = 0) -> np.ndarray:
     """The fold (N,) of each row, alike in size and in every label (N, K) of 0/1, a patient's rows together: iterative
-    stratification (Sechidis, Tsoumakas & Vlahavas, ECML PKDD 2011). The label with the fewest patients left comes
-    first; each of them goes to the fold that lacks that label most, of equals to the one that lacks most rows.
+    stratification (Sechidis, Tsoumakas & Vlahavas, ECML PKDD 2011), rare labels first.
     """
     _, person = np.unique(patient, return_inverse=True)
     counts = np.stack([np.bincount(person, has) for has in (*labels.T, np.ones(len(labels)))], axis=1)  # last: rows

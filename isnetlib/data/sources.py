@@ -39,9 +39,8 @@ def prepare(name: str, folder: Path, out: Path, size: int = 512, partial: bool =
     """Write the dataset folder `out` from the `folder` of the publisher of the source `name`. size: pixels of the
     longer side to which larger images are reduced, 0 = as published; partial: leave out what is missing, count nothing.
 
-    Returns what was left out (image, reason; also in left_out.csv), among it every byte copy of an earlier file, since
-    two patients' copies are a leak. SourceError: no such source, a missing or unreadable file, a wrong count, a path
-    that leaves the folder; nothing is indexed then.
+    Returns what was left out (image, reason; also in left_out.csv), among it byte copies of earlier files. SourceError:
+    no such source, a missing or unreadable file, a wrong count, a path out of the folder; nothing is indexed then.
     """
     folder, out = Path(folder), Path(out)
     if name not in CARDS:
@@ -71,7 +70,6 @@ def prepare(name: str, folder: Path, out: Path, size: int = 512, partial: bool =
 
 
 def _check_items(items: list[Item], own: dict) -> None:
-    """SourceError if nothing was found, two images would be written to one file, or counts are not the card's."""
     if not items:
         raise SourceError("no image found")
     names = pd.Series([safe_name(item.name).casefold() for item in items])
@@ -103,7 +101,6 @@ def _write_all(source, items, folder, out, size, most):
 
 
 def _write_item(source, item: Item, data: bytes, folder: Path, out: Path, size: int) -> dict[str, str]:
-    """Write one image and its mask; the row of index.csv. Refused if it cannot be."""
     colour, name = CARDS[source].get("colour", False), safe_name(item.name)
     image = read_image(item.image, data, colour)
     whole = image.size

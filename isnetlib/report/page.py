@@ -22,9 +22,7 @@ LINK = re.compile(r"\]\((\.\.[^)]*)\)")
 
 
 def prose(reports: Path, study: str, here: str, experiments: list[str]) -> str:
-    """The markdown of a study in the folder `reports`, or general.md where it has none of its own; its links are turned
-    to `here`, the page's folder seen from the project's. experiments: what {experiment} stands for.
-    """
+    """The markdown of a study in `reports`, else general.md, its links seen from the page's folder `here`."""
     own, sections = reports / f"{study}.md", ""
     text = (own if own.exists() else reports / "general.md").read_text(encoding="utf-8").replace("{study}", study)
     for section in re.split(r"^(?=## )", text, flags=re.MULTILINE):
@@ -43,9 +41,7 @@ def blocks(text: str):
 
 
 def marked(seeds: pd.DataFrame, comparisons: pd.DataFrame) -> pd.DataFrame:
-    """Rows of seeds.csv with the column `told`: the mean, before it ▽ where the primary method is shown to be ahead of
-    the method, ▲ where behind, in brackets where the comparison was not planned.
-    """
+    """Rows of seeds.csv with `told`: the mean after ▽ (the primary method is ahead) or ▲, bracketed if unplanned."""
     mark = comparisons["verdict"].map({"ahead": "▽", "behind": "▲"})
     mark = mark.where(comparisons["family"].notna(), "(" + mark + ")") + " "
     marks = comparisons.rename(columns={"b": "method"}).assign(told=mark)
