@@ -29,7 +29,7 @@ class SourceError(ValueError):
     """A publisher's folder that cannot be read; the message names the file and the remedy."""
 
 
-# One image of a source. name: of the files to write, unique; image: its file, named as all others relative to the
+# One image of a source. name: of the files to write, safe; image: its file, named as all others relative to the
 # publisher's folder, with '/'; masks: of files painted one over the other, whether as foreground; boxes: None, or kind,
 # left, top, right, bottom in the image's pixels; meta: further columns.
 Item = namedtuple("Item", "name image label patient masks boxes meta")
@@ -72,7 +72,7 @@ def prepare(name: str, folder: Path, out: Path, size: int = 512, partial: bool =
 def _check_items(items: list[Item], own: dict) -> None:
     if not items:
         raise SourceError("no image found")
-    names = pd.Series([safe_name(item.name).casefold() for item in items])
+    names = pd.Series([item.name.casefold() for item in items])
     if len(twice := names[names.duplicated()].unique()):
         raise SourceError(f"listed twice: {', '.join(twice[:5])}")
     found = Counter(item.label for item in items)
@@ -101,7 +101,7 @@ def _write_all(source, items, folder, out, size, most):
 
 
 def _write_item(source, item: Item, data: bytes, folder: Path, out: Path, size: int) -> dict[str, str]:
-    colour, name = CARDS[source].get("colour", False), safe_name(item.name)
+    colour, name = CARDS[source].get("colour", False), item.name
     image = read_image(item.image, data, colour)
     whole = image.size
     image.thumbnail((size or max(whole),) * 2, Image.Resampling.BICUBIC)
@@ -115,10 +115,6 @@ def _write_item(source, item: Item, data: bytes, folder: Path, out: Path, size: 
         edges = ((kind, zip(box, image.size * 2, whole * 2, strict=True)) for kind, *box in item.boxes)
         row["boxes"] = json.dumps([[k, *(round(float(edge) * new / old, 1) for edge, new, old in e)] for k, e in edges])
     return row | item.meta
-
-
-def safe_name(text: str) -> str:
-    return re.sub(r"[^A-Za-z0-9_.-]", "_", text).lstrip(".") or "_"
 
 
 def read_image(name: str, data: bytes, colour: bool) -> Image.Image:
@@ -207,7 +203,8 @@ def by_label(folder: Path, rows, patient="{patient}", finding="label", other="",
             own = found.get(stem, ()) if boxes and label == list(labels)[-1] else None
             parts = [layer.get(stem, layer.get(f"{stem}_mask")) for layer in layers]
             painted = dict.fromkeys(parts, True) if all(parts) else {}  # none unless each layer has one
-            yield Item(stem, file, label, patient.format(**row), painted, own, meta)
+            name = re.sub(r"[^A-Za-z0-9_.-]", "_", stem).lstrip(".") or "_"
+            yield Item(name, file, label, patient.format(**row), painted, own, meta)
 
 
 def by_parts(folder: Path, images: str, parts: str, face, others, seen: dict):
