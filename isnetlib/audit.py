@@ -1,24 +1,23 @@
 """Does a trained classifier depend on the background? `audit` answers with one HTML page and one word.
 
-The verdict rests on performance when backgrounds are removed, blurred or swapped, and only then on relevance; the page
-says why. Only images with a mask count, the same ones in every row.
+The verdict rests on performance when backgrounds are removed, blurred or swapped, and only then on relevance. Images
+with a mask alone count, the same ones in every row.
 """
 
 import base64
+from collections import namedtuple
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 import torch
 from jinja2 import Template
-from torch import nn
 from torchvision.transforms.functional import gaussian_blur
 
 from isnetlib import own, stats
 from isnetlib.baselines import build
 from isnetlib.data.backgrounds import SCALE, fill_foreground
-from isnetlib.data.images import Images
+from isnetlib.data.images import Images, with_masks
 from isnetlib.report.figures import faults, picture, relevance_row
 from isnetlib.report.show import Picture
 from isnetlib.training import evaluate
@@ -32,15 +31,8 @@ USEFUL = 0.6  # AUC or macro F1: a model near chance has nothing to lose, so no 
 DRAWS = 500  # bootstrap samples of patients
 CASES, SHOWN = 6, ("as_it_is", "swapped")  # on the page
 
-
-class Classifier(NamedTuple):
-    """A method with `predict`, its classes, and how its images are made."""
-
-    method: nn.Module
-    classes: list[str]
-    size: int
-    equalise: bool
-    grey: bool = False  # known: that it learnt from grey images alone
+# A method with `predict`, its classes, and how its images are made; grey: it is known to have learnt from grey ones.
+Classifier = namedtuple("Classifier", "method classes size equalise grey", defaults=[False])
 
 
 def audit(checkpoint, folder, page, label="label", patient="patient", **how) -> dict:
@@ -65,7 +57,7 @@ def compare(run, tests: dict[str, Images], device="cpu") -> dict[str, str]:
     for name, images in tests.items():
         found = {}
         try:
-            found = {method: measure(model, own.with_masks(images, name)) for method, model in models.items()}
+            found = {method: measure(model, with_masks(images, name)) for method, model in models.items()}
             word = choice(*found.values()) if len(found) == 2 else next(iter(found.values()))["verdict"]
         except ValueError as error:  # better told after a training than instead of its page
             word = str(error)
@@ -76,9 +68,8 @@ def compare(run, tests: dict[str, Images], device="cpu") -> dict[str, str]:
 
 
 def load_classifier(checkpoint, backbone=None, classes=None, size=None, equalise=None, device="cpu") -> Classifier:
-    """A classifier in eval mode from a run folder (its chosen epoch), or from weights of the network `backbone` with
-    `classes`, however a training loop wrapped them, on images of `size` pixels (224). ValueError: no checkpoint,
-    backbone or classes unknown, weights of another network.
+    """A classifier in eval mode from a run folder, or from weights of the network `backbone` with `classes`, however a
+    training loop wrapped them, on images of `size` pixels (224). ValueError: no checkpoint, weights of another network.
     """
     path = Path(checkpoint)
     if path.is_dir():
@@ -103,9 +94,7 @@ def load_classifier(checkpoint, backbone=None, classes=None, size=None, equalise
 
 
 def treated(images: Images, seed: int = 0) -> dict[str, Images]:
-    """The images with their background as it is, removed (the mean grey of all of them), blurred, and swapped with
-    other classes' images'; made as they are read. Objects stay bit for bit.
-    """
+    """Images with backgrounds as they are, removed (mean grey), blurred, swapped between classes; made when read."""
     batches = torch.arange(len(images)).split(256)
     mean = sum(images[rows][0].sum((0, 2, 3)) for rows in batches) / (len(images) * images.x.shape[2:].numel())
     sigma = SCALE * max(images.x.shape[2:])
@@ -117,16 +106,14 @@ def treated(images: Images, seed: int = 0) -> dict[str, Images]:
         background = gaussian_blur(fill_foreground(x, mask > 0.5), 2 * int(2 * sigma) + 1, sigma)
         return torch.where(mask > 0.5, x, background), mask
 
-    sets = {"as_it_is": images}
-    for paint in (removed, blurred):
-        sets[paint.__name__] = Images(images.x, images.y, images.mask, images.frame, images.classes, paint)
-    return sets | {"swapped": evaluate.Swapped(images, seed)}
+    same = images.x, images.y, images.mask, images.frame, images.classes
+    painted = {paint.__name__: Images(*same, paint) for paint in (removed, blurred)}
+    return {"as_it_is": images, **painted, "swapped": evaluate.Swapped(images, seed)}
 
 
 def drops(y: np.ndarray, p: dict[str, np.ndarray], patient: np.ndarray, seed: int = 0) -> tuple:
     """A table of the metric (AUC of two classes, else macro F1) of each treatment and its fall below the first with a
-    95 % percentile interval over patients drawn anew; and the metric in each draw (treatments, DRAWS). y (N,), p:
-    treatment -> (N, K). ValueError where a class is absent.
+    95 % interval over patients drawn anew; the metric in each draw (treatments, DRAWS). p: treatment -> (N, K).
     """
     classes = next(iter(p.values())).shape[1]
     if len(set(y)) < classes:
@@ -161,8 +148,8 @@ def choice(method: dict, standard: dict) -> str:
 
 
 def measure(classifier: Classifier, images: Images, seed: int = 0) -> dict:
-    """verdict, table and draws (`drops`), share and chance (`verdict`), classes, images, patients; of some cases the
-    masks (n, H, W), and by treatment x (n, H, W, 3) and maps (n, H, W); faults (`figures.faults`) of those as they are.
+    """verdict, table and draws (`drops`), share and chance (`verdict`), counts; of some cases masks (n, H, W), and by
+    treatment x (n, H, W, 3) and maps (n, H, W); faults (`figures.faults`) of those as they are.
     """
     method, sets = classifier.method, treated(images, seed)
     device, patient = str(next(method.parameters()).device), images.frame["patient"].to_numpy()
@@ -182,12 +169,11 @@ def measure(classifier: Classifier, images: Images, seed: int = 0) -> dict:
     return found | {"masks": masks, "x": x, "maps": maps, "faults": faults(maps["as_it_is"], masks)}
 
 
-# --- the page
 def write_page(path: str | Path, title: str, tests: list[dict]) -> None:
     """One HTML page. tests: name; found: by the name of a model, what `measure` found; word: what is said of it."""
     template = Template(Path(__file__).with_suffix(".html").read_text(encoding="utf-8"), autoescape=True)
-    limits = {"DROP": DROP, "USEFUL": USEFUL, "SHARE": SHARE}
-    write_atomically(path, template.render(title=title, tests=tests, figure=_figure, **limits))
+    told = template.render(title=title, tests=tests, figure=_figure, DROP=DROP, USEFUL=USEFUL, SHARE=SHARE)
+    write_atomically(path, told)
 
 
 def _figure(found: dict[str, dict]) -> str:

@@ -18,9 +18,8 @@ from torch import Tensor, nn
 from isnetlib.baselines import build
 from isnetlib.baselines.standard import Pipeline
 from isnetlib.data import folder as data_folder
-from isnetlib.data.files import Refused, decode, read_file, resize, to_pixels
-from isnetlib.data.images import Images
-from isnetlib.data.index import read_index, read_table, refuse
+from isnetlib.data.files import Refused, decode, read_file, read_index, read_table, refuse, resize, to_pixels
+from isnetlib.data.images import Images, with_masks
 from isnetlib.method.isnet import ISNet
 from isnetlib.method.lrp import check
 from isnetlib.report.show import answer, scores, show
@@ -34,7 +33,6 @@ LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32)  # of red, green, blue,
 BATCH = 32  # images at a time in use
 
 
-# --- train
 def train(
     data: str | Path,
     run: str | Path,
@@ -54,13 +52,12 @@ def train(
     report=print,
     **reading,
 ) -> dict[str, Images]:
-    """Train `method` on a data set folder and, unless it is not wanted, a standard classifier beside it, into the run
-    folder. A training that was stopped goes on; a finished one stays as it is.
+    """Train `method` on a data set folder and, if `standard`, a standard classifier beside it, into the run folder. A
+    training that was stopped goes on; a finished one stays as it is. Returns the test sets, held-out patients' first.
 
-    weights: None (drawn at random), "default" (torchvision's of ImageNet) or a file; options: of the method; an ISNet
-    has STEERED. tests: further data set folders. reading: label, patient, split, external, ... of
-    `isnetlib.data.folder.load`. Returns the test sets by name, those of the held-out patients first. ValueError: a
-    folder with errors, options that cannot be, a run folder of another configuration.
+    weights: None (drawn at random), "default" (torchvision's of ImageNet) or a file; options: of the method, an ISNet's
+    beside STEERED; tests: further data set folders; reading: of `isnetlib.data.folder.load`. ValueError: a folder with
+    errors, options that cannot be, a run folder of another configuration.
     """
     device, images = pick(device), data_folder.load(data, size=size, equalise=equalise, **reading)
     seen, columns = images.train, {name: reading[name] for name in ("label", "patient") if name in reading}
@@ -140,7 +137,6 @@ def pick(device: str) -> str:
 
 
 def _tell_doubts(tests: dict[str, Images], train: Images, report) -> None:
-    """Report what will spoil the comparison on test sets."""
     for name, test in tests.items():
         one, other = (part.frame[["source", "patient"]].drop_duplicates() for part in (test, train))
         if seen := len(one.merge(other)):
@@ -156,9 +152,7 @@ def _grey(images: Images) -> bool:
 
 
 def masked_images(folder, classes, size, equalise=False, grey=False, label="label", patient="patient") -> Images:
-    """All images of a data set folder that have a mask. ValueError: unreadable files, foreign labels, no masks, colour
-    where the model learnt from grey images alone.
-    """
+    """All images with a mask. ValueError: unreadable files, foreign labels, no masks, colour where `grey` is wanted."""
     table, problems = read_index(folder, label, classes=classes, patient=patient)
     refuse(folder, problems)
     y, _ = data_folder.encode(table, label, (), classes)
@@ -170,15 +164,6 @@ def masked_images(folder, classes, size, equalise=False, grey=False, label="labe
     return with_masks(images, folder)
 
 
-def with_masks(images: Images, name) -> Images:
-    """Those whose mask is known; ValueError where there are none."""
-    rows = torch.nonzero(images.area())[:, 0]
-    if not len(rows):
-        raise ValueError(f"{name}: no image has a mask, and without masks nobody knows what the background is")
-    return images.subset(rows)
-
-
-# --- use
 def read(run: str | Path) -> dict:
     """What run.json holds. FileNotFoundError, ValueError: it is no run folder, or is damaged."""
     path = Path(run) / "run.json"
@@ -246,10 +231,8 @@ def find_images(places: Iterable[str | Path], report=print) -> Iterator[tuple[Pa
 
 def predict(run, places, out="predictions.csv", heatmaps=None, device="auto", report=print) -> int:
     """Write the answers of a run's classifier on images to the table `out`: image (of several places its path), answer,
-    p_<class>, ...; into the folder `heatmaps`, if one is given, a picture of each (`show`).
-
-    places: as of `find_images`. report: is told, one a line, of images that cannot be read or are almost black. Returns
-    how many could not be read. Errors as of `load` and `find_images`.
+    p_<class>, ...; into the folder `heatmaps`, if one is given, a picture of each (`show`). Returns how many could not
+    be read, each told to `report`. Errors and places as of `load` and `find_images`.
     """
     model, rows = load(run).to(pick(device)), []
     found = list({folder / name: (folder, name) for folder, name in find_images(places, report)}.values())

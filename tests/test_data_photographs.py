@@ -11,8 +11,7 @@ from PIL import Image
 from stub_films import all_sets
 
 from isnetlib import data
-from isnetlib.data import photographs
-from isnetlib.data.photographs import INSIDE, OUTSIDE, cut
+from isnetlib.data.real import FACES, INSIDE, OUTSIDE, cut
 
 REAL = Path(os.environ.get("ISNET_DATA") or "/nowhere")
 SIDE, ROWS = 40, 60
@@ -133,7 +132,7 @@ def test_a_byte_copy_is_left_out_and_hashes_follow_the_files(root):
         ({"mask": [""] + ["face.png"] * (ROWS - 1)}, {}, "images/0.png has no mask of its face"),
         ({"Eyeglasses": [1] + [0] * (ROWS - 1)}, {}, "fold 0: all .* faces of a part agree on Eyeglasses"),
         ({}, {"fold": 5}, "fold must be from 0 to 4, not 5"),
-        ({}, {"folds": 2}, "folds must be from 3 to inf"),
+        ({}, {"folds": 2}, "folds must be at least 3"),
         ({}, {"tied": "Wearing_Hat"}, "one of the attributes Eyeglasses, Mouth_Open, Ears_Visible, or None"),
     ],
 )
@@ -145,7 +144,7 @@ def test_indexes_and_options_that_will_not_do(root, change, options, told):
 
 needs_data = [
     pytest.mark.data,
-    pytest.mark.skipif(not (REAL / photographs.SOURCE).is_dir(), reason=f"ISNET_DATA has no {photographs.SOURCE}"),
+    pytest.mark.skipif(not (REAL / FACES).is_dir(), reason=f"ISNET_DATA has no {FACES}"),
 ]
 
 

@@ -193,9 +193,9 @@ def test_files_are_stored_whole_or_not_at_all(images, tmp_path, monkeypatch):
     (first,) = cache.glob("*.u8")
     assert first.stat().st_size == 40 * 4 * 32 * 32 and first.with_suffix(".json").exists()
     os.utime(images / "images/003.png", (0, 0))  # it may be another image: all are read again
-    resized, calls = folder.resize, iter(range(16))
+    resized, calls = folder.files.resize, iter(range(16))
     with monkeypatch.context() as patch:
-        patch.setattr(folder, "resize", lambda *given: next(calls, None) is not None and resized(*given))
+        patch.setattr(folder.files, "resize", lambda *given: next(calls, None) is not None and resized(*given))
         with pytest.raises(TypeError):  # as at a kill, after 16 images
             load()
     assert [*cache.glob("*.u8")] == [first] and not [*cache.glob("*.part")]

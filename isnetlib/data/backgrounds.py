@@ -59,10 +59,9 @@ STANDING = {"turn": 0.15, "scale": 0.10, "shift": 0.06}  # as askew as patients 
 
 def augment(x, mask, generator=None, turn=0.10, scale=0.06, shift=0.04, contrast=0.25, brightness=0.10):
     """Images (B, C, H, W) in [0, 1] and their masks (B, 1, H, W), turned, scaled and shifted together (images bilinear,
-    masks nearest; what comes in from outside is black, and background), then images in another contrast and brightness.
-    No flips: the heart lies on one side. Each image draws its own change, evenly up to turn (radians), scale
-    (relative), shift (of half the side), contrast (relative, about mid-grey), brightness (of the range). By default
-    some of a mark of 12 pixels in the corner of 96 is always seen. generator: None is torch's global one.
+    masks nearest; black, and background, comes in), then images in another contrast and brightness. No flips: the heart
+    lies on one side. Each draws its own change, evenly up to turn (radians), scale (relative), shift (of half the
+    side), contrast (relative, about mid-grey), brightness (of the range). generator: None is torch's global one.
     """
     reach = torch.tensor([turn, scale, shift, shift, contrast, brightness])[:, None]
     angle, size, right, down, contrast, brightness = reach * (2 * torch.rand(6, len(x), generator=generator) - 1)

@@ -6,14 +6,13 @@ column is metadata. Paths are relative to the folder. Images are PNG, JPEG, TIFF
 image's size and two values, 0 = background.
 """
 
-import functools
 import hashlib
+import inspect
 import io
 import json
 import os
 import re
 import tempfile
-from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -22,9 +21,9 @@ import pandas as pd
 import torch
 from PIL import Image
 
-from isnetlib.data.files import Refused, decode, read_file, resize, resize_mask, stored_at, to_mask, to_pixels, writing
+from isnetlib.data import files
+from isnetlib.data.files import Problem, Refused, of_index, read_boxes, read_file, read_index, refuse
 from isnetlib.data.images import Experiment, Images, Stored
-from isnetlib.data.index import Problem, of_index, read_boxes, read_index, refuse
 from isnetlib.training.files import write_atomically
 
 PARTS = ("train", "validation", "internal")  # of a seeded split
@@ -37,8 +36,8 @@ DARK = 64  # of 255: 12-bit pixels stored in 16 bits reach 16
 def verify(folder: str | Path, **options) -> pd.DataFrame:
     """Everything that is wrong with a dataset folder; options as of `load`, size=None: no image is kept in memory.
 
-    Columns: level ("error": `load` refuses; "warning": it does not), file, row (of index.csv as a spreadsheet counts,
-    the header being 1; "" = the file as a whole), problem, remedy. ValueError: an option that cannot be.
+    Columns: level ("error": `load` refuses; "warning": it does not), file, row (as a spreadsheet counts, the header
+    being 1; "" = the file as a whole), problem, remedy. ValueError: an option that cannot be.
     """
     return pd.DataFrame(_read(folder, **{"size": None} | options)[1], columns=Problem._fields)
 
@@ -68,7 +67,6 @@ def _read(
     return Experiment(sets.pop("train"), sets.pop("validation"), sets, metric, hashes), problems
 
 
-@functools.wraps(_read, assigned=())  # for its options
 def load(folder: str | Path, **options) -> Experiment:
     """Read a dataset folder (as uint8), with all the checks of `verify`.
 
@@ -76,12 +74,10 @@ def load(folder: str | Path, **options) -> Experiment:
     label, attributes : column of class names, or, for a multi-label task, columns of 0/1
     classes : class names in order; None = those that occur, sorted
     patient : column that names the patient; None = identities are unknown, each image is its own patient
-    split : column that holds train, validation or a test set's name for each row; None = the column `split` if there is
-        one, otherwise a split by patient, stratified by class, drawn by `split_seed`: `fractions` are train, validation
-        and the test set `internal`, (0.7, 0.15, 0.15)
+    split : column that holds train, validation or a test set's name; None = the column `split` if there is one, else a
+        split by patient, stratified, drawn by `split_seed`: `fractions` are train, validation and the test `internal`
     external : sources kept out of training, each a test set of its name; only without a split column
-    cache : a folder for the decoded images, which are then read from there, now and in later calls; None = they are
-        held in memory, above `MEMORY` in the folder's own folder .isnet. Numbers are the same
+    cache : a folder to keep decoded images in; None = in memory, above `MEMORY` in the folder's own folder .isnet
 
     The metric is auc for attributes and for two classes, otherwise macro_f1. `frame`: id (the image's path), patient,
     source, y (class number, or attributes as "0 1 0"), and the other columns as text.
@@ -131,7 +127,12 @@ def split_by_patient(patient: pd.Series, stratum: pd.Series, fractions, seed: in
     return patient.map(dict(zip(strata.index, part, strict=True)))
 
 
-def check_parts(part: pd.Series, patient: pd.Series, y: torch.Tensor, names: list[str]) -> Iterator[Problem]:
+# The options of `load` are those of `_read`, and what `assign` takes beside table and y.
+OF_READ, OF_ASSIGN = ([*inspect.signature(one).parameters.values()] for one in (_read, assign))
+load.__signature__ = inspect.Signature(OF_READ[:-1] + OF_ASSIGN[2:])
+
+
+def check_parts(part: pd.Series, patient: pd.Series, y: torch.Tensor, names: list[str]):
     """What is wrong with a split. part: train, validation or a test set's name, for each row."""
     for name in sorted(set(part)):
         if not TEST_NAME.fullmatch(name):
@@ -191,10 +192,10 @@ def read_files(folder, table, size=None, equalise=False, cache=None):
         arrays = map(torch.stack, zip(*pairs, strict=True)) if len(pairs) == len(table) > 0 else (None, None)
         return *arrays, *about
     names = [name for name in (*table["image"], *table["mask"]) if name]
-    sides, path = tuple(np.broadcast_to(size, 2).tolist()), stored_at(cache, Path(folder), names, size, equalise)
+    sides, path = tuple(np.broadcast_to(size, 2).tolist()), files.stored_at(cache, Path(folder), names, size, equalise)
     kept = path.with_suffix(".json")
     if not kept.exists():
-        with writing(path, 4 * len(table) * np.prod(sides)) as file:
+        with files.writing(path, 4 * len(table) * np.prod(sides)) as file:
             about = _read_each(folder, table, size, equalise, lambda pair: file.write(torch.cat(pair).numpy()))
         if not path.exists():
             return None, None, *about
@@ -205,7 +206,7 @@ def read_files(folder, table, size=None, equalise=False, cache=None):
 
 
 def _read_each(folder, table, size, equalise, keep):
-    """Give each pair of image and mask to `keep`, where they can be used and `size` is given; sha256, problems."""
+    """Give each usable pair of image and mask to `keep`, if there is a `size`; sha256 of all files, problems."""
     problems, digests = [], {}
     for row in table[["image", "mask"]].itertuples():
         if pair := _read_pair(Path(folder), row, size, equalise, digests, problems):
@@ -228,15 +229,15 @@ def _read_pair(folder, row, size, equalise, digests, problems):
         problems.append(Problem(level, file, row.Index, problem, remedy))
 
     arrays, before = {}, len(problems)
-    for name, convert in ((row.image, to_pixels), (row.mask, to_mask)):
+    for name, convert in ((row.image, files.to_pixels), (row.mask, files.to_mask)):
         try:
             if name:
                 data = read_file(folder, name)
                 digests[name] = hashlib.sha256(data).hexdigest()
-                arrays[convert] = convert(decode(data))
+                arrays[convert] = convert(files.decode(data))
         except Refused as error:
             tell("error", name, *error.args)
-    pixels, region = arrays.get(to_pixels), arrays.get(to_mask)
+    pixels, region = arrays.get(files.to_pixels), arrays.get(files.to_mask)
     if pixels is not None and pixels.max() < DARK:
         remedy = "spread the pixels over the full range (12 bit stored as 16: multiply by 16)"
         tell("warning", row.image, f"is almost black: its brightest pixel is {pixels.max():.0f} of 255", remedy)
@@ -248,7 +249,7 @@ def _read_pair(folder, row, size, equalise, digests, problems):
     if not size or pixels is None or any(problem.level == "error" for problem in problems[before:]):
         return None
     region = np.zeros(pixels.shape[:2], bool) if region is None else region
-    x, mask = resize(pixels, size, equalise), resize_mask(region, size)
+    x, mask = files.resize(pixels, size, equalise), files.resize_mask(region, size)
     if region.any() and not mask.any():
         tell("warning", row.mask, f"mask vanishes when resized to {size}", "load it larger")
     return x, mask

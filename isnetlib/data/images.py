@@ -1,13 +1,11 @@
 """The data contract: what a data set and an experiment are."""
 
-from math import inf
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 import torch
-from torch import Tensor
 from torch.utils.data import Dataset
 
 CHUNK = 1024  # images at a time where all are looked at
@@ -26,7 +24,7 @@ class Stored:
     def subset(self, rows) -> "Stored":
         return Stored(self.path, self.size, self.planes, self.rows[rows])
 
-    def __getitem__(self, rows) -> Tensor:
+    def __getitem__(self, rows) -> torch.Tensor:
         # Mapped anew: pages once read would count as the process's memory for as long as a mapping lasts.
         whole = np.memmap(self.path, np.uint8, "r").reshape(-1, 4, *self.size)
         return torch.from_numpy(np.array(whole[self.rows[np.asarray(rows)], self.planes]))
@@ -89,7 +87,7 @@ class Images(Dataset):
         x, mask = (one.subset(rows) if isinstance(one, Stored) else one[rows] for one in (self.x, self.mask))
         return Images(x, self.y[rows], mask, self.frame.iloc[rows.numpy()], self.classes, self.augment)
 
-    def area(self) -> Tensor:
+    def area(self) -> torch.Tensor:
         """(N,) share of each image that its mask covers; 0 where no mask is known."""
         return torch.cat([self.mask[rows].float().flatten(1).mean(1) for rows in torch.arange(len(self)).split(CHUNK)])
 
@@ -105,17 +103,25 @@ class Experiment(NamedTuple):
     publishable: bool = False
 
 
-def check_range(low: float, high: float = inf, **options: float) -> None:
+def check_range(low: float, high: float = np.inf, **options: float) -> None:
     """ValueError that names an option which is out of its range."""
     for name, value in options.items():
         if not low <= value <= high:
-            raise ValueError(f"{name} must be from {low} to {high}, not {value}")
+            span = f"at least {low}" if high == np.inf else f"from {low} to {high}"
+            raise ValueError(f"{name} must be {span}, not {value}")
+
+
+def with_masks(images: Images, name) -> Images:
+    """Those whose mask is known; ValueError where there are none."""
+    rows = torch.nonzero(images.area())[:, 0]
+    if not len(rows):
+        raise ValueError(f"{name}: no image has a mask, and without masks nobody knows what the background is")
+    return images.subset(rows)
 
 
 def named_rows(kind: str, rows) -> pd.DataFrame:
     """Columns id and patient of images that are told by their number, each its own patient."""
-    names = [f"{kind}-{row:05d}" for row in rows]
-    return pd.DataFrame({"id": names, "patient": names})
+    return pd.DataFrame({column: [f"{kind}-{row:05d}" for row in rows] for column in ("id", "patient")})
 
 
 def grey_images(x: np.ndarray, y: np.ndarray, mask: np.ndarray, frame, classes) -> Images:

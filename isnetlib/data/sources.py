@@ -15,8 +15,7 @@ import yaml
 from PIL import Image
 from tqdm import tqdm
 
-from isnetlib.data.files import FORMATS, SMALLEST, Refused, decode, read_file
-from isnetlib.data.index import parse
+from isnetlib.data.files import FORMATS, SMALLEST, Refused, decode, parse, read_file
 from isnetlib.training.files import write_atomically
 
 CARDS = yaml.safe_load(Path(__file__).with_name("cards.yaml").read_text(encoding="utf-8"))
@@ -30,7 +29,7 @@ class SourceError(ValueError):
     """A publisher's folder that cannot be read; the message names the file and the remedy."""
 
 
-# One image of a source. name: of the files to write, unique; image: its file, named as all others relative to the
+# One image of a source. name: of the files to write, safe; image: its file, named as all others relative to the
 # publisher's folder, with '/'; masks: of files painted one over the other, whether as foreground; boxes: None, or kind,
 # left, top, right, bottom in the image's pixels; meta: further columns.
 Item = namedtuple("Item", "name image label patient masks boxes meta")
@@ -40,9 +39,8 @@ def prepare(name: str, folder: Path, out: Path, size: int = 512, partial: bool =
     """Write the dataset folder `out` from the `folder` of the publisher of the source `name`. size: pixels of the
     longer side to which larger images are reduced, 0 = as published; partial: leave out what is missing, count nothing.
 
-    Returns what was left out (image, reason; also in left_out.csv), among it every byte copy of an earlier file, since
-    two patients' copies are a leak. SourceError: no such source, a missing or unreadable file, a wrong count, a path
-    that leaves the folder; nothing is indexed then.
+    Returns what was left out (image, reason; also in left_out.csv), among it byte copies of earlier files. SourceError:
+    no such source, a missing or unreadable file, a wrong count, a path out of the folder; nothing is indexed then.
     """
     folder, out = Path(folder), Path(out)
     if name not in CARDS:
@@ -72,10 +70,9 @@ def prepare(name: str, folder: Path, out: Path, size: int = 512, partial: bool =
 
 
 def _check_items(items: list[Item], own: dict) -> None:
-    """SourceError if nothing was found, two images would be written to one file, or counts are not the card's."""
     if not items:
         raise SourceError("no image found")
-    names = pd.Series([safe_name(item.name).casefold() for item in items])
+    names = pd.Series([item.name.casefold() for item in items])
     if len(twice := names[names.duplicated()].unique()):
         raise SourceError(f"listed twice: {', '.join(twice[:5])}")
     found = Counter(item.label for item in items)
@@ -104,8 +101,7 @@ def _write_all(source, items, folder, out, size, most):
 
 
 def _write_item(source, item: Item, data: bytes, folder: Path, out: Path, size: int) -> dict[str, str]:
-    """Write one image and its mask; the row of index.csv. Refused if it cannot be."""
-    colour, name = CARDS[source].get("colour", False), safe_name(item.name)
+    colour, name = CARDS[source].get("colour", False), item.name
     image = read_image(item.image, data, colour)
     whole = image.size
     image.thumbnail((size or max(whole),) * 2, Image.Resampling.BICUBIC)
@@ -119,10 +115,6 @@ def _write_item(source, item: Item, data: bytes, folder: Path, out: Path, size: 
         edges = ((kind, zip(box, image.size * 2, whole * 2, strict=True)) for kind, *box in item.boxes)
         row["boxes"] = json.dumps([[k, *(round(float(edge) * new / old, 1) for edge, new, old in e)] for k, e in edges])
     return row | item.meta
-
-
-def safe_name(text: str) -> str:
-    return re.sub(r"[^A-Za-z0-9_.-]", "_", text).lstrip(".") or "_"
 
 
 def read_image(name: str, data: bytes, colour: bool) -> Image.Image:
@@ -211,7 +203,8 @@ def by_label(folder: Path, rows, patient="{patient}", finding="label", other="",
             own = found.get(stem, ()) if boxes and label == list(labels)[-1] else None
             parts = [layer.get(stem, layer.get(f"{stem}_mask")) for layer in layers]
             painted = dict.fromkeys(parts, True) if all(parts) else {}  # none unless each layer has one
-            yield Item(stem, file, label, patient.format(**row), painted, own, meta)
+            name = re.sub(r"[^A-Za-z0-9_.-]", "_", stem).lstrip(".") or "_"
+            yield Item(name, file, label, patient.format(**row), painted, own, meta)
 
 
 def by_parts(folder: Path, images: str, parts: str, face, others, seen: dict):

@@ -10,7 +10,6 @@ import posixpath
 import re
 import string
 from base64 import b64encode
-from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -22,10 +21,8 @@ BLOCK = re.compile(r"^(?:!\[(.+)\]\((\S+)\.png\)|<!-- table: (.+) -->)$", re.MUL
 LINK = re.compile(r"\]\((\.\.[^)]*)\)")
 
 
-def prose(reports: Path, study: str, here: str, experiments: Sequence[str]) -> str:
-    """The markdown of a study in the folder `reports`, or general.md where it has none of its own; its links are turned
-    to `here`, the page's folder seen from the project's. experiments: what {experiment} stands for.
-    """
+def prose(reports: Path, study: str, here: str, experiments: list[str]) -> str:
+    """The markdown of a study in `reports`, else general.md, its links seen from the page's folder `here`."""
     own, sections = reports / f"{study}.md", ""
     text = (own if own.exists() else reports / "general.md").read_text(encoding="utf-8").replace("{study}", study)
     for section in re.split(r"^(?=## )", text, flags=re.MULTILINE):
@@ -34,7 +31,7 @@ def prose(reports: Path, study: str, here: str, experiments: Sequence[str]) -> s
     return LINK.sub(lambda link: f"]({posixpath.relpath('notebooks/pipeline/reports/' + link[1], here)})", sections)
 
 
-def blocks(text: str) -> Iterator[tuple[str, str, str]]:
+def blocks(text: str):
     """The markdown cut into ("text", "", markdown), ("table", what it shows, "") and ("figure", its stem, caption)."""
     first, *rest = BLOCK.split(text)
     yield "text", "", first
@@ -44,9 +41,7 @@ def blocks(text: str) -> Iterator[tuple[str, str, str]]:
 
 
 def marked(seeds: pd.DataFrame, comparisons: pd.DataFrame) -> pd.DataFrame:
-    """Rows of seeds.csv with the column `told`: the mean, before it ▽ where the primary method is shown to be ahead of
-    the method, ▲ where behind, in brackets where the comparison was not planned.
-    """
+    """Rows of seeds.csv with `told`: the mean after ▽ (the primary method is ahead) or ▲, bracketed if unplanned."""
     mark = comparisons["verdict"].map({"ahead": "▽", "behind": "▲"})
     mark = mark.where(comparisons["family"].notna(), "(" + mark + ")") + " "
     marks = comparisons.rename(columns={"b": "method"}).assign(told=mark)

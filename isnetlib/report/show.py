@@ -29,9 +29,9 @@ def show(model: nn.Module, x, mask=None) -> Figure:
     """An image beside its heatmap for the winning class, red for it and blue against it, on one scale about 0; with the
     mask's outline and the share of relevance outside the mask.
 
-    model: of `isnetlib.load` (x as `own.read_image` gives it), or any classifier of images in [0, 1]; x: an array or
-    tensor, grey (H, W) or colour (H, W, 3) or (3, H, W), uint8 or floats in [0, 1]; mask (H, W) of 0 and 1. Both are
-    resized where the model has a `size`. ValueError: they are no such image and mask.
+    model: of `isnetlib.load`, or any classifier of images in [0, 1]; x: an array or tensor, grey (H, W) or colour
+    (H, W, 3) or (3, H, W), uint8 or floats in [0, 1]; mask (H, W) of 0 and 1. Both are resized where the model has a
+    `size`. ValueError: they are no such image and mask.
     """
     x = _channels_first(x)
     mask = torch.zeros(x[:1].shape) if mask is None else _channels_first(np.asarray(mask) > 0)
@@ -73,7 +73,6 @@ def answer(model: nn.Module, p: Tensor) -> str:
 
 
 def _channels_first(x) -> Tensor:
-    """An image as floats (1 or 3, H, W) in [0, 1]."""
     x = torch.as_tensor(x.detach().cpu() if isinstance(x, Tensor) else np.asarray(x))
     x = x[0] if x.ndim == 4 and len(x) == 1 else x[None] if x.ndim == 2 else x
     x = x.permute(2, 0, 1) if x.ndim == 3 and len(x) not in (1, 3) and x.shape[2] in (1, 3) else x

@@ -68,9 +68,8 @@ def swapped(images: Images, seed: int) -> Images:
 
 
 def draw_faces(attributes: np.ndarray, pattern: np.ndarray, size: int, rng: np.random.Generator):
-    """Faces with attributes (N, 6) of 0/1 before clutter with a pattern (N,), index into PATTERNS: (N, 3, size, size)
-    float32, not cut to [0, 1], and the mask (N, size, size) bool: skin, features and ears. What is drawn of `rng` does
-    not depend on attributes and patterns.
+    """Faces (N, 3, size, size) float32, not cut to [0, 1], with attributes (N, 6) of 0/1 and a pattern (N,) of PATTERNS
+    behind, and masks (N, size, size) bool, with ears. Attributes and patterns do not change what `rng` draws.
     """
     n = len(attributes)
     x, y, a = drawing.drawn_body(rng, n, size, "face")

@@ -1,8 +1,7 @@
 """Simulated chest films: what a hospital leaves outside the lungs (contrast, collimation, marker) tells the class.
 
-`add_findings` changes pixels of the lung mask alone, `apply_look` pixels outside it alone, which is kinder than
-reality: real hospitals differ inside, too. Nobody is portrayed. Lengths are shares of half the image's side; x runs to
-the right, y down; brightness 0 (air) to 1 (bone).
+`add_findings` changes pixels of the lung mask alone, `apply_look` others alone, which is kinder than reality. Nobody is
+portrayed. Lengths are shares of half the image's side; x runs to the right, y down; brightness 0 (air) to 1 (bone).
 """
 
 import functools
@@ -38,12 +37,12 @@ def load(
 
     Tests: `internal` (as training), `deceiving` (the same films, each as the other class's hospital shows it); of
     "tuberculosis" `hospital_c` and `hospital_d` (unseen, both classes in each), of "covid" `external` (each class from
-    an unseen hospital of its own, as real collections often are).
+    an unseen hospital of its own).
 
     kind : "tuberculosis" (against normal; auc), "covid" (against normal and pneumonia, both of one hospital; macro_f1)
     augment : needed to learn 1,000 films well, even by the lungs alone (results/full/further_trials.csv)
     bias : how the two hospitals of training differ: "look", or "marks" (a letter in a corner alone)
-    test_seed : as data_seed, of the tests alone, so that they can be films that nobody has looked at; None: data_seed
+    test_seed : of the tests alone, so that they can be films that nobody has looked at; None: data_seed
     """
     sizes = {"train_size": train_size, "validation_size": validation_size, "test_size": test_size}
     check_range(SMALLEST, size=size)
@@ -53,10 +52,14 @@ def load(
     of = VALUES["experiments"][kind]
     parts = ["train", "validation", "internal", *of["away"]]
 
+    def draw(rng, _):  # film and mask (N, H, W), classes in turn, before any look, and uniform numbers for it (N, 8)
+        patients = draw_patients(CHUNK, size, rng)
+        film = add_findings(patients, np.resize(of["classes"], CHUNK), of["strength"], rng)
+        return film, patients.mask, rng.random((CHUNK, 8), dtype=np.float32)
+
     @functools.cache
     def drawn(part):
         seed = data_seed if test_seed is None or part in ("train", "validation") else test_seed
-        draw = functools.partial(draw_films, of["classes"], size, of["strength"])
         return drawing.in_chunks(draw, sizes.get(f"{part}_size", test_size), CHUNK, [seed, parts.index(part)])
 
     def build(part, hospitals):
@@ -73,13 +76,6 @@ def load(
     train.augment = move if augment else None
     tests = {name: build("internal" if name == "deceiving" else name, own) for name, own in tests.items()}
     return Experiment(train, validation, tests, of["metric"], hashes={}, publishable=True)
-
-
-def draw_films(classes, size: int, strength: float, rng: np.random.Generator, start: int) -> tuple[np.ndarray, ...]:
-    """Film and mask (N, H, W) of CHUNK films by class in turn, before any look, and uniform numbers for it (N, 8)."""
-    patients = draw_patients(CHUNK, size, rng)
-    film = add_findings(patients, np.resize(classes, CHUNK), strength, rng)
-    return film, patients.mask, rng.random((CHUNK, 8), dtype=np.float32)
 
 
 # --- drawing. Here and below x and y (N, H, W) are the torso's own coordinates, a its anatomy: name -> (N, 1, 1), film
