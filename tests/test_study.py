@@ -174,5 +174,6 @@ def test_every_method_of_the_real_studies_has_the_options_it_is_given():
 def test_the_real_studies_hold_what_their_search_chose(study):
     trials = search.trials(study, *REAL)
     assert search.not_followed(trials) == []
-    assert set(Counter((trial.experiment, trial.method) for trial in trials).values()) == {4}
+    counts = Counter((trial.experiment, trial.method) for trial in trials)
+    assert counts.pop(("faces_planted", "isnet_background"), 5) == 5 and set(counts.values()) == {4}
     assert {trial.seed for trial in trials} == {0}

@@ -62,6 +62,8 @@ class ISNet(nn.Module):
         super().__init__()
         if variant not in VARIANTS:
             raise ValueError(f"variant {variant!r}: use one of {', '.join(VARIANTS)}")
+        if not isinstance(ablation, dict | None):
+            raise ValueError(f"ablation must be a dictionary, got {ablation!r}")
         others = dict(ablation or {})
         self.every = number("every", others.pop("every", 1), 1, kind=Integral)
         self.lrp = partial(LRP, eps, box, gates, bf16, others)
