@@ -63,8 +63,8 @@ def test_auto_falls_where_the_background_is_not_closed_in_time_and_is_free_again
     for step in range(100):
         for weight, closed in ((late, 60), (early, 20)):
             courses[weight].append(weight.now())
-            weight.follow(0.0 if step == closed else 0.5)  # a zero brings the mean down only where it is the first one
             weight.mean.fill_(0.01 if step == closed else 0.5)
+            weight.follow(0.5)
     late, early = courses.values()
     assert late[24] == START and late[35] == pytest.approx(0.7) and late[50] == pytest.approx(0.5)
     assert max(late[62:]) > 0.5 and early[35] == HIGHEST  # once closed, P may rise again

@@ -8,7 +8,7 @@
 
 Why: at a large constant P a network learns maps that are alike in every image and no class; at a small one it learns
 the shortcut first. A large P at the start shuts the way through the background; as it falls, the object is learnt.
-A training too short to shut it in its first quarter would else learn no object (results/real, tuberculosis_planted).
+A training that has not shut it in its first quarter would else learn little (results/steering/report.html).
 """
 
 import math

@@ -102,6 +102,9 @@ class Swapped(Images):
         read = super()._batch
         return paint_backgrounds(x, mask, self.donors[rows], rows, lambda donors: read(donors)[::2]), y, mask, rows
 
+    def subset(self, rows):
+        raise NotImplementedError("donors are rows of the whole set: take the subset first, then swap")
+
 
 def logit_change(method: nn.Module, images, p: np.ndarray, batch_size: int = 128, device: str = "cpu") -> np.ndarray:
     """(N,) how much scores p (N, K) move when backgrounds are swapped: mean over classes of |change of log p, centred|
