@@ -1,11 +1,10 @@
-"""Tests that run beside each other keep to one core each; the tiny study and data sets that several of them use."""
+"""One thread a test: on several, tensors as small as these take longer. Fixtures that several files use."""
 
 import os
 
 import pytest
 
-if "PYTEST_XDIST_WORKER" in os.environ:
-    os.environ["OMP_NUM_THREADS"] = "1"  # before torch is imported; also for the processes that tests start
+os.environ["OMP_NUM_THREADS"] = "1"  # before torch is imported; also for the processes that tests start
 
 
 @pytest.fixture

@@ -78,9 +78,6 @@ def test_the_object_stays_bit_for_bit_and_the_background_changes():
         assert torch.equal(x, images.x) == (name == "as_it_is")
 
 
-# --- files
-
-
 @pytest.fixture
 def place(tmp_path):
     """Checkpoints, and a folder of 12 images, whose name and class carry markup."""
@@ -149,9 +146,6 @@ def test_wrong_data_are_told(place, capsys):
             (data / "images" / "003.png").write_bytes(b"broken")
         assert call(place, "plain.pt", *NETWORK, *CLASSES) == 2
         assert message in capsys.readouterr().err
-
-
-# --- checkpoints of other training loops
 
 
 def wrapped(state, start):

@@ -16,12 +16,7 @@ from isnetlib.data import Images
 from isnetlib.networks import UNet, build_model, dice, iou
 from isnetlib.training import fit as train
 
-torch.set_num_threads(1)
-
-
-@pytest.fixture(autouse=True)
-def seeded():
-    torch.manual_seed(0)
+pytestmark = pytest.mark.usefixtures("seed")
 
 
 def batch(size=32, images=2):

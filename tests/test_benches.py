@@ -21,8 +21,6 @@ from isnetlib.networks import build_model
 SECONDS = {"standard": 2.0, "isnet_selective": 5.0, "isnet_selective+bf16": 4.0, "pipeline": 3.0}
 TINY = ("small_resnet", 16, 2)
 
-# --- cost
-
 
 @pytest.fixture
 def clock(monkeypatch):
@@ -89,8 +87,6 @@ def test_a_network_has_errors_and_a_ratio():
     assert row.supported and max(row.identity_error, row.conservation) < 1e-6 and row.ratio_one_map > 1
 
 
-# --- constants
-
 HALF = torch.zeros(2, 1, 8, 8, dtype=torch.float64)
 HALF[..., 4:] = 1
 
@@ -141,9 +137,6 @@ def test_a_background_that_works_a_switch_is_found_out():
 def test_starts_ask_for_the_truth():
     assert constants.start_of(torch.tensor([2, 0]), 3, None).tolist() == [[-0.5, -0.5, 1], [1, -0.5, -0.5]]
     assert constants.start_of(torch.tensor([[1.0, 0.0], [0.0, 1.0]]), 2, 1).tolist() == [[0, -1], [0, 1]]
-
-
-# --- simulation
 
 
 @pytest.mark.parametrize(

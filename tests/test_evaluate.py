@@ -14,8 +14,6 @@ from isnetlib.baselines.standard import Standard
 from isnetlib.networks import dice
 from isnetlib.training import evaluate
 
-torch.set_num_threads(1)
-
 
 @pytest.fixture(scope="module")
 def digits():

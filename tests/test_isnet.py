@@ -12,8 +12,6 @@ from isnetlib.method.isnet import VARIANTS, stochastic_target
 from isnetlib.method.loss import classification_loss
 from isnetlib.networks import build_model
 
-torch.set_num_threads(1)  # tensors as small as these take longer on several threads, far longer on busy cores
-
 
 @pytest.fixture(params=[3, 1], ids=["three logits", "one logit"])
 def batch(request):

@@ -8,8 +8,6 @@ from isnetlib import ISNet, data, explain
 from isnetlib.networks import build_model
 from isnetlib.training.evaluate import background_share
 
-torch.set_num_threads(1)
-
 
 def by_plain_pytorch(method, x, y, mask):
     from plain import train

@@ -16,10 +16,7 @@ import isnetlib
 from isnetlib.baselines import METHODS, build
 from isnetlib.networks import SMALL, Standardised, build_model
 
-
-@pytest.fixture(autouse=True)
-def seeded():
-    torch.manual_seed(0)
+pytestmark = pytest.mark.usefixtures("seed")
 
 
 @pytest.mark.parametrize("size", [28, 112])

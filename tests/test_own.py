@@ -19,7 +19,6 @@ from isnetlib.__main__ import main
 from isnetlib.networks import build_model
 from isnetlib.study.runner import execute
 
-torch.set_num_threads(1)
 QUICK = ["--backbone", "small_resnet", "--size", "32", "--batch-size", "8", "--device", "cpu"]
 HOW = {"backbone": "small_resnet", "size": 32, "epochs": 1, "standard": False}
 
@@ -145,9 +144,6 @@ def test_doubts_are_told_first_and_a_refused_training_leaves_the_folder_free(pla
     assert any("of its patients are in training, too" in line for line in told)
 
 
-# --- predict and audit
-
-
 def test_predictions_are_those_of_the_test_and_a_broken_image_is_one_line(place, tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     run, new = str(place / "run"), place / "new_shapes"
@@ -221,9 +217,6 @@ def test_a_test_set_that_cannot_be_measured_is_told_on_the_page(place, run):
     words = audit.compare(run, {"one": images.subset(np.flatnonzero(images.y == 0)), "all": images})
     assert "do not hold every class" in words["one"] and words["all"] in ("yes", "no", "neither", "undecided")
     assert "do not hold every class" in (run / "report.html").read_text()
-
-
-# --- show
 
 
 RNG = np.random.default_rng(0)

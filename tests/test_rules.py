@@ -11,10 +11,7 @@ from twins import unlike
 import isnetlib
 from isnetlib.method.kernels import divide, stabilise, transposed_to_pixels
 
-
-@pytest.fixture(autouse=True)
-def seed():
-    torch.manual_seed(0)
+pytestmark = pytest.mark.usefixtures("seed")
 
 
 def in_place_sum(self, z):

@@ -159,9 +159,6 @@ def test_a_report_that_fails_is_told_and_nothing_joins_it(place, capsys):
     assert not (place[1] / "report.html").exists()
 
 
-# --- processes
-
-
 INTERRUPTED = "isnet: interrupted; the same train or run goes on from here\n"
 
 
@@ -211,9 +208,6 @@ def test_a_notebook_that_cannot_start_is_told_in_one_line(tmp_path, text):
     (tmp_path / "broken.ipynb").write_text(text)
     error = execute(tmp_path / "broken.ipynb", tmp_path / "out" / "broken.ipynb", {}, threads=1)
     assert error and "\n" not in error
-
-
-# --- names, time, data
 
 
 @pytest.mark.parametrize("name", ["gain", "digits/gain", "digits/gain/seed0", "gain/seed0", "runs/gain"])

@@ -25,7 +25,6 @@ from isnetlib.training.evaluate import Swapped
 from isnetlib.training.fit import fit, load_chosen, seeded
 
 LOOPS = Path(__file__).parent.parent / "notebooks" / "loops"
-torch.set_num_threads(1)
 
 # Each process trains three steps on its half of every batch and leaves its terms and weights.
 WORKER = textwrap.dedent("""
@@ -83,7 +82,7 @@ def test_two_processes_learn_what_one_learns_from_the_joined_batch(digits, tmp_p
     torch.save({"methods": methods, "images": images}, tmp_path / "given.pt")
     (tmp_path / "worker.py").write_text(WORKER)
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    environment = os.environ | {"PYTHONPATH": f"{LOOPS}:{LOOPS.parent.parent}", "OMP_NUM_THREADS": "1"}
+    environment = os.environ | {"PYTHONPATH": f"{LOOPS}:{LOOPS.parent.parent}"}
     subprocess.run([*torchrun, tmp_path / "worker.py", tmp_path], env=environment, check=True)
     for variant, method in methods.items():
         first, second = (torch.load(tmp_path / f"{variant}{rank}.pt", weights_only=True) for rank in (0, 1))

@@ -52,9 +52,6 @@ def test_one_version_one_licence_and_both_papers():
     assert "MIT License" in (ROOT / "LICENSE").read_text() and PROJECT["license"] == citation["license"] == "MIT"
 
 
-# --- make
-
-
 @pytest.fixture
 def make(tmp_path):
     """make(*arguments) in a folder with the Makefile and what it installs from, and no .venv."""
@@ -97,9 +94,6 @@ def test_make_clean_spares_results_and_environment(make, tmp_path):
         (tmp_path / name).touch()
     assert make("clean").returncode == 0
     assert [name for name in kept + gone if (tmp_path / name).exists()] == kept
-
-
-# --- import isnetlib
 
 
 def told(command):

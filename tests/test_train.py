@@ -17,8 +17,6 @@ from isnetlib import data
 from isnetlib.baselines import METHODS, build
 from isnetlib.training import fit as train
 
-torch.set_num_threads(1)
-
 KILLED = "import sys; from test_train import fitted; fitted(*sys.argv[1:3], dies_at=int(sys.argv[3]))"
 
 
