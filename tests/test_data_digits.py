@@ -59,9 +59,8 @@ def test_augment_sees_the_batch_and_leaves_the_data_alone():
     assert torch.equal(flipped[1][2], plain[1][2].flip(-2))
 
 
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
+def test_parts_that_do_not_fit():
+    for changes, message in (
         ({"x": torch.zeros(3, 4, 4)}, "x must be"),
         ({"x": torch.full((3, 3, 4, 4), 7.0)}, r"lie in \[0, 1\]"),
         ({"y": torch.zeros(2, dtype=torch.int64)}, "y must be"),
@@ -69,16 +68,13 @@ def test_augment_sees_the_batch_and_leaves_the_data_alone():
         ({"y": torch.full((3, 2), 0.5)}, "0 or 1"),
         ({"mask": torch.full((3, 1, 4, 4), 0.5)}, "only 0 and 1"),
         ({"frame": pd.DataFrame({"id": [1, 2, 3]})}, "patient"),
-    ],
-)
-def test_parts_that_do_not_fit(changes, message):
-    with pytest.raises(ValueError, match=message):
-        tiny(**changes)
+    ):
+        with pytest.raises(ValueError, match=message):
+            tiny(**changes)
 
 
-@pytest.mark.parametrize(
-    ("name", "options", "message"),
-    [
+def test_unknown_names_and_options_out_of_range():
+    for name, options, message in (
         ("numbers", {}, "known: digits, folder, tuberculosis"),
         ("digits", {"rhoo": 1}, "no option 'rhoo'; known: canvas, rho"),
         ("folder", {"extern": ["a"]}, "no option 'extern'; known: folder, .*, external, fractions, split_seed$"),
@@ -90,11 +86,9 @@ def test_parts_that_do_not_fit(changes, message):
         ("faces_sim", {"data_seed": -1}, "expected non-negative integer"),
         ("tuberculosis_sim", {"validation_size": 0}, "validation_size must be at least 1, not 0"),
         ("tuberculosis_sim", {"bias": "mark"}, "bias must be 'look' or 'marks', not 'mark'"),
-    ],
-)
-def test_unknown_names_and_options_out_of_range(name, options, message):
-    with pytest.raises((ValueError, TypeError), match=message):
-        data.load(name, **options)
+    ):
+        with pytest.raises((ValueError, TypeError), match=message):
+            data.load(name, **options)
 
 
 def test_splits_are_disjoint_and_stratified(experiment):

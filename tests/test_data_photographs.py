@@ -142,15 +142,10 @@ def test_indexes_and_options_that_will_not_do(root, change, options, told):
         load("faces", root, **options)
 
 
-needs_data = [
-    pytest.mark.data,
-    pytest.mark.skipif(not (REAL / FACES).is_dir(), reason=f"ISNET_DATA has no {FACES}"),
-]
-
-
-@pytest.mark.parametrize("fold", [pytest.param(0, marks=needs_data)])
-def test_real_faces_in_folds_with_their_share_of_the_rare_attributes(fold):
-    experiment = data.load("faces", folder=str(REAL), size=32, fold=fold)
+@pytest.mark.data
+@pytest.mark.skipif(not (REAL / FACES).is_dir(), reason=f"ISNET_DATA has no {FACES}")
+def test_real_faces_in_folds_with_their_share_of_the_rare_attributes():
+    experiment = data.load("faces", folder=str(REAL), size=32, fold=0)
     sets = (experiment.train, experiment.validation, experiment.tests["internal"])
     frame = pd.concat([images.frame for images in sets])[[*INSIDE, *OUTSIDE]].astype(int)
     assert frame.sum().tolist() == [58, 528, 686, 53, 234] and [len(images) for images in sets] == [600, 200, 200]

@@ -219,7 +219,7 @@ def test_too_many_images_for_memory_are_stored_beside_them_if_the_disk_is_large_
             data.load("folder", folder=images, size=32)
     assert isinstance(data.load("folder", folder=images, size=32).train.x, Stored)
     assert [path.suffix for path in sorted((images / ".isnet").iterdir())] == [".json", ".u8"]
-    assert isinstance(data.load("folder", folder=images, size=31).train.x, torch.Tensor)
-    classes = data.load("folder", folder=images, size=31).train.classes
-    assert isinstance(own.masked_images(images, classes, 32).x, Stored)  # to be audited, likewise
+    smaller = data.load("folder", folder=images, size=31).train
+    assert isinstance(smaller.x, torch.Tensor)
+    assert isinstance(own.masked_images(images, smaller.classes, 32).x, Stored)  # to be audited, likewise
     assert folder.verify(images).empty

@@ -1,6 +1,4 @@
-"""The lung segmenter and notebook 08 on a stub of the sources: masks outside the project, scores, no film; each mask by
-a network that did not see its patient.
-"""
+"""The lung segmenter and notebook 08, on a stub of the sources."""
 
 import json
 from pathlib import Path

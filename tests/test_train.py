@@ -104,20 +104,17 @@ def test_scores_that_are_no_numbers_stop_the_run(tmp_path):
         train.fit(made, images.train, images.validation, tmp_path, epochs=1, report=lambda line: None)
 
 
-@pytest.mark.parametrize(
-    "plain, swapped, losses, chosen",
-    [
+def test_selection():
+    """The best epoch of all is of the warm-up, and counts only where there is no other."""
+    for plain, swapped, losses, chosen in (
         ([1.0, 1.0, 1.0, 1.0], [0.5, 0.8, 0.8, 0.7], [0.9, 0.5, 0.4, 0.3], 3),  # of equals the lower loss
         ([0.9, 0.01, 0.85], [0.3, 0.97, 0.4], [0, 0, 0], 3),  # not the one that reads the background in reverse
         ([1.0, 0.5, 1.0], [0.02, 0.5, 0.05], [0, 0, 0], 3),  # not the one that fails: one that is misled
         ([1.0, 1.0, 0.8, 0.65], [0.0, 0.05, 0.8, 0.66], [0, 0, 0, 0], 3),  # that gives up the mark, learns the object
         ([], [], [], 0),
-    ],
-)
-def test_selection(plain, swapped, losses, chosen):
-    """The best epoch of all is of the warm-up, and counts only where there is no other."""
-    log = pd.DataFrame({"val_auc": [1.0, *plain], "swapped_auc": [1.0, *swapped], "swapped_loss": [0.0, *losses]})
-    assert train.chosen_epoch(log.assign(warm_up=log.index == 0), "auc") == chosen
+    ):
+        log = pd.DataFrame({"val_auc": [1.0, *plain], "swapped_auc": [1.0, *swapped], "swapped_loss": [0.0, *losses]})
+        assert train.chosen_epoch(log.assign(warm_up=log.index == 0), "auc") == chosen, plain
 
 
 class Trap:
