@@ -23,11 +23,3 @@ def place(tmp_path, monkeypatch):
 
     monkeypatch.setattr(runs, "data_hashes", here)
     return write_all(tmp_path)
-
-
-def pytest_runtest_setup(item):
-    if item.get_closest_marker("cuda"):
-        import torch
-
-        if not torch.cuda.is_available():
-            pytest.skip("no CUDA device here")

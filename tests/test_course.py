@@ -2,7 +2,6 @@
 
 import math
 
-import pandas as pd
 import pytest
 import torch
 from test_train import tiny
@@ -11,18 +10,15 @@ from isnetlib import ISNet
 from isnetlib.baselines import build
 from isnetlib.method.course import HIGHEST, LOWEST, PACE, START, TARGET, Weight, falling, steered
 from isnetlib.networks import build_model
-from isnetlib.training.fit import fit
 
 LOSS_WEIGHTS = [("rrr", "penalty_weight"), ("gain", "alpha"), ("gain_ext", "mask_weight")]
 LOSS_WEIGHTS += [("multitask", "segmentation_weight"), ("grad_input", "heatmap_weight")]
 
 
-def test_falling_is_level_then_even_then_level():
+def test_falling_is_level_then_even_then_level_and_steered_moves_the_log_odds_by_the_clipped_log_ratio():
     found = [falling(0.9, 0.5, done, (0.2, 0.6)) for done in (0, 0.2, 0.3, 0.4, 0.6, 1)]
     assert found == pytest.approx([0.9, 0.9, 0.8, 0.7, 0.5, 0.5])
 
-
-def test_steered_moves_the_log_odds_by_the_clipped_log_ratio():
     def odds(P):
         return math.log(P / (1 - P))
 
@@ -116,25 +112,6 @@ def test_every_loss_weight_of_a_rival_may_fall(method, option):
         weight.plan(100)
         weight.steps.fill_(done)
         assert falling.train().loss(*batch)[0] == constant.train().loss(*batch)[0]
-
-
-@pytest.mark.parametrize("P", [(0.9, 0.3), "auto"])
-def test_a_resumed_training_has_the_same_course(P, tmp_path):
-    def trained(folder, report=lambda line: None):
-        torch.manual_seed(0)
-        method, digits = ISNet(build_model("small_resnet", 10, width=4), heatmap_weight=P, range="auto"), tiny()
-        return fit(method, digits.train, digits.validation, folder, epochs=3, batch_size=10, report=report)
-
-    def interrupt(line):
-        raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        trained(tmp_path / "twice", interrupt)
-    once, twice = trained(tmp_path / "once"), trained(tmp_path / "twice")
-    same = [c for c in once if c not in ("seconds", "peak_mib")]
-    pd.testing.assert_frame_equal(once[same], twice[same])
-    assert once["P"].iloc[0] != once["P"].iloc[-1] or P == "auto"  # which waits until the background is closed
-    assert {"net_share", "range_low", "gradient_classification", "gradient_heatmap"} <= set(same)
 
 
 def test_auto_is_steered_by_batches_with_a_mask_alone():

@@ -126,9 +126,7 @@ def test_an_index_that_is_no_table(tmp_path, content, message):
         (dict.fromkeys(range(8), {"source": "B"}), {}, {"external": ["B"]}, "", "too few patients (0)"),
     ],
 )  # fmt: skip
-def test_what_is_wrong_with_an_index_is_told_by_verify_and_refused_by_load(
-    build, changes, columns, options, row, message
-):
+def test_what_is_wrong_with_an_index_is_told_and_refused(build, changes, columns, options, row, message):
     root = build(changes=changes, **columns)
     problem = only(folder.verify(root, **options))
     assert message in problem.problem and (problem.file, problem.row) == ("index.csv", row)

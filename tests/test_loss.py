@@ -115,8 +115,8 @@ def test_a_larger_mask_is_shrunk_so_that_no_foreground_is_lost(R, mask):
     assert torch.equal(loss.prepare_mask(big, (6, 6))[0][:, :, 0], small)
 
 
-def test_foreground_range_by_hand():
-    """(F / 2, 12.5 F), F the median over the maps with a mask of the total relevance in it."""
+def test_foreground_range_and_net_share_by_hand():
+    """(F / 2, 12.5 F), F the median over the maps with a mask of the total relevance in it; |sum R| of sum |R|."""
     R = torch.ones(4, 1, 2, 4, 4) * tensor([1.0, -2.0, 3.0, 100.0]).view(4, 1, 1, 1, 1)
     mask = torch.zeros(4, 1, 4, 4)
     mask[:3, :, :2, :2] = 1  # of two channels and four pixels: 8, 16, 24; the fourth has no mask
@@ -125,9 +125,6 @@ def test_foreground_range_by_hand():
     for wrong in (0 * R, R * torch.nan, R * torch.inf):
         with pytest.raises(ValueError, match="gives no range: give \\(C1, C2\\)"):
             foreground_range(wrong, mask)
-
-
-def test_net_share_by_hand():
     R = torch.zeros(2, 1, 1, 2, 2)
     R[0, 0, 0, 0] = tensor([3.0, -1.0])  # |2| of 4
     R[1, 0, 0, 0] = tensor([1.0, -1.0])

@@ -32,15 +32,12 @@ def reports(tmp_path):
     return tmp_path
 
 
-def test_a_study_has_its_own_text_or_the_general_one(reports):
+def test_a_study_has_its_own_text_or_the_general_one_whose_blocks_keep_their_order(reports):
     assert page.prose(reports, "own", "results/own", ["a"]) == "# Own\n"
     text = page.prose(reports, "mine", "results/mine", ["a", "b"])
     assert text.startswith("# Study mine\n") and re.findall("^## (.+)", text, re.MULTILINE) == ["a", "b", "Limits"]
     assert "[it](../../README.md)" in text and "![Scores < 1.](figures/scores_b.png)" in text
     assert "[it](../README.md)" in page.prose(reports, "mine", "results", [])
-
-
-def test_blocks_keep_the_order_of_text_tables_and_figures(reports):
     found = list(page.blocks(page.prose(reports, "mine", "results/mine", ["a"])))
     assert [kind for kind, _, _ in found] == ["text", "table", "text", "figure", "text"]
     assert found[1][1] == "results a" and found[3][1:] == ("scores_a", "Scores < 1.")

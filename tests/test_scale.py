@@ -25,6 +25,7 @@ from isnetlib.training.evaluate import Swapped
 from isnetlib.training.fit import fit, load_chosen, seeded
 
 LOOPS = Path(__file__).parent.parent / "notebooks" / "loops"
+needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
 
 # Each process trains three steps on its half of every batch and leaves its terms and weights.
 WORKER = textwrap.dedent("""
@@ -98,6 +99,7 @@ def test_two_processes_learn_what_one_learns_from_the_joined_batch(digits, tmp_p
 
 
 @pytest.mark.cuda
+@needs_cuda
 def test_a_gpu_gives_the_same_loss_and_gradient(digits):
     torch.manual_seed(0)
     method, (x, y, mask) = ISNet(build_model("small_resnet", 10, width=4), "original"), digits
@@ -109,6 +111,7 @@ def test_a_gpu_gives_the_same_loss_and_gradient(digits):
 
 
 @pytest.mark.cuda
+@needs_cuda
 @pytest.mark.parametrize("name", ["isnet_selective", "pipeline", "background_random", "gain_ext", "grad_input"])
 def test_methods_train_on_a_gpu_and_are_used_anywhere(images, tmp_path, name):
     assert own.pick("auto") == "cuda"

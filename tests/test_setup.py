@@ -18,15 +18,18 @@ ROOT = Path(__file__).parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 EXTRAS = PROJECT["optional-dependencies"]
 LINUX, MAC = ("x86_64", "linux"), ("arm64", "darwin")
-CACHES = ["results/smoke", "build", *(f"{name}/__pycache__" for name in ("isnetlib", "notebooks", "tests"))]
 needs_make = pytest.mark.skipif(not shutil.which("make"), reason="make is not installed")
 
 
-def test_environment_yml_names_the_packages_of_pyproject():
+def test_environment_citation_and_licence_say_what_pyproject_says():
     *conda, pip = yaml.safe_load((ROOT / "environment.yml").read_text())["dependencies"]
     assert conda == [f"python{PROJECT['requires-python']}", "pip"]
     assert pip["pip"][:2] == ["-c requirements.lock", "-e ."]
     assert sorted(pip["pip"][2:]) == sorted(PROJECT["dependencies"] + EXTRAS["dev"])
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    assert citation["version"] == PROJECT["version"] == isnetlib.__version__
+    assert [paper["url"].rsplit("/")[-1] for paper in citation["references"]] == ["2202.00232", "2401.08409"]
+    assert "MIT License" in (ROOT / "LICENSE").read_text() and PROJECT["license"] == citation["license"] == "MIT"
 
 
 @pytest.mark.parametrize("machine", [LINUX, MAC])
@@ -43,13 +46,6 @@ def test_the_lock_has_one_allowed_version_of_every_dependency(machine):
         assert versions[canonicalize_name(one.name)] in one.specifier, one
     cuda = [name for name in versions if name.startswith(("nvidia-", "cuda-", "triton"))]
     assert len(cuda) > 10 if machine == LINUX else not cuda  # where PyTorch brings them along
-
-
-def test_one_version_one_licence_and_both_papers():
-    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
-    assert citation["version"] == PROJECT["version"] == isnetlib.__version__
-    assert [paper["url"].rsplit("/")[-1] for paper in citation["references"]] == ["2202.00232", "2401.08409"]
-    assert "MIT License" in (ROOT / "LICENSE").read_text() and PROJECT["license"] == citation["license"] == "MIT"
 
 
 @pytest.fixture
@@ -86,7 +82,8 @@ def test_make_says_so_where_python_is_missing_or_too_old(make, tmp_path):
 
 @needs_make
 def test_make_clean_spares_results_and_environment(make, tmp_path):
-    kept, gone = [".venv/a", "results/full/b", "results/quick/c"], [f"{name}/x" for name in CACHES]
+    kept, caches = [".venv/a", "results/full/b", "results/quick/c"], ("isnetlib", "notebooks", "tests")
+    gone = ["results/smoke/x", "build/x", *(f"{name}/__pycache__/x" for name in caches)]
     for name in kept + gone:
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).touch()

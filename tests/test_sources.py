@@ -79,7 +79,7 @@ def test_images_that_are_missing_or_cannot_be_used_and_byte_copies(published):
     assert left_out.to_numpy().tolist() == [["png/bb.png", "is a byte copy of png/aa.png"]]
 
 
-def test_an_unreadable_mask_one_of_another_shape_and_one_lung_alone(published):
+def test_an_unreadable_mask_one_of_another_shape_one_lung_alone_and_an_archive_unpacked_twice(published):
     root, out = published("montgomery")
     left, right = (root / f"{PARTS_OF_LUNGS}/{side}Mask" for side in ("left", "right"))
     (left / "MCUCXR_0001_0.png").write_bytes(b"")
@@ -96,6 +96,9 @@ def test_an_unreadable_mask_one_of_another_shape_and_one_lung_alone(published):
     left_out = prepare("montgomery", root, out, partial=True)
     assert left_out["reason"].tolist() == ["its masks differ in size: (20, 20) and (48, 40)"]
     assert (index(out)["mask"] == "").tolist() == [True]
+    save(root / "copy/CXR_png/MCUCXR_0001_0.png")
+    with pytest.raises(SourceError, match="MCUCXR_0001_0.png have one name; remove one of the copies"):
+        prepare("montgomery", root, out.parent / "other")
 
 
 @pytest.mark.parametrize("name", ["x/../../../secret", "C:\\secret"])
@@ -136,13 +139,6 @@ def test_options_that_cannot_be(published, tmp_path):
     ):
         with pytest.raises(SourceError, match=message):
             prepare(name, tmp_path / place, tmp_path / out, size)
-
-
-def test_an_archive_unpacked_twice(published):
-    root, out = published("montgomery")
-    save(root / "copy/CXR_png/MCUCXR_0001_0.png")
-    with pytest.raises(SourceError, match="MCUCXR_0001_0.png have one name; remove one of the copies"):
-        prepare("montgomery", root, out)
 
 
 def test_prepare_then_verify_data_from_the_command_line(published, capsys):
