@@ -1,10 +1,9 @@
 """Golden numbers: every part of the recipe on tiny inputs, held by digest under the part's declared version.
 
-tests/golden.json has, for each part of `isnetlib.study.runs.RECIPE`, its version, its cases (of a method and of an
-experiment: options), digests of every bit (weights, predictions, maps, images) for the versions of torch and the
-processors that it was made on, and five rounded numbers a case. Elsewhere sums are rounded otherwise; there the five
-numbers are compared, to `NEAR`. Where a number is meant to change: raise the version of its part, and make the file
-anew by `python tests/test_golden.py --write`; a case is added as a key of `numbers`, its value empty.
+golden.json has, for each part of `isnetlib.study.runs.RECIPE`, its version, its cases, digests of every bit for the
+versions of torch and the processors that it was made on, and five rounded numbers a case, which are compared elsewhere,
+to `NEAR`. Where a number is meant to change: raise the version of its part, and make the file anew by
+`python tests/test_golden.py --write`; a case is added as a key of `numbers`, its value empty.
 """
 
 import copy

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import shapes
 import torch
+from plain import train
 from torch import nn
 from torch.utils.data import DataLoader, DistributedSampler, TensorDataset
 
@@ -70,10 +71,7 @@ def waiting(method, *batch):
     return sum(sizes)
 
 
-def test_two_processes_learn_what_one_learns_from_the_joined_batch(digits, tmp_path, monkeypatch):
-    monkeypatch.syspath_prepend(LOOPS)
-    from plain import train
-
+def test_two_processes_learn_what_one_learns_from_the_joined_batch(digits, tmp_path):
     torch.manual_seed(0)
     layers = nn.Conv2d(3, 8, 3, 2, 1), nn.ReLU(), nn.Conv2d(8, 8, 3, 2, 1), nn.ReLU()  # without BatchNorm, whose
     model = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(32, 10)).double()  # statistics are

@@ -18,11 +18,8 @@ from isnetlib import data
 from isnetlib.baselines import METHODS, build
 from isnetlib.training import fit as train
 
-KILLED = """
-import json, sys
-from test_train import fitted
-fitted(*sys.argv[1:3], dies_at=int(sys.argv[3]), own=json.loads(sys.argv[4]))
-"""
+KILLED = "import json, sys, test_train\ntest_train.fitted(*sys.argv[1:3], **json.loads(sys.argv[3]))"
+FALLING = {"heatmap_weight": [0.9, 0.3]}
 
 
 def tiny():
@@ -45,9 +42,6 @@ def same_weights(a, b):
     return all(torch.equal(p, q) for p, q in zip(a.state_dict().values(), b.state_dict().values(), strict=True))
 
 
-FALLING = {"heatmap_weight": [0.9, 0.3]}
-
-
 @pytest.mark.parametrize(
     "method, own, deaths",
     [("isnet_stochastic", {}, (2, 8)), ("isnet_selective", FALLING, (5,)), ("pipeline", {}, (5,))],
@@ -55,8 +49,9 @@ FALLING = {"heatmap_weight": [0.9, 0.3]}
 def test_a_killed_training_ends_with_the_same_numbers(tmp_path, method, own, deaths):
     """Killed in the first epoch of three batches, again in the last; in the second, when the segmenter has learnt."""
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
-    for batch in map(str, deaths):
-        call = [sys.executable, "-c", KILLED, tmp_path / "killed", method, batch, json.dumps(own)]
+    for batch in deaths:
+        options = json.dumps({"dies_at": batch, "own": own})
+        call = [sys.executable, "-c", KILLED, tmp_path / "killed", method, options]
         assert subprocess.run(call, env=environment).returncode == -signal.SIGKILL
     (killed, log), (whole, again) = (fitted(tmp_path / run, method, own=own) for run in ("killed", "whole"))
     assert same_weights(killed, whole) and (own != FALLING or log["P"].iloc[0] > log["P"].iloc[-1])
