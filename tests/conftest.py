@@ -1,11 +1,10 @@
-"""Tests that run beside each other keep to one core each; the tiny study and data sets that several of them use."""
+"""One thread a test: on several, tensors as small as these take longer. Fixtures that several files use."""
 
 import os
 
 import pytest
 
-if "PYTEST_XDIST_WORKER" in os.environ:
-    os.environ["OMP_NUM_THREADS"] = "1"  # before torch is imported; also for the processes that tests start
+os.environ["OMP_NUM_THREADS"] = "1"  # before torch is imported; also for the processes that tests start
 
 
 @pytest.fixture
@@ -24,11 +23,3 @@ def place(tmp_path, monkeypatch):
 
     monkeypatch.setattr(runs, "data_hashes", here)
     return write_all(tmp_path)
-
-
-def pytest_runtest_setup(item):
-    if item.get_closest_marker("cuda"):
-        import torch
-
-        if not torch.cuda.is_available():
-            pytest.skip("no CUDA device here")

@@ -75,9 +75,7 @@ def study(
 
 
 def by_folds(results: Path, folds: dict, experiment="faces", cases=200, test_sets=("internal", "swapped")):
-    """As `study`, of an experiment by five folds and several labels: of each method the folds that are named; case k is
-    in fold k mod 5.
-    """
+    """As `study`, of several labels and by five folds, of which case k is in k mod 5; folds: of each method its own."""
     y = (np.random.default_rng(0).random((cases, len(LABELS))) < SHARES).astype(int)
     for method, fold in ((method, fold) for method, own in folds.items() for fold in own):
         rng, rows, frames = np.random.default_rng([fold, *method.encode()]), np.arange(fold, cases, 5), {}

@@ -1,6 +1,4 @@
-"""A tiny tree of the same shape as the prepared sources of chest films: noise, bright boxes for lungs. And notebooks
-run without a kernel, to see them work on it.
-"""
+"""Prepared sources of chest films, tiny: noise, bright boxes for lungs; notebooks run on them without a kernel."""
 
 import contextlib
 import json
@@ -52,9 +50,7 @@ def write_sources(root, times=1):
 
 
 def write_predicted(root, place, mask=None, but=()):
-    """Folders of predicted masks in `place`, one mask (default: the lungs) for every film of the sources in `root`, but
-    not for the first of the sources `but`.
-    """
+    """Folders of predicted masks, one mask (default: the lungs) for every film, but for the first of sources `but`."""
     for source in SOURCES:
         (place / source).mkdir(parents=True)
         names = pd.read_csv(root / source / "index.csv").image

@@ -10,7 +10,7 @@ from twins import unlike
 
 import isnetlib
 
-EPS = 0.1
+EPS, LIVE = 0.1, {"statistics": "live"}
 
 
 class Net(nn.Module):
@@ -58,12 +58,11 @@ def test_live_statistics_are_those_of_plain_back_propagation(net):
     x = images(3, 8, 8)
     net.train()
     twin = by_autograd(net, x, act=rho, after_sum=rho)
-    live = isnetlib.explain(net, x, 1, EPS, None, ablation={"statistics": "live"})
+    live = isnetlib.explain(net, x, 1, EPS, None, ablation=LIVE)
     assert unlike(live, twin) < 1e-10
     assert unlike(isnetlib.explain(net, x, 1, EPS, None), twin) > 1e-2
     net.eval()
-    constant = isnetlib.explain(net, x, 1, EPS)
-    assert torch.equal(isnetlib.explain(net, x, 1, EPS, ablation={"statistics": "live"}), constant)
+    assert torch.equal(isnetlib.explain(net, x, 1, EPS, ablation=LIVE), isnetlib.explain(net, x, 1, EPS))
 
 
 def detached_ratio(conv, norm, last, x):
@@ -99,9 +98,7 @@ def test_detached_biases_are_constant_in_denominators():
     assert unlike(slopes(R), expected) < 1e-10 and unlike(slopes(ours()), expected) > 1e-2
 
 
-@pytest.mark.parametrize(
-    "switches, mode", [({"statistics": "live"}, True), ({"statistics": "live"}, False), ({"block": True}, False)]
-)
+@pytest.mark.parametrize("switches, mode", [(LIVE, True), (LIVE, False), ({"block": True}, False)])
 def test_ablations_can_be_trained_through(net, switches, mode):
     """Finite differences; in train mode only live statistics have the derivative of their own values."""
     x, v = images(3, 8, 8), torch.randn(2, 1, 3, 8, 8).double()

@@ -18,13 +18,9 @@ def slope_of(z):
     return torch.tensor([0.1, 0.2, 0.3, 0.4], dtype=z.dtype)
 
 
-def in_place_not_used(z):
-    F.relu(z, inplace=True)
-    return z
-
-
 ACTIVATIONS = {  # the function, then its other forms
-    "relu": (F.relu, nn.ReLU(), nn.ReLU(inplace=True), torch.relu, torch.Tensor.relu_, F.relu_, in_place_not_used),
+    "relu": (F.relu, nn.ReLU(), nn.ReLU(inplace=True), torch.relu, torch.Tensor.relu_, F.relu_),
+    "relu whose answer is not used": (F.relu, lambda z: (F.relu(z, inplace=True), z)[1]),
     "relu of a view": (F.relu, lambda z: z.view(-1, 2, 2, 8, 8).relu_().view(-1, 4, 8, 8)),
     "relu6": (F.relu6, nn.ReLU6(), nn.ReLU6(inplace=True), lambda z: F.hardtanh(z, 0, 6)),
     "leaky_relu": (F.leaky_relu, nn.LeakyReLU(), nn.LeakyReLU(inplace=True), F.leaky_relu_),
@@ -138,16 +134,12 @@ def test_a_gate_is_a_constant_factor(f):
     agree(f, lambda self, z: f(self, z, torch.Tensor.detach))
 
 
-def bias_free(net):
-    for name, value in net.named_parameters():
-        if name.endswith("bias"):
-            value.data.zero_()
-    return net
-
-
 @pytest.mark.parametrize("name", [name for name in GATED if "softmax" not in name])
 def test_shared_gates_conserve_relevance(name):
-    net, x = bias_free(Between(GATED[name])), images(3, 8, 8)
+    net, x = Between(GATED[name]), images(3, 8, 8)
+    for key, value in net.named_parameters():
+        if key.endswith("bias"):
+            nn.init.zeros_(value)
     R = isnetlib.explain(net, x, 1, eps=0, box=None, gates="shared")
     assert torch.allclose(R.sum((1, 2, 3, 4)), net(x)[:, 1], rtol=1e-9)
 

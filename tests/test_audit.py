@@ -52,21 +52,18 @@ def test_a_model_that_reads_the_background_is_caught_and_one_that_reads_the_obje
     assert caught["share"] > 0.99 and cleared["share"] < 0.01 and caught["chance"] == pytest.approx(0.75)
 
 
-@pytest.mark.parametrize(
-    ("drop", "low", "high", "share", "value", "word"),
-    [
+def test_the_verdict_rests_on_performance_first():
+    names = ["as_it_is", "removed", "swapped"]
+    for drop, low, high, share, value, word in (
         (0.4, 0.3, 0.5, 0.01, 0.9, "depends"),  # however little relevance is outside
         (0.06, -0.02, 0.14, 0.01, 0.9, "undecided"),
         (0.0, -0.02, 0.02, 0.6, 0.9, "look closer"),
         (0.0, -0.02, 0.02, 0.01, 0.9, "not shown"),
         (0.0, -0.02, 0.02, 0.01, 0.5, "undecided"),
-    ],
-)
-def test_the_verdict_rests_on_performance_first(drop, low, high, share, value, word):
-    names = ["as_it_is", "removed", "swapped"]
-    table = pd.DataFrame({"background": names, "value": value, "drop": 0.0, "low": -0.01, "high": 0.01})
-    table.loc[2, ["drop", "low", "high"]] = drop, low, high
-    assert audit.verdict(table, share, chance=0.7) == word
+    ):
+        table = pd.DataFrame({"background": names, "value": value, "drop": 0.0, "low": -0.01, "high": 0.01})
+        table.loc[2, ["drop", "low", "high"]] = drop, low, high
+        assert audit.verdict(table, share, chance=0.7) == word
 
 
 def test_the_object_stays_bit_for_bit_and_the_background_changes():
@@ -76,9 +73,6 @@ def test_the_object_stays_bit_for_bit_and_the_background_changes():
         x = one[list(range(8))][0]
         assert torch.equal(x[inside], images.x[inside])
         assert torch.equal(x, images.x) == (name == "as_it_is")
-
-
-# --- files
 
 
 @pytest.fixture
@@ -120,23 +114,17 @@ def test_the_command_writes_one_page_with_escaped_names(place, capsys):
     assert again.partition("<img")[0] == page.partition("<img")[0]  # the picture has names, too
 
 
-@pytest.mark.parametrize(
-    ("checkpoint", "more", "message"),
-    [
+def test_wrong_models_and_data_are_told_in_one_line(place, capsys):
+    for checkpoint, more, message in (
         *((name, [], f"{name} is no file of tensors and numbers") for name in ("text.pt", "code.pt", "tensor.pt")),
         ("gone.pt", [], "No such file or directory"),
         ("plain.pt", [], "give --backbone"),
         ("plain.pt", NETWORK, "give --classes"),
         ("plain.pt", [*NETWORK, *CLASSES, "c"], "holds other weights than this network with 3 classes"),
-    ],
-)
-def test_wrong_models_are_told_in_one_line(place, capsys, checkpoint, more, message):
-    assert call(place, checkpoint, *more) == 2
-    error = capsys.readouterr().err
-    assert error.startswith("isnet: ") and message in error and error.count("\n") == 1, error
-
-
-def test_wrong_data_are_told(place, capsys):
+    ):
+        assert call(place, checkpoint, *more) == 2
+        error = capsys.readouterr().err
+        assert error.startswith("isnet: ") and message in error and error.count("\n") == 1, error
     data, table = place[0] / "<i>data", place[1]
     for change, message in [
         ({"mask": ""}, "no image has a mask"),
@@ -151,32 +139,27 @@ def test_wrong_data_are_told(place, capsys):
         assert message in capsys.readouterr().err
 
 
-# --- checkpoints of other training loops
-
-
 def wrapped(state, start):
     return {f"{start}{name}": value for name, value in state.items()}
 
 
-@pytest.mark.parametrize(
-    "saved",
-    [
-        lambda bare, isnet: isnet,
-        lambda bare, isnet: {"method": isnet, "epoch": 3},
-        lambda bare, isnet: wrapped(isnet, "module."),
-        lambda bare, isnet: {"model": bare, "optimizer": {"state": {}}, "args": Namespace(lr=0.1)},
-        lambda bare, isnet: {"model_state_dict": wrapped(bare, "module._orig_mod.")},
-        lambda bare, isnet: {"state_dict": wrapped(isnet, "model.") | {"criterion.weight": torch.ones(2)}},
-        lambda bare, isnet: wrapped(bare, "_orig_mod.module."),
-    ],
-)
-def test_weights_are_found_however_a_loop_wraps_them(tmp_path, saved):
+def test_weights_are_found_however_a_loop_wraps_them(tmp_path):
     torch.manual_seed(1)
     method = isnetlib.ISNet(build_model("small_resnet", 2))
-    torch.save(saved(method.model.state_dict(), method.state_dict()), tmp_path / "c.pt")
-    found = audit.load_classifier(tmp_path / "c.pt", "small_resnet", ["a", "b"], 40).method
-    same = zip(found.model.state_dict().values(), method.model.state_dict().values(), strict=True)
-    assert type(found) is Standard and not found.training and all(torch.equal(*pair) for pair in same)
+    bare, isnet = method.model.state_dict(), method.state_dict()
+    for saved in (
+        isnet,
+        {"method": isnet, "epoch": 3},
+        wrapped(isnet, "module."),
+        {"model": bare, "optimizer": {"state": {}}, "args": Namespace(lr=0.1)},
+        {"model_state_dict": wrapped(bare, "module._orig_mod.")},
+        {"state_dict": wrapped(isnet, "model.") | {"criterion.weight": torch.ones(2)}},
+        wrapped(bare, "_orig_mod.module."),
+    ):
+        torch.save(saved, tmp_path / "c.pt")
+        found = audit.load_classifier(tmp_path / "c.pt", "small_resnet", ["a", "b"], 40).method
+        same = zip(found.model.state_dict().values(), bare.values(), strict=True)
+        assert type(found) is Standard and not found.training and all(torch.equal(*pair) for pair in same)
 
 
 @pytest.mark.filterwarnings("ignore:.*torch.jit:FutureWarning", "ignore:.*torch.jit:DeprecationWarning")

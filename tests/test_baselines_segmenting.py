@@ -1,6 +1,4 @@
-"""The comparison methods with a segmenter or gates of their own: each does what its paper says. What holds for every
-method stands in test_baselines_explaining.
-"""
+"""The comparison methods with a segmenter or gates of their own: each does what its paper says."""
 
 import pandas as pd
 import pytest
@@ -16,12 +14,7 @@ from isnetlib.data import Images
 from isnetlib.networks import UNet, build_model, dice, iou
 from isnetlib.training import fit as train
 
-torch.set_num_threads(1)
-
-
-@pytest.fixture(autouse=True)
-def seeded():
-    torch.manual_seed(0)
+pytestmark = pytest.mark.usefixtures("seed")
 
 
 def batch(size=32, images=2):
@@ -46,22 +39,19 @@ class Forced(nn.Module):
         return (x[:, :1] if self.p is None else self.p.expand(len(x), -1, -1, -1)).logit()
 
 
-@pytest.mark.parametrize(
-    "backbone, names, channels",
-    [
+def test_stages_are_the_last_maps_of_each_resolution():
+    for backbone, names, channels in (
         ("small_resnet", "1 2 3 4", [16, 32, 64, 128]),
         ("inception_v3", "Conv2d_2b_3x3 Conv2d_4a_3x3 Mixed_5d Mixed_6e Mixed_7c", [64, 192, 288, 768, 2048]),
         ("mobilenet_v2", "features.1 features.3 features.6 features.13 features", [16, 24, 32, 96, 1280]),
-    ],
-)
-def test_stages_are_the_last_maps_of_each_resolution(backbone, names, channels):
-    with torch.device("meta"):
-        model = build_model(backbone, 5)
-        found, classes = find_stages(model)
-        maps, logits = stages(model, torch.rand(2, 3, 96, 96), list(found))
-    assert found == dict(zip(names.split(), channels, strict=True))
-    assert classes == 5 and logits.shape == (2, 5) and [feature.shape[1] for feature in maps] == channels
-    assert all(a.shape[2] > 1.6 * b.shape[2] for a, b in zip(maps, maps[1:], strict=False))
+    ):
+        with torch.device("meta"):
+            model = build_model(backbone, 5)
+            found, classes = find_stages(model)
+            maps, logits = stages(model, torch.rand(2, 3, 96, 96), list(found))
+        assert found == dict(zip(names.split(), channels, strict=True))
+        assert classes == 5 and logits.shape == (2, 5) and [feature.shape[1] for feature in maps] == channels
+        assert all(a.shape[2] > 1.6 * b.shape[2] for a, b in zip(maps, maps[1:], strict=False))
 
 
 def test_stages_are_live_and_leave_nothing_behind():

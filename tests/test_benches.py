@@ -21,8 +21,6 @@ from isnetlib.networks import build_model
 SECONDS = {"standard": 2.0, "isnet_selective": 5.0, "isnet_selective+bf16": 4.0, "pipeline": 3.0}
 TINY = ("small_resnet", 16, 2)
 
-# --- cost
-
 
 @pytest.fixture
 def clock(monkeypatch):
@@ -89,22 +87,6 @@ def test_a_network_has_errors_and_a_ratio():
     assert row.supported and max(row.identity_error, row.conservation) < 1e-6 and row.ratio_one_map > 1
 
 
-# --- constants
-
-HALF = torch.zeros(2, 1, 8, 8, dtype=torch.float64)
-HALF[..., 4:] = 1
-
-
-def dark_or_bright():
-    """mean of ReLU(1 - x): a bright pixel switches off its place's constant."""
-    conv, last = nn.Conv2d(1, 1, 1), nn.Linear(1, 2, bias=False)
-    with torch.no_grad():
-        conv.weight.fill_(-1.0)
-        conv.bias.fill_(1.0)
-        last.weight.copy_(torch.tensor([[0.0], [1.0]]))
-    return nn.Sequential(conv, nn.ReLU(inplace=True), nn.AdaptiveAvgPool2d(1), nn.Flatten(), last).double()
-
-
 def data_of(x, mask, ids):
     frame = pd.DataFrame({"id": ids, "patient": "", "source": "drawn", "y": 1})
     return Images(x, torch.ones(len(x), dtype=torch.long), mask, frame, ["no", "yes"])
@@ -126,16 +108,21 @@ def test_the_terms_are_those_of_lrp_and_add_up_to_the_logits(name):
 
 
 def test_a_background_that_works_a_switch_is_found_out():
-    """No pixel of the background is relevant on either image, yet it decides."""
-    dark, bright = torch.full((2, 1, 8, 8), 0.25).double(), torch.full((2, 1, 8, 8), 0.25).double()
-    dark[..., :4], bright[..., :4] = 0.0, 1.0
-    model = dark_or_bright().float()
-    before, after = (data_of(x, HALF, ["a", "b"]) for x in (dark, bright))
+    """mean of ReLU(1 - x): no pixel of the background is relevant, dark or bright, yet it decides."""
+    conv, last = nn.Conv2d(1, 1, 1), nn.Linear(1, 2, bias=False)
+    with torch.no_grad():
+        conv.weight.fill_(-1.0)
+        conv.bias.fill_(1.0)
+        last.weight.copy_(torch.tensor([[0.0], [1.0]]))
+    model = nn.Sequential(conv, nn.ReLU(inplace=True), nn.AdaptiveAvgPool2d(1), nn.Flatten(), last)
+    dark, bright, half = (torch.full((2, 1, 8, 8), value).double() for value in (0.25, 0.25, 1.0))
+    dark[..., :4], bright[..., :4], half[..., :4] = 0.0, 1.0, 0.0
+    before, after = (data_of(x, half, ["a", "b"]) for x in (dark, bright))
     found = constants.change(model, before, after)
     assert found["cases"] == 2 and found["pixels_outside"] == found["pixels_inside"] == found["constants_inside"] == 0
     assert found["change"] == found["constants_outside"] == 0.5
     with pytest.raises(ValueError, match="different cases"):
-        constants.change(model, before, data_of(bright, HALF, ["a", "c"]))
+        constants.change(model, before, data_of(bright, half, ["a", "c"]))
 
 
 def test_starts_ask_for_the_truth():
@@ -143,20 +130,14 @@ def test_starts_ask_for_the_truth():
     assert constants.start_of(torch.tensor([[1.0, 0.0], [0.0, 1.0]]), 2, 1).tolist() == [[0, -1], [0, 1]]
 
 
-# --- simulation
-
-
-@pytest.mark.parametrize(
-    ("measure", "classes", "studies", "good", "bad"),
-    [("macro_f1", 10, 150, "score, jackknife", "t over cases"), ("auc", 3, 300, "score, DeLong", "DeLong")],
-)
-def test_score_intervals_cover_where_others_fail(measure, classes, studies, good, bad):
-    found = simulation.coverage(measure, 50, classes, 0.97, studies, 50, np.random.default_rng(0)).set_index("name")
-    assert found["share"][good] > 0.91 and found["share"][bad] < 0.93
-
-
-@pytest.mark.parametrize("seeds", [1, 3])
-def test_tests_hold_their_level(seeds):
-    found = simulation.false_positives(50, 3, 0.7, seeds, 200, np.random.default_rng(0))
-    assert (found["share"] < 0.05 + 3 * (0.05 * 0.95 / 200) ** 0.5).all() and found["share"].max() > 0
-    assert set(found["measure"]) == {"accuracy", "macro_f1", "auc"} and found["holds"].all()
+def test_score_intervals_cover_where_others_fail_and_tests_hold_their_level():
+    for measure, classes, studies, good, bad in (
+        ("macro_f1", 10, 150, "score, jackknife", "t over cases"),
+        ("auc", 3, 300, "score, DeLong", "DeLong"),
+    ):
+        found = simulation.coverage(measure, 50, classes, 0.97, studies, 50, np.random.default_rng(0)).set_index("name")
+        assert found["share"][good] > 0.91 and found["share"][bad] < 0.93
+    for seeds in (1, 3):
+        found = simulation.false_positives(50, 3, 0.7, seeds, 200, np.random.default_rng(0))
+        assert (found["share"] < 0.05 + 3 * (0.05 * 0.95 / 200) ** 0.5).all() and found["share"].max() > 0
+        assert set(found["measure"]) == {"accuracy", "macro_f1", "auc"} and found["holds"].all()

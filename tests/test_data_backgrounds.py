@@ -93,16 +93,13 @@ def block(n, size=40):
     return x
 
 
-def test_image_and_mask_are_moved_together_and_the_global_generator_is_left():
+def test_each_image_is_moved_with_its_mask_by_no_more_than_is_said_and_the_global_generator_is_left():
     x = block(16)
     state = torch.get_rng_state()
     moved, mask = augment(x, x, seeded(), **STANDING)
     assert torch.equal(torch.get_rng_state(), state) and set(mask.unique().tolist()) == {0, 1}
     assert not torch.equal(mask, x) and (moved[mask == 1].mean() - moved[mask == 0].mean()) > 0.6
     assert (mask.mean((1, 2, 3)) / x.mean((1, 2, 3))).sub(1).abs().max() < 0.3
-
-
-def test_nothing_is_changed_by_a_reach_of_zero_and_each_image_draws_its_own():
     x = torch.rand(4, 3, 24, 24, generator=seeded(1))
     still, mask = augment(x, block(4, 24), seeded(), **ZERO)
     assert torch.allclose(still, x, atol=1e-5) and torch.equal(mask, block(4, 24))

@@ -36,7 +36,7 @@ def tiny(**changes):
     return data.Images(**(options | changes))
 
 
-def test_item():
+def test_items_batches_and_subsets_and_augment_sees_the_batch_and_leaves_the_data_alone():
     images = tiny()
     x, y, mask, i = images[1]
     assert (x.dtype, x.shape, y.dtype, y.shape) == (torch.float32, (3, 4, 4), torch.int64, ())
@@ -50,18 +50,14 @@ def test_item():
     part = images.subset([2, 0])
     assert list(part.frame.id) == ["c", "a"] and list(part.frame.index) == [0, 1]
     assert torch.equal(part[0][0], images[2][0]) and part[0][3] == 0
-
-
-def test_augment_sees_the_batch_and_leaves_the_data_alone():
-    plain, flipped = tiny(), tiny(augment=lambda x, mask: (x.flip(-1).mul_(0.5), mask.flip(-2)))
+    flipped = tiny(augment=lambda x, mask: (x.flip(-1).mul_(0.5), mask.flip(-2)))
     for _ in range(2):
-        assert torch.equal(flipped[[1, 2]][0], plain[[1, 2]][0].flip(-1) * 0.5)
-    assert torch.equal(flipped[1][2], plain[1][2].flip(-2))
+        assert torch.equal(flipped[[1, 2]][0], images[[1, 2]][0].flip(-1) * 0.5)
+    assert torch.equal(flipped[1][2], images[1][2].flip(-2))
 
 
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
+def test_parts_that_do_not_fit():
+    for changes, message in (
         ({"x": torch.zeros(3, 4, 4)}, "x must be"),
         ({"x": torch.full((3, 3, 4, 4), 7.0)}, r"lie in \[0, 1\]"),
         ({"y": torch.zeros(2, dtype=torch.int64)}, "y must be"),
@@ -69,16 +65,13 @@ def test_augment_sees_the_batch_and_leaves_the_data_alone():
         ({"y": torch.full((3, 2), 0.5)}, "0 or 1"),
         ({"mask": torch.full((3, 1, 4, 4), 0.5)}, "only 0 and 1"),
         ({"frame": pd.DataFrame({"id": [1, 2, 3]})}, "patient"),
-    ],
-)
-def test_parts_that_do_not_fit(changes, message):
-    with pytest.raises(ValueError, match=message):
-        tiny(**changes)
+    ):
+        with pytest.raises(ValueError, match=message):
+            tiny(**changes)
 
 
-@pytest.mark.parametrize(
-    ("name", "options", "message"),
-    [
+def test_unknown_names_and_options_out_of_range():
+    for name, options, message in (
         ("numbers", {}, "known: digits, folder, tuberculosis"),
         ("digits", {"rhoo": 1}, "no option 'rhoo'; known: canvas, rho"),
         ("folder", {"extern": ["a"]}, "no option 'extern'; known: folder, .*, external, fractions, split_seed$"),
@@ -90,11 +83,9 @@ def test_parts_that_do_not_fit(changes, message):
         ("faces_sim", {"data_seed": -1}, "expected non-negative integer"),
         ("tuberculosis_sim", {"validation_size": 0}, "validation_size must be at least 1, not 0"),
         ("tuberculosis_sim", {"bias": "mark"}, "bias must be 'look' or 'marks', not 'mark'"),
-    ],
-)
-def test_unknown_names_and_options_out_of_range(name, options, message):
-    with pytest.raises((ValueError, TypeError), match=message):
-        data.load(name, **options)
+    ):
+        with pytest.raises((ValueError, TypeError), match=message):
+            data.load(name, **options)
 
 
 def test_splits_are_disjoint_and_stratified(experiment):
@@ -106,7 +97,10 @@ def test_splits_are_disjoint_and_stratified(experiment):
         assert np.array_equal(images.frame.y, images.y) and images.frame.patient.equals(images.frame.id)
 
 
-def test_marks_touch_no_mask_and_nothing_else_is_in_the_background(experiment):
+def test_masks_are_the_ink_dilated_marks_touch_none_and_nothing_else_is_in_the_background(experiment):
+    images = experiment.tests["unbiased"].subset(range(20))
+    ink = (images.x[:, :1] > digits.INK).float()
+    assert torch.equal(images.mask.float(), torch.nn.functional.max_pool2d(ink, 5, 1, 2))
     for images in all_sets(experiment).values():
         marks = mark_pixels(images)
         grown = torch.nn.functional.max_pool2d(marks[:, None].float(), 3, 1, 1)  # a free pixel lies between
@@ -117,12 +111,6 @@ def test_marks_touch_no_mask_and_nothing_else_is_in_the_background(experiment):
         assert marks.flatten(1).sum(1).eq(36 * torch.tensor(marked)).all()
         shown = images.x[:, 0][marks].view(-1, 6, 6).numpy() == 255
         assert np.array_equal(shown, backgrounds.glyphs()[images.frame.mark[marked]])
-
-
-def test_masks_are_the_ink_dilated(experiment):
-    images = experiment.tests["unbiased"].subset(range(20))
-    ink = (images.x[:, :1] > digits.INK).float()
-    assert torch.equal(images.mask.float(), torch.nn.functional.max_pool2d(ink, 5, 1, 2))
 
 
 def test_marks_of_the_four_test_sets(experiment):

@@ -43,9 +43,7 @@ def write_index(root, rows):
 
 @pytest.fixture
 def build(tmp_path):
-    """build(n, changes): a correct folder of n images, and index.csv with `changes` {row: {column: cell}}; columns: of
-    their cells, which give n, too.
-    """
+    """build(n, changes {row: {column: cell}}, columns, whose cells give n, too): a folder correct but for these."""
 
     def build(n=8, changes=None, **columns):
         n = min([n, *map(len, columns.values())])
@@ -128,9 +126,7 @@ def test_an_index_that_is_no_table(tmp_path, content, message):
         (dict.fromkeys(range(8), {"source": "B"}), {}, {"external": ["B"]}, "", "too few patients (0)"),
     ],
 )  # fmt: skip
-def test_what_is_wrong_with_an_index_is_told_by_verify_and_refused_by_load(
-    build, changes, columns, options, row, message
-):
+def test_what_is_wrong_with_an_index_is_told_and_refused(build, changes, columns, options, row, message):
     root = build(changes=changes, **columns)
     problem = only(folder.verify(root, **options))
     assert message in problem.problem and (problem.file, problem.row) == ("index.csv", row)
@@ -145,24 +141,20 @@ def test_boxes_are_scaled_to_the_loaded_image(build):
     assert json.loads(frame.boxes["images/1.png"]) == [["a", 3, 10, 6.15, 20]] and frame.boxes["images/0.png"] == "[]"
 
 
-@pytest.mark.parametrize("name", ["/etc/hostname", "images/../../outside.png", "..\\outside.png", "C:\\x.png"])
-def test_paths_that_leave_the_folder(build, tmp_path, name):
-    Image.fromarray(noise(9)).save(tmp_path / "outside.png")
-    problem = only(folder.verify(build(changes={0: {"mask": name}})))
-    assert problem.problem == "path leaves the folder" and problem.file == name
-
-
-def test_links_and_names_that_cannot_be_opened(build, tmp_path):
+def test_paths_that_leave_the_folder_links_and_names_that_cannot_be_opened(build, tmp_path):
     names = ["x" * 300, "loop.png", "linked/x.png", "absent.png", "pipe.png", "in.png"]
-    root = build(changes={i: {"image": name} for i, name in enumerate(names)})
+    outside = ["/etc/hostname", "images/../../outside.png", "..\\outside.png", "C:\\x.png"]
+    root = build(10, {i: {"image" if i < 6 else "mask": name} for i, name in enumerate(names + outside)})
     (tmp_path / "elsewhere").mkdir()
-    Image.fromarray(noise(9)).save(tmp_path / "elsewhere/x.png")
+    for name in ("elsewhere/x.png", "outside.png"):
+        Image.fromarray(noise(9)).save(tmp_path / name)
     os.mkfifo(root / "pipe.png")
     for name, target in {"loop.png": "loop.png", "linked": tmp_path / "elsewhere", "in.png": "images/0.png"}.items():
         (root / name).symlink_to(target)
     problems = folder.verify(root)
-    assert list(problems.row) == list(range(2, 7))  # a link inside the folder is fine
-    assert "symbolic link" in problems.problem[2] and set(problems.problem[3:]) == {"file is missing"}
+    assert list(problems.row) == [*range(2, 7), *range(8, 12)]  # a link inside the folder is fine
+    assert "symbolic link" in problems.problem[2] and set(problems.problem[3:5]) == {"file is missing"}
+    assert set(problems.problem[5:]) == {"path leaves the folder"} and list(problems.file[5:]) == outside
 
 
 def png(array, kind="PNG", mode=None, **options):
@@ -173,32 +165,40 @@ def png(array, kind="PNG", mode=None, **options):
 
 EXIF = Image.Exif()
 EXIF[0x0112] = 6  # to be shown turned
+BAD_IMAGES = {
+    "cut": (png(noise(0))[:-400], "cannot be read as an image"),
+    "empty": (b"", "cannot be read as an image"),
+    "postscript": (png(noise(0), "EPS"), "cannot be read as an image"),  # Pillow would start Ghostscript
+    "constant": (png(np.full((40, 48, 3), (200, 100, 50), np.uint8)), "is constant"),
+    "large": (png(np.zeros((8000, 6400), bool)), "has 6400 x 8000 pixels, more than 50,000,000"),
+    "larger": (png(np.zeros((14000, 14000), bool)), "cannot be read as an image (DecompressionBombError)"),
+    "lab": (png(np.zeros((40, 48, 3), np.uint8), "TIFF", "LAB"), "has the colour mode LAB"),
+    "small": (png(noise(0, 40, 20)), "is 20 x 40 pixels, smaller than 32"),
+    "depth": (png(noise(0).astype(np.float32) / 255, "TIFF"), "has pixels outside 8 and 16 bit"),
+    "frames": (png(noise(0), "TIFF", save_all=True, append_images=[Image.fromarray(noise(1))]), "has 2 frames"),
+    "turned": (png(noise(9), "JPEG", exif=EXIF), "is turned by its EXIF tag"),
+}
+BAD_MASKS = {
+    "turned mask": (png(box(48, 40)), "mask is 40 x 48 pixels, its image 48 x 40"),
+    "grey mask": (png(noise(0)), "mask is not binary"),
+    "mask without 0": (png(box() + 100), "mask is not binary"),
+    "mask in alpha": (png(np.dstack([box() | 255] * 3 + [box()])), "mask is transparent in parts"),
+    "empty mask": (png(box() * 0), "mask is empty"),
+    "full mask": (png(box() | 255), "mask is full"),
+}
 
 
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [
-        (png(noise(0))[:-400], "cannot be read as an image"),  # cut short
-        (b"", "cannot be read as an image"),
-        (png(noise(0), "EPS"), "cannot be read as an image"),  # Pillow would start Ghostscript
-        (png(np.full((40, 48, 3), (200, 100, 50), np.uint8)), "is constant"),
-        (png(np.zeros((8000, 6400), bool)), "has 6400 x 8000 pixels, more than 50,000,000"),
-        (png(np.zeros((14000, 14000), bool)), "cannot be read as an image (DecompressionBombError)"),
-        (png(np.zeros((40, 48, 3), np.uint8), "TIFF", "LAB"), "has the colour mode LAB"),
-        (png(noise(0, 40, 20)), "is 20 x 40 pixels, smaller than 32"),
-        (png(noise(0).astype(np.float32) / 255, "TIFF"), "has pixels outside 8 and 16 bit"),
-        (png(noise(0), "TIFF", save_all=True, append_images=[Image.fromarray(noise(1))]), "has 2 frames"),
-        (png(noise(9), "JPEG", exif=EXIF), "is turned by its EXIF tag"),
-    ],
-    ids=["cut", "empty", "postscript", "constant", "large", "larger", "lab", "small", "depth", "frames", "turned"],
-)
-def test_bad_images(build, content, message):
-    root = build(8, changes={0: {"mask": ""}})
-    (root / "images/0.png").write_bytes(content)
-    problem = only(folder.verify(root))
-    assert message in problem.problem and (problem.file, problem.row) == ("images/0.png", 2)
-    with pytest.raises(ValueError, match=r"images/0.png, row 2: .* Remedy: "):
-        folder.load(root, **QUARTERS)
+@pytest.mark.parametrize("content, message", (BAD_IMAGES | BAD_MASKS).values(), ids=BAD_IMAGES | BAD_MASKS)
+def test_bad_images_and_masks(build, content, message):
+    name, row = ("masks/1.png", 3) if message.startswith("mask") else ("images/0.png", 2)
+    root = build(changes={0: {"mask": ""}})
+    (root / name).write_bytes(content)
+    doubted = message in ("mask is empty", "mask is full")
+    problem = only(folder.verify(root), "warning" if doubted else "error")
+    assert message in problem.problem and (problem.file, problem.row) == (name, row)
+    if not doubted:
+        with pytest.raises(ValueError, match=rf"{name}, row {row}: .* Remedy: "):
+            folder.load(root, **QUARTERS)
 
 
 def test_a_jpeg_of_too_many_pixels_is_read_at_half_its_size():
@@ -216,24 +216,6 @@ def test_air_is_dark_in_tiffs_whose_white_is_zero(dtype):
     at = data.index(b"\x06\x01\x03\x00\x01\x00\x00\x00\x01\x00")  # tag 262, short, 1 value: 1 = black is zero
     data[at + 8] = 0
     assert np.abs(files.to_pixels(files.decode(bytes(data)))[..., 0] - ramp / (high / 255)).max() < 1
-
-
-@pytest.mark.parametrize(
-    ("array", "level", "message"),
-    [
-        (box(48, 40), "error", "mask is 40 x 48 pixels, its image 48 x 40"),
-        (noise(0), "error", "mask is not binary"),
-        (box() + 100, "error", "mask is not binary"),  # two values, neither is 0
-        (box() * 0, "warning", "mask is empty"),
-        (box() | 255, "warning", "mask is full"),
-        (np.dstack([box() | 255] * 3 + [box()]), "error", "mask is transparent in parts"),
-    ],
-)
-def test_bad_masks(build, array, level, message):
-    root = build()
-    Image.fromarray(array).save(root / "masks/1.png")
-    problem = only(folder.verify(root), level)
-    assert message in problem.problem and (problem.file, problem.row) == ("masks/1.png", 3)
 
 
 def test_what_is_loaded_with_a_warning(build):
@@ -299,9 +281,9 @@ def test_external_sources_are_test_sets(build):
         folder.load(root, external=["B"], size=16)
 
 
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
+def test_options_that_cannot_be(build):
+    root = build(source=["internal"] * 8)
+    for options, message in (
         ({"classes": "ill"}, "lists of names"),
         ({"external": ["internal"]}, "not of parts"),
         ({"external": "A"}, "list of sources"),
@@ -309,12 +291,9 @@ def test_external_sources_are_test_sets(build):
         ({"attributes": ["hat"], "classes": ["a"]}, "one of them is given"),
         ({"patient": "subject"}, "column 'subject' is missing"),
         ({"split": "label", "external": ["A"]}, "name the test sets there"),
-    ],
-)
-def test_options_that_cannot_be(build, options, message):
-    root = build(source=["internal"] * 8)
-    with pytest.raises(ValueError, match=message):
-        folder.load(root, **(QUARTERS | options))
+    ):
+        with pytest.raises(ValueError, match=message):
+            folder.load(root, **(QUARTERS | options))
 
 
 def test_seeded_splits_keep_patients_together_are_stratified_and_depend_on_the_seed_alone():

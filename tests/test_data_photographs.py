@@ -18,17 +18,13 @@ SIDE, ROWS = 40, 60
 SHARES = dict(zip(INSIDE + OUTSIDE, (0.25, 0.5, 0.6, 0.25, 0.4), strict=True))
 
 
-def disc():
-    rows, columns = np.mgrid[:SIDE, :SIDE]
-    return np.where(np.hypot(rows - 20, columns - 18) < 11, 255, 0).astype(np.uint8)
-
-
 @pytest.fixture
 def root(tmp_path):
     """celebamask_hq of noise, its attributes drawn apart from each other; no column patient."""
     place = tmp_path / "celebamask_hq"
     (place / "images").mkdir(parents=True)
-    Image.fromarray(disc()).save(place / "face.png")
+    rows, columns = np.mgrid[:SIDE, :SIDE]
+    Image.fromarray(np.hypot(rows - 20, columns - 18) < 11).save(place / "face.png")
     rng, table = np.random.default_rng(0), []
     for i in range(ROWS):
         Image.fromarray(rng.integers(0, 200, (SIDE, SIDE, 3), dtype=np.uint8)).save(place / f"images/{i}.png")
@@ -47,7 +43,7 @@ def edit(root, **columns):
     pd.read_csv(path).assign(**columns).to_csv(path, index=False)
 
 
-def test_every_face_is_tested_once_and_validates_once(root):
+def test_every_face_is_tested_once_and_validates_once_and_a_person_stays_in_one_fold(root):
     parts = [load("faces", root, fold=fold) for fold in range(5)]
     tested = pd.concat([one.tests["internal"].frame.id for one in parts])
     assert sorted(tested) == sorted(f"images/{i}.png" for i in range(ROWS))
@@ -56,6 +52,10 @@ def test_every_face_is_tested_once_and_validates_once(root):
         assert [len(part) for part in ids] == [36, 12, 12] and len(set().union(*ids)) == ROWS
         assert ids[1] == set(parts[(fold + 1) % 5].tests["internal"].frame.id)
         assert one.hashes == parts[0].hashes
+    edit(root, patient=[f"p{i // 3}" for i in range(ROWS)])
+    one = load("faces", root, fold=1)
+    groups = [set(images.frame.patient) for images in (one.train, one.validation, one.tests["internal"])]
+    assert sum(map(len, groups)) == 20 and len(set().union(*groups)) == 20
 
 
 def test_all_experiments_share_their_folds_and_a_face_its_pattern(root):
@@ -77,13 +77,6 @@ def test_folds_are_alike_in_size_and_labels():
     once = cut(labels, people, 5, 0)
     assert np.array_equal(cut(labels[order], people[order], 5, 0), once[order])
     assert not np.array_equal(cut(labels, people, 5, 1), once)
-
-
-def test_a_person_stays_in_one_fold(root):
-    edit(root, patient=[f"p{i // 3}" for i in range(ROWS)])
-    one = load("faces", root, fold=1)
-    groups = [set(images.frame.patient) for images in (one.train, one.validation, one.tests["internal"])]
-    assert sum(map(len, groups)) == 20 and len(set().union(*groups)) == 20
 
 
 @pytest.mark.parametrize(("name", "labels"), [("faces", INSIDE), ("faces_outside", OUTSIDE)])
@@ -142,15 +135,10 @@ def test_indexes_and_options_that_will_not_do(root, change, options, told):
         load("faces", root, **options)
 
 
-needs_data = [
-    pytest.mark.data,
-    pytest.mark.skipif(not (REAL / FACES).is_dir(), reason=f"ISNET_DATA has no {FACES}"),
-]
-
-
-@pytest.mark.parametrize("fold", [pytest.param(0, marks=needs_data)])
-def test_real_faces_in_folds_with_their_share_of_the_rare_attributes(fold):
-    experiment = data.load("faces", folder=str(REAL), size=32, fold=fold)
+@pytest.mark.data
+@pytest.mark.skipif(not (REAL / FACES).is_dir(), reason=f"ISNET_DATA has no {FACES}")
+def test_real_faces_in_folds_with_their_share_of_the_rare_attributes():
+    experiment = data.load("faces", folder=str(REAL), size=32, fold=0)
     sets = (experiment.train, experiment.validation, experiment.tests["internal"])
     frame = pd.concat([images.frame for images in sets])[[*INSIDE, *OUTSIDE]].astype(int)
     assert frame.sum().tolist() == [58, 528, 686, 53, 234] and [len(images) for images in sets] == [600, 200, 200]

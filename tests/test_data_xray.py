@@ -160,9 +160,8 @@ def test_where_data_and_masks_are(root, predicted, monkeypatch, tmp_path):
     with pytest.raises(FileNotFoundError, match="set ISNET_DATA to the folder that holds ieee8023, nih.*README.md"):
         data.load("covid")
     monkeypatch.setenv("ISNET_DATA", str(root))
-    with pytest.raises(
-        FileNotFoundError, match="set ISNET_MASKS to the folder that holds tbx11k.* made by notebook 08_segment"
-    ):
+    told = "set ISNET_MASKS to the folder that holds tbx11k.* made by notebook 08_segment"
+    with pytest.raises(FileNotFoundError, match=told):
         data.load("tuberculosis", size=20)
     monkeypatch.setenv("ISNET_MASKS", predicted)
     assert data.load("tuberculosis", size=20).train.frame.mask_source.eq("predicted").all()
@@ -193,20 +192,16 @@ def test_sources_that_lack_something(root):
             data.load("covid", folder=str(root), size=20, masks="")
 
 
-no_data = pytest.mark.skipif(not Path(REAL or "/nowhere").is_dir(), reason="ISNET_DATA is not set")
-needs_data = [pytest.mark.data, no_data]
+COUNTS = {"tuberculosis": {"shenzhen": [263, 287]}, "tuberculosis_planted": {}}
+COUNTS |= {"covid": {"external": [356, 0, 243], "ieee8023_pneumonia": [0, 84, 0]}}
 
 
-@pytest.mark.parametrize(
-    ("name", "counts"),
-    [
-        pytest.param("tuberculosis", {"shenzhen": [263, 287]}, marks=needs_data),
-        pytest.param("covid", {"external": [356, 0, 243], "ieee8023_pneumonia": [0, 84, 0]}, marks=needs_data),
-        pytest.param("tuberculosis_planted", {}, marks=needs_data),
-    ],
-)
-def test_real_experiments_load_and_no_patient_is_in_two_sets(name, counts):
+@pytest.mark.data
+@pytest.mark.skipif(not Path(REAL or "/nowhere").is_dir(), reason="ISNET_DATA is not set")
+@pytest.mark.parametrize("name", COUNTS)
+def test_real_experiments_load_and_no_patient_is_in_two_sets(name):
     sets = all_sets(data.load(name, folder=REAL, size=48, **({} if "planted" in name else {"masks": ""})))
-    assert {key: sets[key].y.bincount(minlength=len(of)).tolist() for key, of in counts.items()} == counts
+    counts = {key: sets[key].y.bincount(minlength=len(of)).tolist() for key, of in COUNTS[name].items()}
+    assert counts == COUNTS[name]
     people = [set(images.frame.patient) for key, images in sets.items() if key not in ("unbiased", "deceiving")]
     assert sum(map(len, people)) == len(set().union(*people))

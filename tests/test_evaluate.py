@@ -14,15 +14,13 @@ from isnetlib.baselines.standard import Standard
 from isnetlib.networks import dice
 from isnetlib.training import evaluate
 
-torch.set_num_threads(1)
-
 
 @pytest.fixture(scope="module")
 def digits():
     return data.load("digits", train_size=20, validation_size=20, test_size=40)
 
 
-def test_measure_by_hand():
+def test_measures_and_thresholds_by_hand():
     y, p = np.array([0, 0, 1, 1]), np.array([[0.9, 0.1], [0.4, 0.6], [0.2, 0.8], [0.3, 0.7]])
     assert evaluate.measure("accuracy", y, p) == 0.75
     assert evaluate.measure("macro_f1", y, p) == pytest.approx((2 / 3 + 4 / 5) / 2)
@@ -31,23 +29,17 @@ def test_measure_by_hand():
     labels, scores = np.array([[0, 1], [1, 1], [1, 0]]), np.array([[0.1, 0.9], [0.8, 0.4], [0.7, 0.2]])
     assert evaluate.measure("auc", labels, scores) == 1.0
     assert evaluate.measure("accuracy", labels, scores) == pytest.approx(5 / 6)
-
-
-def test_thresholds_maximise_f1_on_the_cases_given():
     y = np.array([[0, 1, 0], [0, 1, 0], [1, 1, 0], [1, 0, 0]])
     p = np.array([[0.1, 0.2, 0.3], [0.3, 0.3, 0.9], [0.35, 0.4, 0.2], [0.9, 0.1, 0.1]])
     assert evaluate.thresholds(y, p) == pytest.approx([0.35, 0.2, 0.5])  # the last: no case has the label
     assert evaluate.thresholds(y[:, 0], p[:, :2]) == []
 
 
-def test_background_share_by_hand():
+def test_background_share_and_masks_hit_share_and_chance_of_boxes_by_hand():
     R, mask = torch.tensor([[1.0, -2.0], [3.0, -2.0]]).expand(3, 1, 3, 2, 2).clone(), torch.zeros(3, 1, 2, 2)
     mask[0, 0, 0], mask[1] = 1, 1  # the upper row; everything; nothing known
     share = evaluate.background_share(R, mask)
     assert share[:2].tolist() == pytest.approx([5 / 8, 0]) and share[2].isnan()
-
-
-def test_masks_hit_share_and_chance_of_boxes_by_hand():
     cells = ['[["a", 1, 0, 3, 2], ["b", 3.2, 3.6, 3.4, 3.8]]', "", "[]"]  # b: the pixel it starts in
     pixels, R = torch.eye(20).view(20, 1, 1, 4, 5), torch.zeros(3, 1, 2, 4, 5)
     inside = evaluate.box_scores(pixels, cells[:1] * 20)["box_share"].view(4, 5)

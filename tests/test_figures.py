@@ -80,15 +80,12 @@ def test_cost_shows_multiples_of_the_plain_step():
     assert [mark[0] for mark in marks] == [1, 2.1] and [mark[0] for mark in others] == [1.0]
 
 
-def test_curves_have_two_lines_a_seed():
+def test_curves_have_two_lines_a_seed_and_the_course_of_a_training_is_drawn_from_its_log():
     logs = pd.DataFrame({"method": ["standard", "mine"], "seed": 0, "val_auc": [0.9, 0.8]})
     logs = logs.assign(swapped_auc=0.1, epoch=0)
     fig = figures.curves_figure(pd.concat([logs, logs.assign(seed=1)]), "auc")
     (ax,) = fig.axes
     assert [line.get_ydata()[0] for line in ax.lines] == [0.9, 0.1, 0.9, 0.1] and ax.get_ylabel() == "AUC"
-
-
-def test_the_course_of_a_training_is_drawn_from_its_log():
     log = pd.DataFrame({"epoch": [0, 1], "seed": 0, "val_auc": 0.9, "swapped_auc": 0.8, "P": [0.9, 0.4]})
     log = log.assign(classification=0.6, background=[0.5, 0.1], net_share=0.2)
     logs = pd.concat([log.assign(method="isnet_selective"), log.assign(method="isnet_selective_constant", seed=1)])
@@ -132,31 +129,20 @@ def test_heatmaps_show_images_only_where_they_are_kept(images):
     np.testing.assert_allclose(shown[images].get_array(), relevance / np.abs(relevance).sum())
     assert shown[images].get_clim() == shown[images + 1].get_clim()  # one scale for all methods
     assert fig.axes[images].get_xlabel() == "says: yes"
-    assert [ax.get_title() for ax in fig.axes[images:][:2]] == [
-        "Standard\nclassifier\ncancels, alike",
-        "ISNet\nselective",
-    ]
+    titles = [ax.get_title() for ax in fig.axes[images:][:2]]
+    assert titles == ["Standard\nclassifier\ncancels, alike", "ISNet\nselective"]
+    fig = figures.heatmaps_figure(maps(several=True), ["hat", "glasses"])
+    assert [ax.get_xlabel() for ax in fig.axes[:2]] == ["truth: hat", "says: none"]  # the labels that are present
 
 
-@pytest.mark.parametrize(
-    ("map_", "word"),
-    [
-        (lambda k, inside, sign: inside * sign, "cancels, alike"),
-        (lambda k, inside, sign: inside * sign * (np.arange(8) // 2 == k), "cancels"),
-        (lambda k, inside, sign: inside, "alike"),
-        (lambda k, inside, sign: inside * (np.arange(8) // 2 == k), ""),
-    ],
-)
-def test_maps_that_cancel_or_are_alike_are_named(map_, word):
+def test_maps_that_cancel_or_are_alike_are_named():
     inside, sign = np.zeros((8, 8)), np.tile([1.0, -1.0], (8, 4))
     inside[2:6] = 1
-    masks, maps_ = np.stack([inside > 0] * 3), np.stack([map_(k, inside, sign) for k in range(3)])
-    assert figures.faults(maps_, masks) == figures.faults(1e-20 * maps_, masks) == word
-
-
-def test_heatmaps_of_several_labels_name_those_that_are_present():
-    fig = figures.heatmaps_figure(maps(several=True), ["hat", "glasses"])
-    assert [ax.get_xlabel() for ax in fig.axes[:2]] == ["truth: hat", "says: none"]
+    alike = np.stack([inside] * 3)
+    apart = np.stack([inside * (np.arange(8) // 2 == k) for k in range(3)])
+    words = {"cancels, alike": alike * sign, "cancels": apart * sign, "alike": alike, "": apart}
+    for word, maps_ in words.items():
+        assert figures.faults(maps_, alike > 0) == figures.faults(1e-20 * maps_, alike > 0) == word
 
 
 def test_the_hero_tells_what_each_method_gets_right():

@@ -61,7 +61,11 @@ def test_a_method_is_scored_on_all_cases_of_its_folds(study, frames, method):
         assert row["n"] == len(FOLDS[method]) and np.isnan(row["both_low"])
 
 
-def test_each_fold_has_a_row_in_metrics(study, frames):
+def test_each_fold_and_each_label_has_a_row(study, frames):
+    _, y, p, _ = joined(study, "standard")
+    for k, label in enumerate(LABELS):
+        row = row_of(frames["labels"], test_set="internal", method="standard", label=label)
+        assert row["value"] == pytest.approx(roc_auc_score(y[:, k], p[:, k]), abs=1e-6)
     for method, folds in FOLDS.items():
         rows = frames["metrics"].query("method == @method and metric == 'auc' and test_set == 'swapped'")
         assert rows["seed"].tolist() == list(folds)
@@ -89,13 +93,6 @@ def test_the_gap_is_over_all_cases(tmp_path):
     biased, deceiving, gap = (rows.loc[name].loc[list(folds)] for name in ("biased", "deceiving", "gap"))
     assert gap["mean"].to_numpy() == pytest.approx(biased["mean"] - deceiving["mean"])
     assert gap["cases"].tolist() == [200, 40, 200]
-
-
-def test_each_label_has_its_row(study, frames):
-    _, y, p, _ = joined(study, "standard")
-    for k, label in enumerate(LABELS):
-        row = row_of(frames["labels"], test_set="internal", method="standard", label=label)
-        assert row["value"] == pytest.approx(roc_auc_score(y[:, k], p[:, k]), abs=1e-6)
 
 
 def test_seeds_on_one_fold_are_averaged(study, tmp_path):

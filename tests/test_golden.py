@@ -1,10 +1,9 @@
 """Golden numbers: every part of the recipe on tiny inputs, held by digest under the part's declared version.
 
-tests/golden.json has, for each part of `isnetlib.study.runs.RECIPE`, its version, its cases (of a method and of an
-experiment: options), digests of every bit (weights, predictions, maps, images) for the versions of torch and the
-processors that it was made on, and five rounded numbers a case. Elsewhere sums are rounded otherwise; there the five
-numbers are compared, to `NEAR`. Where a number is meant to change: raise the version of its part, and make the file
-anew by `python tests/test_golden.py --write`; a case is added as a key of `numbers`, its value empty.
+golden.json has, for each part of `isnetlib.study.runs.RECIPE`, its version, its cases, digests of every bit for the
+versions of torch and the processors that it was made on, and five rounded numbers a case, which are compared elsewhere,
+to `NEAR`. Where a number is meant to change: raise the version of its part, and make the file anew by
+`python tests/test_golden.py --write`; a case is added as a key of `numbers`, its value empty.
 """
 
 import copy
@@ -98,8 +97,7 @@ def write_sources(root):
 
 
 # columns of a log that say what a step was like, besides its losses
-BESIDE = ["seconds", "peak_mib", "P", "net_share", "range_low", "range_high"]
-BESIDE += ["gradient_classification", "gradient_heatmap"]
+BESIDE = "seconds peak_mib P net_share range_low range_high gradient_classification gradient_heatmap".split()
 
 
 # --- the parts: each gives the numbers of a case, {name: array or text}; of the last array are the five numbers
@@ -121,9 +119,7 @@ def relevance(network_of, call):
 
 
 def trained(name, backbone="small_resnet", epochs=2, **options):
-    """A method after 10 steps an epoch, and as numbers its weights, log, chosen epoch, predictions of 12 images, and
-    loss and gradients at the start; what follows from those on other processors drifts apart within some steps.
-    """
+    """A method after 10 steps an epoch, and its numbers; those of the start do not drift apart between processors."""
     train, validation = (images(n, "multilabel" in options, seed) for n, seed in ((41, 0), (12, 1)))
     with tempfile.TemporaryDirectory() as folder, seeded(3):
         method = build(name, backbone, 3, size=SIDE, **options)
@@ -163,10 +159,6 @@ def masks_of_films(convention, options):
     return {"masks": segmenter.predict(net, films, convention), "weights": weights}
 
 
-def method(name, options):
-    return trained(name, epochs=1 if options else 2, **options)[1]
-
-
 def experiment(name, options):
     """All that a loader gives; options are those of the case, folders in a tree of tiny sources."""
     with tempfile.TemporaryDirectory() as folder:
@@ -183,8 +175,8 @@ def experiment(name, options):
     return numbers | {"seen in training": loaded.train[[1, 0, 1]][0]}
 
 
-MAKERS = {"relevance": relevance, "training": training, "segmenter": masks_of_films, "methods": method}
-MAKERS |= {"data": experiment}
+MAKERS = {"relevance": relevance, "training": training, "segmenter": masks_of_films, "data": experiment}
+MAKERS |= {"methods": lambda name, options: trained(name, epochs=1 if options else 2, **options)[1]}
 PARTS = ["relevance", "training", "segmenter", *(f"methods.{name}" for name in METHODS)]
 PARTS += [f"data.{name}" for name in data.EXPERIMENTS]
 
@@ -213,9 +205,7 @@ def five(numbers):
 
 
 def measured(part, cases):
-    """{case: (digest, five numbers)} by one thread. A case: JSON of the options, after a name in relevance, training
-    and segmenter.
-    """
+    """{case: (digest, five numbers)} by one thread; a case: JSON of options, of some parts after a name."""
     (kind, _, name), found, threads = part.partition("."), {}, torch.get_num_threads()
     torch.set_num_threads(1)
     try:

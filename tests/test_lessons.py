@@ -35,7 +35,7 @@ def test_there_are_five():
 
 
 @lessons
-def test_a_lesson_reads_without_being_run(path):
+def test_a_lesson_reads_without_being_run_and_holds_the_quoted_numbers(path):
     _, code, exercises, text = read(path)
     assert path.stat().st_size < 1_500_000
     assert [cell.execution_count for cell in code] == list(range(1, len(code) + 1)), "execute it before you commit it"
@@ -48,6 +48,11 @@ def test_a_lesson_reads_without_being_run(path):
     assert text.startswith(f"# {path.stem[0]} · ") and "**The question.**" in text and "## Further reading" in text
     links = [link.split("#")[0] for link in re.findall(r"\]\(([^)]+)\)", text) if not link.startswith("http")]
     assert not [link for link in links if not (FOLDER / link).exists()]
+    plain = " ".join(text.replace("*", "").split())
+    for row in NUMBERS[NUMBERS["lesson"] == path.stem].itertuples():
+        assert row.fragment in plain
+        found = [float(number.replace(",", "")) for number in NUMBER.findall(row.fragment)]
+        assert row.quoted in found, f"{row.quoted} is not in: {row.fragment}"
 
 
 @lessons
@@ -65,16 +70,6 @@ def test_its_code_is_short_and_takes_little_of_the_library(path):
     assert 1 <= len(taken) <= 6
     assert not [name for name in taken if any(part.startswith("_") for part in name.split("."))]
     assert not [node for node in ast.walk(tree) if isinstance(node, ast.Attribute) and node.attr.startswith("_")]
-
-
-@lessons
-def test_a_quoted_number_stands_in_the_text(path):
-    _, _, _, text = read(path)
-    plain = " ".join(text.replace("*", "").split())
-    for row in NUMBERS[NUMBERS["lesson"] == path.stem].itertuples():
-        assert row.fragment in plain
-        found = [float(number.replace(",", "")) for number in NUMBER.findall(row.fragment)]
-        assert row.quoted in found, f"{row.quoted} is not in: {row.fragment}"
 
 
 @pytest.mark.lessons

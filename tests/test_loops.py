@@ -1,5 +1,6 @@
 """The examples of notebooks/loops: each empties the background of biased digits in a few seconds of training."""
 
+import plain
 import pytest
 import torch
 from torch.utils.data import DataLoader, TensorDataset
@@ -8,14 +9,10 @@ from isnetlib import ISNet, data, explain
 from isnetlib.networks import build_model
 from isnetlib.training.evaluate import background_share
 
-torch.set_num_threads(1)
-
 
 def by_plain_pytorch(method, x, y, mask):
-    from plain import train
-
     batches = DataLoader(TensorDataset(x, y, mask), 32, shuffle=True)
-    return len(train(method, torch.optim.AdamW(method.parameters(), 3e-3), batches, epochs=10))
+    return len(plain.train(method, torch.optim.AdamW(method.parameters(), 3e-3), batches, epochs=10))
 
 
 def by_lightning(method, x, y, mask):

@@ -115,15 +115,8 @@ def test_a_larger_mask_is_shrunk_so_that_no_foreground_is_lost(R, mask):
     assert torch.equal(loss.prepare_mask(big, (6, 6))[0][:, :, 0], small)
 
 
-@pytest.mark.parametrize("value", [0.5, 255, -1, torch.inf])
-def test_masks_must_be_binary(R, mask, value):
-    mask[2, 0, 3, 3] = value
-    with pytest.raises(ValueError, match="a mask holds 0 \\(background\\) and 1"):
-        heatmap_loss(R, mask)
-
-
-def test_foreground_range_by_hand():
-    """(F / 2, 12.5 F), F the median over the maps with a mask of the total relevance in it."""
+def test_foreground_range_and_net_share_by_hand():
+    """(F / 2, 12.5 F), F the median over the maps with a mask of the total relevance in it; |sum R| of sum |R|."""
     R = torch.ones(4, 1, 2, 4, 4) * tensor([1.0, -2.0, 3.0, 100.0]).view(4, 1, 1, 1, 1)
     mask = torch.zeros(4, 1, 4, 4)
     mask[:3, :, :2, :2] = 1  # of two channels and four pixels: 8, 16, 24; the fourth has no mask
@@ -132,9 +125,6 @@ def test_foreground_range_by_hand():
     for wrong in (0 * R, R * torch.nan, R * torch.inf):
         with pytest.raises(ValueError, match="gives no range: give \\(C1, C2\\)"):
             foreground_range(wrong, mask)
-
-
-def test_net_share_by_hand():
     R = torch.zeros(2, 1, 1, 2, 2)
     R[0, 0, 0, 0] = tensor([3.0, -1.0])  # |2| of 4
     R[1, 0, 0, 0] = tensor([1.0, -1.0])
@@ -155,16 +145,15 @@ def test_wrong_options_and_shapes_are_refused(R, mask):
             heatmap_loss(R, wrong)
     with pytest.raises(ValueError, match="mask must be \\(batch, 1, height, width\\)"):
         heatmap_loss(R, mask[:, 0])
+    for mask[2, 0, 3, 3] in (0.5, 255, -1, torch.inf):
+        with pytest.raises(ValueError, match="a mask holds 0 \\(background\\) and 1"):
+            heatmap_loss(R, mask)
 
 
-@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
-def test_half_precision_maps_are_raised_to_float32(R, mask, dtype):
-    R = R.to(dtype)
-    h = heatmap_loss(R, mask)
-    assert h.total.dtype == torch.float32 and torch.equal(h.total, heatmap_loss(R.float(), mask).total)
-
-
-def test_autocast_around_it_changes_nothing(R, mask):
+def test_half_precision_maps_are_raised_to_float32_and_autocast_around_it_changes_nothing(R, mask):
+    for half in (R.half(), R.bfloat16()):
+        total = heatmap_loss(half, mask).total
+        assert total.dtype == torch.float32 and torch.equal(total, heatmap_loss(half.float(), mask).total)
     R = R * (1 + 1e6 * (1 - mask[:, None]))
     with torch.autocast("cpu", torch.float16):
         half = heatmap_loss(R, mask)

@@ -47,7 +47,7 @@ def smoke(tmp_path_factory):
     return results
 
 
-def test_the_smoke_study_runs_from_training_to_the_report(smoke):
+def test_the_smoke_study_runs_from_training_to_the_report_and_no_notebook_warns(smoke):
     place = ["--results", str(smoke), "--notebooks", str(PIPELINE)]
     assert main(["status", "--study", "smoke", *place]) == 0
     metrics = pd.read_csv(smoke / "smoke" / "tables" / "metrics.csv")
@@ -56,9 +56,6 @@ def test_the_smoke_study_runs_from_training_to_the_report(smoke):
     page = (smoke / "smoke" / "report.html").read_text(encoding="utf-8")
     assert "Standard classifier" in page and "ISNet selective" in page and "base64" in page
     assert 'src="http' not in page and str(smoke) not in page and str(NOTEBOOKS.parent) not in page
-
-
-def test_no_notebook_of_a_run_or_report_warns(smoke):
     made = sorted(smoke.glob("**/notebooks/*.ipynb"))
     assert {path.stem for path in made} == {"10_train", "20_external_test", "50_report"}
     assert not [path for path in made if _warnings(path)]

@@ -16,10 +16,6 @@ FOLDERS = "", "results/", *(f"notebooks/{name}/" for name in ("loops", "lessons"
 OWN, LOOP = re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)
 
 
-def test_it_is_short():
-    assert len(TEXT.splitlines()) <= 150 and len(TEXT.split()) <= 1500
-
-
 @pytest.mark.parametrize("page", ["CHANGELOG.md", *(f"{folder}README.md" for folder in FOLDERS)])
 def test_every_file_that_a_page_links_is_there(page):
     links = re.findall(r"\]\(([^)]+)\)", (ROOT / page).read_text(encoding="utf-8"))
@@ -47,6 +43,7 @@ def test_your_own_images_are_trained_on_and_shown(tmp_path, monkeypatch):
     assert (tmp_path / "runs" / "first" / "report.html").exists() and (tmp_path / "heatmap.png").exists()
 
 
-def test_its_commands_are_understood():
+def test_it_is_short_and_its_commands_are_understood():
+    assert len(TEXT.splitlines()) <= 150 and len(TEXT.split()) <= 1500
     for line in re.findall(r"(?:^|`)isnet\s([a-z-]+ [^`#]+?)(?=`|\n[^-]|#)", TEXT, re.MULTILINE):
         __main__._parser().parse_args(line.split())

@@ -11,10 +11,7 @@ from twins import unlike
 import isnetlib
 from isnetlib.method.kernels import divide, stabilise, transposed_to_pixels
 
-
-@pytest.fixture(autouse=True)
-def seed():
-    torch.manual_seed(0)
+pytestmark = pytest.mark.usefixtures("seed")
 
 
 def in_place_sum(self, z):
@@ -33,9 +30,7 @@ def keywords(self, z):
 
 OPERATIONS = {
     "hardtanh": lambda self, z: F.hardtanh(3 * z, -1, 2, inplace=True),
-    "strided, dilated, grouped convolution": lambda self, z: F.conv2d(
-        z, self.conv.weight[:, :2], None, 2, 2, 2, 2
-    ).relu(),
+    "strided, dilated, grouped": lambda self, z: F.conv2d(z, self.conv.weight[:, :2], None, 2, 2, 2, 2).relu(),
     "padding='same'": lambda self, z: F.conv2d(z, self.conv.weight, padding="same").relu(),
     "padding='valid'": lambda self, z: F.conv2d(z, self.conv.weight, padding="valid").relu(),
     "reflecting padding": lambda self, z: F.conv2d(F.pad(z, (1, 1, 1, 1), mode="reflect"), self.conv.weight).relu(),
@@ -75,21 +70,12 @@ def norm_1d(z):
     return F.batch_norm(z, z.new_zeros(4), z.new_tensor([1.0, 2.0, 3.0, 4.0]), z.new_ones(4), z.new_ones(4))
 
 
-operation = pytest.mark.parametrize("f", OPERATIONS.values(), ids=OPERATIONS)
-
-
-@operation
-def test_operation_is_input_times_gradient(f):
-    net, x = Between(f), images(3, 8, 8)
-    maps = isnetlib.explain(net, x, "all", eps=0, box=None)
-    assert unlike(maps, torch.cat([twins.explain(net, x, c) for c in range(3)], 1)) < 1e-12
-
-
-@operation
-def test_operation_can_be_trained_through(f):
+@pytest.mark.parametrize("f", OPERATIONS.values(), ids=OPERATIONS)
+def test_operation_is_input_times_gradient_and_can_be_trained_through(f):
     """d (R . v) / d weights along a random direction, against finite differences; three maps, eps and z^B."""
     net, x, v = Between(f), images(3, 8, 8), torch.randn(2, 3, 3, 8, 8).double()
-    start = torch.randn(2, 3, 3).double()
+    maps, start = isnetlib.explain(net, x, "all", eps=0, box=None), torch.randn(2, 3, 3).double()
+    assert unlike(maps, torch.cat([twins.explain(net, x, c) for c in range(3)], 1)) < 1e-12
 
     def value():
         with isnetlib.LRP(0.1) as lrp:
@@ -161,9 +147,7 @@ def test_what_is_not_covered_is_refused(f, reason, gates):
 
 
 @pytest.mark.parametrize("size", [(16, 16), (15, 18), (9, 21)])
-@pytest.mark.parametrize(
-    ("stride", "kernel", "padding"), [(2, 7, (3, 3)), (2, 3, (0, 1)), (4, 4, (0, 0)), (4, 11, (2, 2))]
-)
+@pytest.mark.parametrize("stride, kernel, padding", [(2, 7, (3, 3)), (2, 3, (0, 1)), (4, 4, (0, 0)), (4, 11, (2, 2))])
 def test_blocks_of_pixels_give_the_transposed_convolution(stride, kernel, padding, size):
     x, w = torch.randn(2, 3, *size).double().requires_grad_(), torch.randn(5, 3, kernel, kernel).double()
     y = F.conv2d(x, w, None, stride, padding)

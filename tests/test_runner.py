@@ -128,14 +128,6 @@ def test_what_cannot_be_written_is_named_and_leaves_nothing_behind(tmp_path, mon
     assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("manifest.json", "old")]
 
 
-def test_a_run_that_leaves_no_metrics_has_failed(place, capsys):
-    write_notebook(place[0] / "20_external_test.ipynb", PARAMETERS, "pass")
-    write_notebook(place[0] / "10_train.ipynb", PARAMETERS + MORE, "pass")
-    assert run_study("fine", *place) == 1
-    told = "FAILED digits/standard/seed0: 20_external_test: ended without writing metrics.json"
-    assert told in capsys.readouterr().out
-
-
 def test_report_trains_nothing_and_joins_what_is_published(place, reported, monkeypatch, capsys):
     monkeypatch.setattr(runner.names, "LOCAL_STUDIES", ("fine",))
     with pytest.raises(StudyError, match="mixed: no finished run in .*; first: isnet run --study mixed"):
@@ -143,15 +135,19 @@ def test_report_trains_nothing_and_joins_what_is_published(place, reported, monk
     make_run(place, "fine", "standard", 0), make_run(place, "mixed", "rrr", 0, rate=0.25)
     assert report(*place, "fine") == 0 and reported == [("50_report", 1)]
     assert report(*place) == 0 and [name for name, _ in reported[1:]] == ["50_report", "51_joint_report"]
-    assert {path.relative_to(place[1]).as_posix() for path in place[1].glob("**/report.html")} == {
-        "report.html", "fine/report.html", "mixed/report.html",
-    }  # fmt: skip
+    pages = {place[1] / part / "report.html" for part in ("", "fine", "mixed")}
+    assert set(place[1].glob("**/report.html")) == pages
     (place[1] / "fine/runs/digits/standard/seed0/log.csv").write_text("")
     assert report(*place, "fine") == 1 and reported[-1] == ("50_report", 1)  # of what is packed
     assert "FAILED packing: " in (printed := capsys.readouterr().out) and "seed0/log.csv is damaged" in printed
 
 
-def test_a_report_that_fails_is_told_and_nothing_joins_it(place, capsys):
+def test_a_run_that_leaves_no_metrics_and_a_report_that_fails_are_told_and_nothing_joins_it(place, capsys):
+    write_notebook(place[0] / "20_external_test.ipynb", PARAMETERS, "pass")
+    write_notebook(place[0] / "10_train.ipynb", PARAMETERS + MORE, "pass")
+    assert run_study("fine", *place) == 1
+    told = "FAILED digits/standard/seed0: 20_external_test: ended without writing metrics.json"
+    assert told in capsys.readouterr().out
     make_run(place, "mixed", "rrr", 0)
     write_notebook(place[0] / "50_report.ipynb", 'study = ""\nresults = ""\n', "assert False, 'no report'")
     assert report(*place) == 1
@@ -159,16 +155,11 @@ def test_a_report_that_fails_is_told_and_nothing_joins_it(place, capsys):
     assert not (place[1] / "report.html").exists()
 
 
-# --- processes
-
-
 INTERRUPTED = "isnet: interrupted; the same train or run goes on from here\n"
 
 
-@pytest.mark.parametrize(
-    ("number", "code", "told"), [(signal.SIGTERM, 130, INTERRUPTED), (signal.SIGKILL, -signal.SIGKILL, "")]
-)
-def test_no_notebook_outlives_isnet_that_is_interrupted_or_killed(place, number, code, told):
+@pytest.mark.parametrize("sig, code, told", [(signal.SIGTERM, 130, INTERRUPTED), (signal.SIGKILL, -signal.SIGKILL, "")])
+def test_no_notebook_outlives_isnet_that_is_interrupted_or_killed(place, sig, code, told):
     sleep = "import os, time\nopen('p', 'w').write(str(os.getpid()))\nos.rename('p', 'pid')\ntime.sleep(600)"
     write_notebook(place[0] / "10_train.ipynb", PARAMETERS + MORE, sleep)
     command = [sys.executable, "-m", "isnetlib", "run", "--study", "fine"]
@@ -176,7 +167,7 @@ def test_no_notebook_outlives_isnet_that_is_interrupted_or_killed(place, number,
     process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
     try:
         wait_for((place[0] / "pid").exists)
-        process.send_signal(number)
+        process.send_signal(sig)
         _, errors = process.communicate(timeout=30)
     finally:
         process.kill()
@@ -211,9 +202,6 @@ def test_a_notebook_that_cannot_start_is_told_in_one_line(tmp_path, text):
     (tmp_path / "broken.ipynb").write_text(text)
     error = execute(tmp_path / "broken.ipynb", tmp_path / "out" / "broken.ipynb", {}, threads=1)
     assert error and "\n" not in error
-
-
-# --- names, time, data
 
 
 @pytest.mark.parametrize("name", ["gain", "digits/gain", "digits/gain/seed0", "gain/seed0", "runs/gain"])

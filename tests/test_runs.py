@@ -93,9 +93,6 @@ def test_a_run_that_lacks_a_file_is_told_and_no_other(place, gone, state):
     assert (str(folder / "manifest.json") in reasons["standard0"]) == (state == "stale")
 
 
-# --- the manifest
-
-
 def test_a_manifest_tells_all_and_names_no_place():
     parameters = PARAMETERS | {"results": "/home/me/results", "study": "mine"}
     found = record(parameters | {"data_options": {"folder": "/home/me/lungs", "own": "~/x"}}, {"digits": "abc"})

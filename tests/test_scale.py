@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import shapes
 import torch
+from plain import train
 from torch import nn
 from torch.utils.data import DataLoader, DistributedSampler, TensorDataset
 
@@ -25,7 +26,7 @@ from isnetlib.training.evaluate import Swapped
 from isnetlib.training.fit import fit, load_chosen, seeded
 
 LOOPS = Path(__file__).parent.parent / "notebooks" / "loops"
-torch.set_num_threads(1)
+needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
 
 # Each process trains three steps on its half of every batch and leaves its terms and weights.
 WORKER = textwrap.dedent("""
@@ -70,10 +71,7 @@ def waiting(method, *batch):
     return sum(sizes)
 
 
-def test_two_processes_learn_what_one_learns_from_the_joined_batch(digits, tmp_path, monkeypatch):
-    monkeypatch.syspath_prepend(LOOPS)
-    from plain import train
-
+def test_two_processes_learn_what_one_learns_from_the_joined_batch(digits, tmp_path):
     torch.manual_seed(0)
     layers = nn.Conv2d(3, 8, 3, 2, 1), nn.ReLU(), nn.Conv2d(8, 8, 3, 2, 1), nn.ReLU()  # without BatchNorm, whose
     model = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(32, 10)).double()  # statistics are
@@ -83,7 +81,7 @@ def test_two_processes_learn_what_one_learns_from_the_joined_batch(digits, tmp_p
     torch.save({"methods": methods, "images": images}, tmp_path / "given.pt")
     (tmp_path / "worker.py").write_text(WORKER)
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    environment = os.environ | {"PYTHONPATH": f"{LOOPS}:{LOOPS.parent.parent}", "OMP_NUM_THREADS": "1"}
+    environment = os.environ | {"PYTHONPATH": f"{LOOPS}:{LOOPS.parent.parent}"}
     subprocess.run([*torchrun, tmp_path / "worker.py", tmp_path], env=environment, check=True)
     for variant, method in methods.items():
         first, second = (torch.load(tmp_path / f"{variant}{rank}.pt", weights_only=True) for rank in (0, 1))
@@ -99,6 +97,7 @@ def test_two_processes_learn_what_one_learns_from_the_joined_batch(digits, tmp_p
 
 
 @pytest.mark.cuda
+@needs_cuda
 def test_a_gpu_gives_the_same_loss_and_gradient(digits):
     torch.manual_seed(0)
     method, (x, y, mask) = ISNet(build_model("small_resnet", 10, width=4), "original"), digits
@@ -110,6 +109,7 @@ def test_a_gpu_gives_the_same_loss_and_gradient(digits):
 
 
 @pytest.mark.cuda
+@needs_cuda
 @pytest.mark.parametrize("name", ["isnet_selective", "pipeline", "background_random", "gain_ext", "grad_input"])
 def test_methods_train_on_a_gpu_and_are_used_anywhere(images, tmp_path, name):
     assert own.pick("auto") == "cuda"
@@ -220,7 +220,7 @@ def test_too_many_images_for_memory_are_stored_beside_them_if_the_disk_is_large_
             data.load("folder", folder=images, size=32)
     assert isinstance(data.load("folder", folder=images, size=32).train.x, Stored)
     assert [path.suffix for path in sorted((images / ".isnet").iterdir())] == [".json", ".u8"]
-    assert isinstance(data.load("folder", folder=images, size=31).train.x, torch.Tensor)
-    classes = data.load("folder", folder=images, size=31).train.classes
-    assert isinstance(own.masked_images(images, classes, 32).x, Stored)  # to be audited, likewise
+    smaller = data.load("folder", folder=images, size=31).train
+    assert isinstance(smaller.x, torch.Tensor)
+    assert isinstance(own.masked_images(images, smaller.classes, 32).x, Stored)  # to be audited, likewise
     assert folder.verify(images).empty

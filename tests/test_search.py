@@ -107,8 +107,6 @@ def test_a_row_of_a_log_is_what_a_trial_found():
     assert search.row(log, "auc", 1) == found
 
 
-# --- frozen configurations
-
 needs_git = pytest.mark.skipif(not shutil.which("git"), reason="git is not installed")
 
 

@@ -1,6 +1,4 @@
-"""The lung segmenter and notebook 08 on a stub of the sources: masks outside the project, scores, no film; each mask by
-a network that did not see its patient.
-"""
+"""The lung segmenter and notebook 08, on a stub of the sources."""
 
 import json
 from pathlib import Path
@@ -17,7 +15,6 @@ from isnetlib.training import segmenter
 
 NOTEBOOK = Path(__file__).parents[1] / "notebooks/pipeline/08_segment.ipynb"
 SMALL = {"size": 40, "folds": 2, "epochs": 16, "depth": 2, "width": 4, "batch_size": 4, "learning_rate": 0.01}
-torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="module")

@@ -18,15 +18,18 @@ ROOT = Path(__file__).parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 EXTRAS = PROJECT["optional-dependencies"]
 LINUX, MAC = ("x86_64", "linux"), ("arm64", "darwin")
-CACHES = ["results/smoke", "build", *(f"{name}/__pycache__" for name in ("isnetlib", "notebooks", "tests"))]
 needs_make = pytest.mark.skipif(not shutil.which("make"), reason="make is not installed")
 
 
-def test_environment_yml_names_the_packages_of_pyproject():
+def test_environment_citation_and_licence_say_what_pyproject_says():
     *conda, pip = yaml.safe_load((ROOT / "environment.yml").read_text())["dependencies"]
     assert conda == [f"python{PROJECT['requires-python']}", "pip"]
     assert pip["pip"][:2] == ["-c requirements.lock", "-e ."]
     assert sorted(pip["pip"][2:]) == sorted(PROJECT["dependencies"] + EXTRAS["dev"])
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    assert citation["version"] == PROJECT["version"] == isnetlib.__version__
+    assert [paper["url"].rsplit("/")[-1] for paper in citation["references"]] == ["2202.00232", "2401.08409"]
+    assert "MIT License" in (ROOT / "LICENSE").read_text() and PROJECT["license"] == citation["license"] == "MIT"
 
 
 @pytest.mark.parametrize("machine", [LINUX, MAC])
@@ -45,16 +48,6 @@ def test_the_lock_has_one_allowed_version_of_every_dependency(machine):
     assert len(cuda) > 10 if machine == LINUX else not cuda  # where PyTorch brings them along
 
 
-def test_one_version_one_licence_and_both_papers():
-    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
-    assert citation["version"] == PROJECT["version"] == isnetlib.__version__
-    assert [paper["url"].rsplit("/")[-1] for paper in citation["references"]] == ["2202.00232", "2401.08409"]
-    assert "MIT License" in (ROOT / "LICENSE").read_text() and PROJECT["license"] == citation["license"] == "MIT"
-
-
-# --- make
-
-
 @pytest.fixture
 def make(tmp_path):
     """make(*arguments) in a folder with the Makefile and what it installs from, and no .venv."""
@@ -64,15 +57,13 @@ def make(tmp_path):
 
 
 @needs_make
-@pytest.mark.parametrize(
-    ("target", "command"),
-    [("study", "run --study some"), ("report", "report --study some"), ("test", "-m pytest"), ("lab", "lab")],
-)
-def test_every_target_installs_first_and_help_lists_it(make, target, command):
-    assert f"make {target}\t" in make().stdout
-    plan = make("-n", target, "STUDY=some").stdout
-    steps = [plan.find("-m venv .venv"), plan.find("-c requirements.lock -e '.[dev]'"), plan.rfind(command)]
-    assert -1 < steps[0] < steps[1] < steps[2]
+def test_every_target_installs_first_and_help_lists_it(make):
+    targets = {"study": "run --study some", "report": "report --study some", "test": "-m pytest", "lab": "lab"}
+    for target, command in targets.items():
+        assert f"make {target}\t" in make().stdout
+        plan = make("-n", target, "STUDY=some").stdout
+        steps = [plan.find("-m venv .venv"), plan.find("-c requirements.lock -e '.[dev]'"), plan.rfind(command)]
+        assert -1 < steps[0] < steps[1] < steps[2]
     assert (ROOT / ".ci/run").read_text().splitlines()[-1] == "make test"
 
 
@@ -91,15 +82,13 @@ def test_make_says_so_where_python_is_missing_or_too_old(make, tmp_path):
 
 @needs_make
 def test_make_clean_spares_results_and_environment(make, tmp_path):
-    kept, gone = [".venv/a", "results/full/b", "results/quick/c"], [f"{name}/x" for name in CACHES]
+    kept, caches = [".venv/a", "results/full/b", "results/quick/c"], ("isnetlib", "notebooks", "tests")
+    gone = ["results/smoke/x", "build/x", *(f"{name}/__pycache__/x" for name in caches)]
     for name in kept + gone:
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).touch()
     assert make("clean").returncode == 0
     assert [name for name in kept + gone if (tmp_path / name).exists()] == kept
-
-
-# --- import isnetlib
 
 
 def told(command):

@@ -1,6 +1,4 @@
-"""Public data sets: each reader on a tiny tree of its publisher's shape, every way it can be wrong, and what images,
-masks and tables become.
-"""
+"""Public data sets: each reader on a tiny tree of its publisher's shape, right and in every way wrong."""
 
 import json
 import sys
@@ -81,7 +79,7 @@ def test_images_that_are_missing_or_cannot_be_used_and_byte_copies(published):
     assert left_out.to_numpy().tolist() == [["png/bb.png", "is a byte copy of png/aa.png"]]
 
 
-def test_an_unreadable_mask_one_of_another_shape_and_one_lung_alone(published):
+def test_an_unreadable_mask_one_of_another_shape_one_lung_alone_and_an_archive_unpacked_twice(published):
     root, out = published("montgomery")
     left, right = (root / f"{PARTS_OF_LUNGS}/{side}Mask" for side in ("left", "right"))
     (left / "MCUCXR_0001_0.png").write_bytes(b"")
@@ -98,6 +96,9 @@ def test_an_unreadable_mask_one_of_another_shape_and_one_lung_alone(published):
     left_out = prepare("montgomery", root, out, partial=True)
     assert left_out["reason"].tolist() == ["its masks differ in size: (20, 20) and (48, 40)"]
     assert (index(out)["mask"] == "").tolist() == [True]
+    save(root / "copy/CXR_png/MCUCXR_0001_0.png")
+    with pytest.raises(SourceError, match="MCUCXR_0001_0.png have one name; remove one of the copies"):
+        prepare("montgomery", root, out.parent / "other")
 
 
 @pytest.mark.parametrize("name", ["x/../../../secret", "C:\\secret"])
@@ -128,26 +129,16 @@ def test_tables_that_are_none(published, name, file, content, message):
         prepare(name, root, out)
 
 
-@pytest.mark.parametrize(
-    ("name", "place", "out", "size", "message"),
-    [
+def test_options_that_cannot_be(published, tmp_path):
+    published("hannover")
+    for name, place, out, size, message in (
         ("hannover", "nowhere", "out", 512, "is not a folder"),
         ("hannover", "published", "published/out", 512, "lies inside"),
         ("hanover", "published", "out", 512, "there is no source 'hanover'; known: celebamask_hq, hannover, ieee8023"),
         ("hannover", "published", "out", 8, "size must be 0 or at least 32"),
-    ],
-)
-def test_options_that_cannot_be(published, tmp_path, name, place, out, size, message):
-    published("hannover")
-    with pytest.raises(SourceError, match=message):
-        prepare(name, tmp_path / place, tmp_path / out, size)
-
-
-def test_an_archive_unpacked_twice(published):
-    root, out = published("montgomery")
-    save(root / "copy/CXR_png/MCUCXR_0001_0.png")
-    with pytest.raises(SourceError, match="MCUCXR_0001_0.png have one name; remove one of the copies"):
-        prepare("montgomery", root, out)
+    ):
+        with pytest.raises(SourceError, match=message):
+            prepare(name, tmp_path / place, tmp_path / out, size)
 
 
 def test_prepare_then_verify_data_from_the_command_line(published, capsys):
@@ -157,7 +148,13 @@ def test_prepare_then_verify_data_from_the_command_line(published, capsys):
     assert main(["prepare", "shenzhen", str(root), str(out)]) == 2
     assert "already holds a data set" in capsys.readouterr().err
     assert main(["verify-data", str(out)]) == 1  # three patients
-    assert "error: index.csv: too few patients (3) for a part internal; add some" in capsys.readouterr().out
+    told = capsys.readouterr().out
+    assert told.startswith("error: index.csv: too few patients (3) for a part internal; add some")
+    assert told.endswith(f"\n{out}: 1 problem\n")
+    (out / "images/CHNCXR_0002_0.png").unlink()
+    assert main(["verify-data", str(out)]) == 1
+    told = capsys.readouterr().out
+    assert "\nerror: images/CHNCXR_0002_0.png, row 3: file is missing; " in told and told.endswith(": 2 problems\n")
 
 
 def test_lungs_are_merged_and_follow_their_image(published):

@@ -80,8 +80,7 @@ def slow_parts(y, p):
 @pytest.mark.parametrize("classes", [2, 4])
 def test_parts_of_auc_agree_with_the_slow_way(classes):
     y, p = some_scores(60, classes, decimals=1)
-    value, parts = slow_parts(y, p)
-    found = stats.auc_estimate(y, p)
+    (value, parts), found = slow_parts(y, p), stats.auc_estimate(y, p)
     assert found.value == pytest.approx(value, abs=1e-12) == stats.auc(y, p)
     assert found.parts == pytest.approx(parts, abs=1e-12)
 
@@ -119,12 +118,11 @@ def test_parts_of_accuracy_and_of_an_average():
     assert both.value == 0.5 and both.variance == pytest.approx(0)  # cases stay paired
 
 
-@pytest.mark.parametrize(
-    ("right", "n", "low", "high"),  # Newcombe (1998), Statistics in Medicine 17, 857, table I, method 3
-    [(81, 263, 0.2553, 0.3662), (15, 148, 0.0624, 0.1605), (0, 20, 0.0, 0.1611), (1, 29, 0.0061, 0.1718)],
-)
-def test_wilson_matches_newcombe(right, n, low, high):
-    assert stats.wilson(right / n, n) == pytest.approx((low, high), abs=5e-5)
+def test_wilson_matches_newcombe():
+    """Statistics in Medicine 17, 857 (1998), table I, method 3: of how many right of n, both ends."""
+    table = [(81, 263, 0.2553, 0.3662), (15, 148, 0.0624, 0.1605), (0, 20, 0.0, 0.1611), (1, 29, 0.0061, 0.1718)]
+    for right, n, low, high in table:
+        assert stats.wilson(right / n, n) == pytest.approx((low, high), abs=5e-5)
 
 
 def test_score_interval_solves_wilsons_equation():
@@ -193,7 +191,7 @@ def test_holm_matches_the_textbook():
     assert stats.holm(p) == pytest.approx(multipletests(p, method="holm")[1])
 
 
-def test_equivalence_agrees_with_statsmodels():
+def test_equivalence_and_what_is_detectable_agree_with_statsmodels():
     rng = np.random.default_rng(0)
     a = rng.normal(0.9, 0.05, 12)
     b = a + rng.normal(0.005, 0.03, 12)
@@ -201,18 +199,13 @@ def test_equivalence_agrees_with_statsmodels():
     assert stats.equivalence(found, 0.02) == pytest.approx(ttost_paired(a, b, -0.02, 0.02)[0], rel=1e-9)
     normal = stats.Spread(0.0, np.nan, np.nan, 0.01, np.inf)
     assert stats.equivalence(normal, 0.02) == pytest.approx(0.0227501, abs=1e-7)  # z = 2
+    for n in (5, 20, 200):
+        effect = TTestPower().solve_power(nobs=n, alpha=0.05, power=0.8)
+        assert stats.detectable(normal._replace(se=n**-0.5, df=n - 1)) == pytest.approx(effect, rel=1e-4)
+    assert stats.detectable(normal._replace(se=1.0)) == pytest.approx(1.959964 + 0.841621, abs=1e-4)
 
 
-@pytest.mark.parametrize("n", [5, 20, 200])
-def test_detectable_agrees_with_statsmodels(n):
-    effect = TTestPower().solve_power(nobs=n, alpha=0.05, power=0.8)
-    found = stats.Spread(0.0, np.nan, np.nan, n**-0.5, n - 1)
-    assert stats.detectable(found) == pytest.approx(effect, rel=1e-4)
-    assert stats.detectable(found._replace(se=1.0, df=np.inf)) == pytest.approx(1.959964 + 0.841621, abs=1e-4)
-
-
-# --- degenerate input: either a stated convention holds or the error says what is wrong
-
+# of degenerate input, where either a stated convention holds or the error says what is wrong
 NAN, ALTERNATE, ONES, CONSTANT = float("nan"), np.arange(6) % 2, np.ones(6, int), np.full((6, 2), 0.5)
 
 
@@ -222,19 +215,16 @@ def rising(n):
     return np.stack([1 - second, second], 1)
 
 
-@pytest.mark.parametrize(
-    ("metric", "class_alone", "constant", "one_case"),
-    [
+def test_conventions_of_metrics():
+    cases = (ONES, rising(6)), (1 - ONES, rising(6)), (ALTERNATE, CONSTANT), (np.array([1]), rising(1))
+    for metric, class_alone, constant, one_case in (
         (stats.accuracy, 0.5, 0.5, 0.0),  # of one case: it is called the first class
         (stats.macro_f1, 2 / 3, 1 / 3, 0.0),  # of the class that occurs
         (stats.auc, NAN, 0.5, NAN),
-    ],
-)
-def test_conventions_of_metrics(metric, class_alone, constant, one_case):
-    cases = (ONES, rising(6)), (1 - ONES, rising(6)), (ALTERNATE, CONSTANT), (np.array([1]), rising(1))
-    found = [metric(*case) for case in cases]
-    assert found == pytest.approx([class_alone, class_alone, constant, one_case], nan_ok=True)
-    assert np.isnan(metric(ONES, rising(6), drawn(6))).all() == np.isnan(class_alone)
+    ):
+        found = [metric(*case) for case in cases]
+        assert found == pytest.approx([class_alone, class_alone, constant, one_case], nan_ok=True), metric
+        assert np.isnan(metric(ONES, rising(6), drawn(6))).all() == np.isnan(class_alone)
 
 
 def test_a_class_that_is_absent_is_left_out():
@@ -256,7 +246,7 @@ def test_a_constant_score_has_no_interval_and_is_compared_by_the_other_alone():
     assert found.value == pytest.approx(other.value - 0.5) and found.variance == pytest.approx(other.variance)
 
 
-def test_one_case_shows_no_spread():
+def test_one_case_shows_no_spread_and_without_degrees_of_freedom_nothing_is_equivalent_or_detectable():
     for estimate in stats.ESTIMATES.values():
         assert estimate(np.array([1]), rising(1)).variance == 0
     assert stats.wilson(1.0, 1) == pytest.approx((0.2065, 1.0), abs=5e-5)
@@ -264,9 +254,6 @@ def test_one_case_shows_no_spread():
     assert single.parts[3] > 0  # one positive case takes the spread of the others
     assert np.isnan(stats.two_level(0.0, 1, [1.0], [0.0])[1:]).all()
     assert np.isnan(stats.Estimate(1.0, np.ones(9), patients=1).variance)  # of one patient
-
-
-def test_without_degrees_of_freedom_nothing_is_equivalent_or_detectable():
     nothing = stats.two_level(0.0, 1, [1.0], [1.0])
     assert np.isnan([stats.equivalence(nothing, 0.02), stats.detectable(nothing)]).all()
     assert stats.detectable(nothing._replace(se=0.1, df=1)) > 1  # two seeds: next to nothing
@@ -283,19 +270,17 @@ def test_identical_and_opposite_methods():
     assert opposite.p < 1e-20 and 0.9 < opposite.low < 1 == opposite.high
 
 
-@pytest.mark.parametrize(
-    ("call", "told"),
-    [
-        (lambda: stats.auc_estimate(ALTERNATE, rising(6) * NAN), "finite numbers"),
-        (lambda: stats.accuracy(np.array([0, 2]), CONSTANT[:2]), "from 0 to 1"),
-        (lambda: stats.accuracy(np.array([0, 0.5]), CONSTANT[:2]), "whole numbers"),
-        (lambda: stats.accuracy(np.array([0]), CONSTANT[:2]), "do not fit"),
-        (lambda: stats.accuracy(np.zeros(0, int), np.zeros((0, 2))), "at least one case"),
-    ],
-)
-def test_wrong_input_is_named(call, told):
-    with pytest.raises(ValueError, match=told):
-        call()
+def test_wrong_input_is_named():
+    with pytest.raises(ValueError, match="finite numbers"):
+        stats.auc_estimate(ALTERNATE, rising(6) * NAN)
+    for y, p, told in (
+        (np.array([0, 2]), CONSTANT[:2], "from 0 to 1"),
+        (np.array([0, 0.5]), CONSTANT[:2], "whole numbers"),
+        (np.array([0]), CONSTANT[:2], "do not fit"),
+        (np.zeros(0, int), np.zeros((0, 2)), "at least one case"),
+    ):
+        with pytest.raises(ValueError, match=told):
+            stats.accuracy(y, p)
 
 
 def test_nan_and_what_does_not_vary_have_no_interval():

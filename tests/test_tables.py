@@ -36,13 +36,10 @@ def predictions(study, method, seed, test_set):
     return next(study.glob(f"runs/*/{method}/seed{seed}/predictions/{test_set}.csv"))
 
 
-def test_tables_hold_each_value_once(frames):
+def test_tables_hold_each_value_of_the_predictions_once(study, frames):
     assert set(frames) == set(tables.COLUMNS) and frames["labels"].empty
     assert all(list(frames[name]) == columns for name, columns in tables.COLUMNS.items())
     assert not frames["metrics"].duplicated(["experiment", "test_set", "method", "seed", "metric"]).any()
-
-
-def test_values_are_those_of_the_predictions(study, frames):
     rows = frames["metrics"].query("test_set == 'deceiving' and seed == 1")
     for _, row in rows.iterrows():
         one = pd.read_csv(predictions(study, row["method"], 1, "deceiving"))
@@ -59,7 +56,7 @@ def test_values_are_those_of_the_predictions(study, frames):
     assert set(frames["metrics"].query("primary")["metric"]) == {"accuracy"}
 
 
-def test_seeds_are_means_of_metrics(frames):
+def test_seeds_are_means_of_metrics_and_the_gap_is_biased_minus_deceiving(frames):
     values = frames["metrics"].groupby(["test_set", "method", "metric"])["value"]
     rows = frames["seeds"].query("test_set != 'gap'").set_index(["test_set", "method", "metric"])
     assert rows["mean"].to_numpy() == pytest.approx(values.mean()[rows.index].to_numpy(), abs=2e-6)
@@ -70,6 +67,10 @@ def test_seeds_are_means_of_metrics(frames):
     both = scores.query("both_low > 0 and both_high < 1")  # not cut at the bounds
     spread = values.std()[both.index]
     assert len(both) and ((both["both_high"] - both["both_low"]) / 2 >= 1.9 * spread / 3**0.5).all()
+    accuracy = frames["metrics"].query("metric == 'accuracy'").set_index(["test_set", "method", "seed"])["value"]
+    gap = (accuracy["biased"] - accuracy["deceiving"]).groupby("method").mean()
+    found = frames["seeds"].query("test_set == 'gap'").set_index("method")
+    assert found["mean"].to_numpy() == pytest.approx(gap[found.index].to_numpy(), abs=2e-6)
 
 
 def test_intervals_over_cases_are_wilsons_the_jackknifes_and_delongs(tmp_path):
@@ -86,13 +87,6 @@ def test_intervals_over_cases_are_wilsons_the_jackknifes_and_delongs(tmp_path):
     for metric, ends in expected.items():
         assert tuple(rows.loc[metric, ["cases_low", "cases_high"]]) == pytest.approx(ends)
         assert rows.loc[metric, ["both_low", "both_high"]].isna().all()
-
-
-def test_gap_is_biased_minus_deceiving(frames):
-    accuracy = frames["metrics"].query("metric == 'accuracy'").set_index(["test_set", "method", "seed"])["value"]
-    gap = (accuracy["biased"] - accuracy["deceiving"]).groupby("method").mean()
-    found = frames["seeds"].query("test_set == 'gap'").set_index("method")
-    assert found["mean"].to_numpy() == pytest.approx(gap[found.index].to_numpy(), abs=2e-6)
 
 
 def test_comparisons_name_primary_family_and_verdict(frames):
@@ -126,12 +120,6 @@ def test_differences_are_of_the_means_with_the_spread_of_cases_and_seeds(study, 
     assert row["detectable"] == pytest.approx(stats.detectable(spread), abs=1e-6)
 
 
-def test_verdict():
-    said = tables.verdict
-    assert [said(d, 0.01) for d in (0.1, -0.1, 0.0)] == ["ahead", "behind", "no difference shown"]
-    assert said(0.1, 0.05) == said(0.1, np.nan) == "no difference shown"
-
-
 def test_rebuilt_tables_are_the_same_bytes(study, frames, tmp_path):
     before = {path.name: path.read_bytes() for path in (study / "tables").glob("*.csv")}
     copy = tmp_path / study.name
@@ -158,7 +146,7 @@ def test_without_the_primary_method_nothing_is_compared_and_without_a_finished_r
         tables.write(small)
 
 
-def test_patients_are_the_unit_where_they_repeat(tmp_path):
+def test_patients_are_the_unit_where_they_repeat_and_of_one_seed_cases_alone(tmp_path):
     study = fabricated.study(tmp_path, TWO, "covid", cases=60, test_sets=("external",))
     spoil(study, lambda frame: frame.assign(patient=[f"p{k // 3}" for k in range(60)]))
     built = tables.build(study)
@@ -168,10 +156,7 @@ def test_patients_are_the_unit_where_they_repeat(tmp_path):
     assert (weights[:, 0] == weights[:, 2]).all() and one.estimates["accuracy"].patients == 20
     assert np.array_equal(one.estimates["accuracy"].parts, stats.accuracy(one.y, one.p, weights))
     assert set(built["metrics"][built["metrics"]["primary"]]["metric"]) == {"macro_f1"}
-
-
-def test_one_seed_says_that_only_cases_vary(tmp_path):
-    built = tables.build(fabricated.study(tmp_path, right=TWO, seeds=(4,), cases=30, test_sets=("internal",)))
+    built = tables.build(fabricated.study(tmp_path / "one", TWO, seeds=(4,), cases=30, test_sets=("internal",)))
     assert set(built["comparisons"]["unit"]) == {"cases"} and built["seeds"]["both_low"].isna().all()
 
 
@@ -200,7 +185,10 @@ def test_own_images_are_judged_by_what_chose_their_epochs(tmp_path, classes, by,
             assert set(rows.loc[rows["primary"].astype(bool), "metric"]) == {expected}, name
 
 
-def test_names_of_methods_and_order():
+def test_words_of_verdicts_names_of_methods_and_their_order():
+    said = tables.verdict
+    assert [said(d, 0.01) for d in (0.1, -0.1, 0.0)] == ["ahead", "behind", "no difference shown"]
+    assert said(0.1, 0.05) == said(0.1, np.nan) == "no difference shown"
     assert names.shown("isnet_selective_eps_0") == "ISNet selective, eps 0"
     assert names.shown("standard_se") == "Standard classifier, squeeze-excitation"
     assert names.shown("mine") == "mine" and names.shown("macro_f1") == "macro F1"

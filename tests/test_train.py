@@ -1,6 +1,7 @@
 """One loop for every method: deterministic, resumable after a kill at any moment, stopped by a loss that is NaN."""
 
 import itertools
+import json
 import os
 import resource
 import signal
@@ -17,9 +18,8 @@ from isnetlib import data
 from isnetlib.baselines import METHODS, build
 from isnetlib.training import fit as train
 
-torch.set_num_threads(1)
-
-KILLED = "import sys; from test_train import fitted; fitted(*sys.argv[1:3], dies_at=int(sys.argv[3]))"
+KILLED = "import json, sys, test_train\ntest_train.fitted(*sys.argv[1:3], **json.loads(sys.argv[3]))"
+FALLING = {"heatmap_weight": [0.9, 0.3]}
 
 
 def tiny():
@@ -42,15 +42,19 @@ def same_weights(a, b):
     return all(torch.equal(p, q) for p, q in zip(a.state_dict().values(), b.state_dict().values(), strict=True))
 
 
-@pytest.mark.parametrize("method, deaths", [("isnet_stochastic", (2, 8)), ("pipeline", (5,))])
-def test_a_killed_training_ends_with_the_same_numbers(tmp_path, method, deaths):
+@pytest.mark.parametrize(
+    "method, own, deaths",
+    [("isnet_stochastic", {}, (2, 8)), ("isnet_selective", FALLING, (5,)), ("pipeline", {}, (5,))],
+)
+def test_a_killed_training_ends_with_the_same_numbers(tmp_path, method, own, deaths):
     """Killed in the first epoch of three batches, again in the last; in the second, when the segmenter has learnt."""
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
-    for batch in map(str, deaths):
-        call = [sys.executable, "-c", KILLED, tmp_path / "killed", method, batch]
+    for batch in deaths:
+        options = json.dumps({"dies_at": batch, "own": own})
+        call = [sys.executable, "-c", KILLED, tmp_path / "killed", method, options]
         assert subprocess.run(call, env=environment).returncode == -signal.SIGKILL
-    (killed, log), (whole, again) = (fitted(tmp_path / run, method) for run in ("killed", "whole"))
-    assert same_weights(killed, whole)
+    (killed, log), (whole, again) = (fitted(tmp_path / run, method, own=own) for run in ("killed", "whole"))
+    assert same_weights(killed, whole) and (own != FALLING or log["P"].iloc[0] > log["P"].iloc[-1])
     pd.testing.assert_frame_equal(log, again)
     assert train.load_chosen(killed, tmp_path / "killed") == train.load_chosen(whole, tmp_path / "whole")
     assert same_weights(killed, whole)
@@ -64,6 +68,7 @@ def test_a_finished_training_is_not_trained_again_and_global_state_stays(tmp_pat
     second, again = fitted(tmp_path)
     assert os.stat(tmp_path / "checkpoints" / "last.pt").st_mtime_ns == before and same_weights(first, second)
     pd.testing.assert_frame_equal(log, again)
+    assert {"P", "net_share", "range_low", "gradient_classification", "gradient_heatmap"} <= set(log)
     assert train.load_chosen(second, tmp_path) == train.chosen_epoch(log, "accuracy")
     assert not any(path.name.startswith(".") for path in tmp_path.rglob("*"))  # no half-written files
     assert not same_weights(first, fitted(tmp_path / "other", seed=1)[0])
@@ -90,12 +95,9 @@ def test_a_loss_that_is_no_number_stops_the_run_and_names_epoch_batch_and_term(t
     with pytest.raises(train.TrainingStopped, match="epoch 0, batch 1: the term 'background' is nan"):
         train.fit(made, digits.train, digits.validation, tmp_path, epochs=2, batch_size=16)
     assert (tmp_path / "log.csv").read_text() == before
-
-
-@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 1e9])
-def test_check_finite_names_the_term(value):
-    with pytest.raises(train.TrainingStopped, match="batch 7: the term 'foreground' is"):
-        train.check_finite({"loss": value, "classification": 1.0, "foreground": value}, "batch 7")
+    for value in (np.nan, np.inf, -np.inf, 1e9):
+        with pytest.raises(train.TrainingStopped, match="batch 7: the term 'foreground' is"):
+            train.check_finite({"loss": value, "classification": 1.0, "foreground": value}, "batch 7")
     train.check_finite({"loss": 12.0, "foreground": 11.0}, "batch 7")
 
 
@@ -106,20 +108,17 @@ def test_scores_that_are_no_numbers_stop_the_run(tmp_path):
         train.fit(made, images.train, images.validation, tmp_path, epochs=1, report=lambda line: None)
 
 
-@pytest.mark.parametrize(
-    "plain, swapped, losses, chosen",
-    [
+def test_selection():
+    """The best epoch of all is of the warm-up, and counts only where there is no other."""
+    for plain, swapped, losses, chosen in (
         ([1.0, 1.0, 1.0, 1.0], [0.5, 0.8, 0.8, 0.7], [0.9, 0.5, 0.4, 0.3], 3),  # of equals the lower loss
         ([0.9, 0.01, 0.85], [0.3, 0.97, 0.4], [0, 0, 0], 3),  # not the one that reads the background in reverse
         ([1.0, 0.5, 1.0], [0.02, 0.5, 0.05], [0, 0, 0], 3),  # not the one that fails: one that is misled
         ([1.0, 1.0, 0.8, 0.65], [0.0, 0.05, 0.8, 0.66], [0, 0, 0, 0], 3),  # that gives up the mark, learns the object
         ([], [], [], 0),
-    ],
-)
-def test_selection(plain, swapped, losses, chosen):
-    """The best epoch of all is of the warm-up, and counts only where there is no other."""
-    log = pd.DataFrame({"val_auc": [1.0, *plain], "swapped_auc": [1.0, *swapped], "swapped_loss": [0.0, *losses]})
-    assert train.chosen_epoch(log.assign(warm_up=log.index == 0), "auc") == chosen
+    ):
+        log = pd.DataFrame({"val_auc": [1.0, *plain], "swapped_auc": [1.0, *swapped], "swapped_loss": [0.0, *losses]})
+        assert train.chosen_epoch(log.assign(warm_up=log.index == 0), "auc") == chosen, plain
 
 
 class Trap:
@@ -185,12 +184,10 @@ def test_options_and_data_sets_that_cannot_be_are_refused_before_anything_is_tra
     assert not list(tmp_path.iterdir())
 
 
-def test_peak_counts_a_large_tensor():
+def test_the_peak_counts_a_large_tensor_and_freed_memory_is_kept_and_not_cleared_again():
     before, large = train.peak_mib(), torch.ones(2**26)  # 256 MiB
     assert train.peak_mib() >= max(before, 256) and large.sum() > 0
 
-
-def test_freed_memory_is_kept_and_not_cleared_again():
     def faults():
         before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
         torch.ones(2**25)  # 128 MiB, in pages of 2 MiB at most

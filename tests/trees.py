@@ -1,4 +1,4 @@
-"""Tiny trees of the publishers' shapes, one for each public data set."""
+"""Tiny trees of the publishers' shapes; each function returns (images, of these with a mask, patients, labels)."""
 
 import json
 
@@ -37,9 +37,6 @@ def write(path, text):
 
 def index(out):
     return pd.read_csv(out / "index.csv", dtype=str, keep_default_na=False).set_index("image", drop=False)
-
-
-# --- the trees: each returns (images, of these with a mask, patients, labels) --------------------------------------
 
 
 def tree_montgomery(root):

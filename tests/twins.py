@@ -7,7 +7,6 @@ import torch
 import torch.nn.functional as F
 from architectures import _batch_norm
 
-torch.set_num_threads(1)  # tensors as small as those of these tests take longer on several threads
 real = {name: getattr(F, name) for name in ("relu", "leaky_relu", "hardtanh", "relu6", "batch_norm")}
 
 
