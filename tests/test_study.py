@@ -135,7 +135,7 @@ PLANNED = {*names.rivals("full"), names.PRIMARY_METHOD}
 
 
 def test_the_real_studies_are_in_order():
-    known = "smoke quick full simulated simulated_next steering ablations backbones transformers real paper"
+    known = "smoke quick full simulated steering ablations backbones transformers real paper"
     assert list(read_studies(REAL[0])["studies"]) == known.split()
     four = {"standard", "pipeline", "background_random", "isnet_selective"}
     assert {(run.experiment, run.method, run.seed) for run in resolve("quick", *REAL)} == {
