@@ -173,7 +173,7 @@ def relu(graph, x):
     before = graph.node(x)
     first, eps = graph.is_first_layer(before), graph.eps_after(before)
     fresh = before.name in ("conv", "conv + batch norm", "batch_norm", "add") and before.consumers == 0 and not first
-    spare = graph.in_place and fresh and not torch.is_grad_enabled()  # nobody needs x any more
+    spare = graph.in_place and fresh  # nobody needs x any more
     y = x.relu_().view_as(x) if spare else torch.relu(x)
     before.relu = True
     gain, parent = (None, before) if before.scale is None else (Gain(before.scale), before.parents[0])
