@@ -28,6 +28,23 @@ def keywords(self, z):
     return torch.flatten(input=F.conv2d(input=z, weight=self.conv.weight, stride=2), start_dim=1)
 
 
+def normed(self, z):
+    """A ReLU after a BatchNorm whose factor a convolution may take into its weights, where it alone reads the ReLU."""
+    return self.norm(z.relu()).relu()
+
+
+def another_reader(self, z):
+    y = normed(self, z)
+    self.conv(y)  # leads nowhere
+    return y.sum(1, keepdim=True) + self.norm(self.conv(y))
+
+
+def reader_that_leads_nowhere(self, z):
+    y = normed(self, z)
+    self.conv(y)
+    return F.avg_pool2d(y, 2)
+
+
 OPERATIONS = {
     "hardtanh": lambda self, z: F.hardtanh(3 * z, -1, 2, inplace=True),
     "strided, dilated, grouped": lambda self, z: F.conv2d(z, self.conv.weight[:, :2], None, 2, 2, 2, 2).relu(),
@@ -38,6 +55,11 @@ OPERATIONS = {
     "conv3d": lambda self, z: F.conv3d(z[:, :, None], self.conv.weight[:, :, None], padding=(0, 1, 1)).relu(),
     "linear over the last dimension": lambda self, z: F.linear(z, self.conv.weight.view(18, 8)).relu(),
     "batch norm": lambda self, z: self.norm(z.relu()).relu(),
+    "batch norm, relu, conv": lambda self, z: self.norm(self.conv(normed(self, z))).relu(),
+    "batch norm, relu, grouped": lambda self, z: F.conv2d(normed(self, z), self.conv.weight[:, :2], groups=2).relu(),
+    "batch norm, relu, conv1d": lambda self, z: F.conv1d(normed(self, z).flatten(2), self.conv.weight[:, :, 0]).relu(),
+    "batch norm, relu, another reader": another_reader,
+    "batch norm, relu, a reader that leads nowhere": reader_that_leads_nowhere,
     "batch norm twice": lambda self, z: self.norm(self.norm(self.conv(z))).relu(),
     "batch norm after linear": lambda self, z: norm_1d(F.linear(z.mean((2, 3)), self.conv.weight[:, :, 0, 0])).relu(),
     "batch norm over rows": lambda self, z: norm_1d(F.linear(z.mean(3), self.conv.weight.view(18, 8)[:4])).relu(),

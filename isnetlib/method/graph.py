@@ -138,7 +138,7 @@ class Graph:
             return func(*args, **kwargs)
         self.name = rules.SAME_AS.get(name, name)
         inputs = tensors_in((args, kwargs))
-        if any(t in self.replaced for t in inputs):
+        if self.replaced and any(t in self.replaced for t in inputs):
             args, kwargs = tree_map(self._current, (args, kwargs))
             inputs = tensors_in((args, kwargs))
         if self.x is None:
@@ -147,10 +147,7 @@ class Graph:
                 self.x, self.root = x, Node("image", [], shape=x.shape, image=lambda images: images[0])
                 self.nodes[x] = self.root
         inputs = inputs[:1] if name in rules.SHAPED_LIKE or name == "to" else inputs
-        for t in inputs:
-            if not (isinstance(t, nn.Parameter) or t in self.nodes or t in self.seen):
-                self._meet(t)
-        inputs = self.nodes_of(inputs)
+        inputs = [node for t in inputs if (node := self.node(t) or self._meet(t))]
         if not inputs or name in rules.CONSTANT:
             output = func(*args, **kwargs)
             for t in tensors_in((output,)):
@@ -161,16 +158,19 @@ class Graph:
             raise NotCovered(self.refuse(why)[1].why)
         return self._record(func, *tracing.by_position(args, kwargs), len(inputs))
 
-    def _meet(self, t):
-        """A tensor from nowhere: a constant as far as is known, or, where its history leads to the image, refused."""
+    def _meet(self, t) -> Node | None:
+        """A tensor without a node: a constant as far as is known, or, where its history leads to the image, refused."""
+        if isinstance(t, nn.Parameter) or t in self.seen:
+            return None
         if t.grad_fn is None or not tracing.leads_to(t.grad_fn, {node.history for node in self.tape}, self.x):
             if t.is_floating_point() or t.is_complex():
                 self.strangers.add(id(t))
             self.seen[t] = True
-            return
+            return None
         why = f"an input was made out of sight and may depend on the image{HIDDEN}"
-        self.nodes[t] = self.refuse(why, [self.root], shape=t.shape, history=t.grad_fn)[1]
-        self.tape.append(self.nodes.get(t))
+        self.nodes[t] = node = self.refuse(why, [self.root], shape=t.shape, history=t.grad_fn)[1]
+        self.tape.append(node)
+        return node
 
     def _current(self, leaf):
         while leaf in self.replaced:

@@ -132,26 +132,22 @@ class Scale(Function):
 
 
 class ReluGate(Function):
-    """G * r * scale with r = y / (y + eps), y = ReLU(z) >= 0, eps > 0; dr/dy = eps / (y + eps)^2 = (1 - r)^2 / eps."""
+    """G * r with r = y / (y + eps), y = ReLU(z) >= 0, eps > 0; dr/dy = eps / (y + eps)^2 = (1 - r)^2 / eps."""
 
     @staticmethod
-    def forward(ctx, g, y, eps, scale):
+    def forward(ctx, g, y, eps):
         ratio = y + eps
         torch.div(y, ratio, out=ratio)
-        if not any(ctx.needs_input_grad):
-            return g * (ratio if scale is None else ratio.mul_(scale))
         ctx.eps = eps
-        ctx.save_for_backward(g, ratio, scale)
-        return g * (ratio if scale is None else ratio * scale)
+        ctx.save_for_backward(g, ratio)
+        return g * ratio
 
     @staticmethod
     def backward(ctx, u):
-        g, ratio, scale = ctx.saved_tensors
-        product, rest = over_maps(u, g), 1 - ratio
-        if scale is None:
-            return u * ratio, product.mul_(rest).mul_(rest).mul_(1 / ctx.eps), None, None
-        grad_scale = (product * ratio).sum([0, *range(2, product.ndim)]).view(scale.shape)
-        return u * (ratio * scale), product.mul_(rest).mul_(rest).mul_(scale / ctx.eps), None, grad_scale
+        g, ratio = ctx.saved_tensors
+        product = over_maps(u, g)
+        product.addcmul_(product, ratio, value=-1).addcmul_(product, ratio, value=-1)  # times (1 - r)^2
+        return u * ratio, product.mul_(1 / ctx.eps), None
 
 
 # --- z^B, which takes the place of LRP-eps at the layers that read the pixels
@@ -172,15 +168,21 @@ def z_box_floor(layer, low: Tensor, high: Tensor, size: torch.Size | None = None
     return floor
 
 
+def z_box_ratio(z: Tensor, floor: Tensor, relu: bool, eps: float) -> tuple[Tensor, Tensor]:
+    """a / (D + eps) and D + eps of the first layer, (B, ...); a = z or ReLU(z), D = z - floor >= 0."""
+    D = (z - (floor - eps)).clamp(min=eps)  # rounding may leave a tiny negative D
+    a = z.relu() if relu else z
+    return a / D if eps else divide(a, D), D
+
+
 def z_box_share(G: Tensor, z: Tensor, floor: Tensor, relu: bool, eps: float) -> Tensor:
-    """R / (D + eps), the relevance R = a * G (M, B, ...) of the first layer by its denominator; a = z or ReLU(z).
+    """R / (D + eps), the relevance R = a * G (M, B, ...) of the first layer by its denominator.
 
     R_j = sum_k (x_j w_jk - l_j w+_jk - h_j w-_jk) / (D_k + eps) R_k
         = (x_j - l_j) c_j(w) - (h_j - l_j) c_j(w-),         c(w): the transposed layer applied to this share
     D_k = sum_j (x_j w_jk - l_j w+_jk - h_j w-_jk) + b+_k = z_k - floor_k >= 0
     """
-    a, D = z.relu() if relu else z, (z - floor).clamp(min=0) + eps  # rounding may leave a tiny negative D
-    return Scale.apply(G, a / D if eps else divide(a, D))
+    return Scale.apply(G, z_box_ratio(z, floor, relu, eps)[0])
 
 
 class ZBoxPixels(Function):
@@ -191,11 +193,11 @@ class ZBoxPixels(Function):
     @staticmethod
     def forward(ctx, g, z, floor, weight, above, width, relu, eps, conf):
         ctx.save_for_backward(g, z, floor, weight, above, width)
-        ctx.share, ctx.conf = partial(z_box_share, relu=relu, eps=eps), conf
+        ctx.relu, ctx.eps, ctx.conf = relu, eps, conf
         both = torch.cat([weight, weight.clamp(max=0)], 1)
         R = g.new_empty(len(g), *above.shape)
         for rows in _few_images(g):
-            part = ctx.share(g[:, rows], z[rows], floor)
+            part = g[:, rows] * z_box_ratio(z[rows], floor, relu, eps)[0]
             shape = (part.shape[0] * part.shape[1], both.shape[1], *above.shape[2:])
             c = transposed_to_pixels(part.flatten(0, 1), both, shape, conf).unflatten(0, part.shape[:2])
             a, b = c.chunk(2, 2)
@@ -205,19 +207,22 @@ class ZBoxPixels(Function):
     @staticmethod
     def backward(ctx, u):
         g, z, floor, weight, above, width = ctx.saved_tensors
-        both, grad_both = torch.cat([weight, weight.clamp(max=0)], 1), 0
+        negative, grad_weight = weight.clamp(max=0), 0
         grad_g, grad_z, grad_floor = torch.empty_like(g), torch.empty_like(z), torch.zeros_like(floor)
         for rows in _few_images(g):
-            c = torch.cat([u[:, rows] * above[rows], u[:, rows] * -width], 2).flatten(0, 1)
-            with torch.enable_grad():
-                leaves = [t.detach().requires_grad_() for t in (g[:, rows], z[rows], floor)]
-                part = ctx.share(*leaves)
-            pulled = convolve(c, both, ctx.conf).view_as(part)
-            grad_g[:, rows], grad_z[rows], grad = torch.autograd.grad(part, leaves, pulled)
-            grad_floor += grad
-            grad_both = grad_both + weight_gradient(part.detach().flatten(0, 1), c, both, ctx.conf)
-        a, b = grad_both.chunk(2, 1)
-        return grad_g, grad_z, grad_floor, a + b * (weight < 0), None, None, None, None, None
+            ratio, D = z_box_ratio(z[rows], floor, ctx.relu, ctx.eps)
+            part = (g[:, rows] * ratio).flatten(0, 1)
+            a, b = ((u[:, rows] * k).flatten(0, 1) for k in (above[rows], -width))
+            pulled = convolve(a, weight, ctx.conf).add_(convolve(b, negative, ctx.conf)).view_as(g[:, rows])
+            # one after the other: the derivative by the weights is fast for three channels, not for six
+            grad_weight = grad_weight + weight_gradient(part, a, weight, ctx.conf)
+            grad_weight += weight_gradient(part, b, negative, ctx.conf) * (weight < 0)
+            torch.mul(pulled, ratio, out=grad_g[:, rows])
+            grad_a = (torch.div if ctx.eps else divide)(over_maps(pulled, g[:, rows]), D)
+            less = grad_a * ratio  # a / D falls as D = z - floor grows
+            grad_floor += less.sum(0)
+            torch.sub(grad_a * (z[rows] > 0) if ctx.relu else grad_a, less, out=grad_z[rows])
+        return grad_g, grad_z, grad_floor, grad_weight, None, None, None, None, None
 
 
 def _few_images(g: Tensor, images: int = 8):

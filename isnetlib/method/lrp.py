@@ -100,7 +100,9 @@ class LRP(TorchFunctionMode):
     def _walk(self, end, g):
         # G by node; C: below the first layer, the maps c(w) and c(w-) of z^B; found: relevance of the pixels.
         G, C, found = {end: g.to(torch.promote_types(g.dtype, torch.float32))}, {}, []
-        for node in self.graph.upstream(end):
+        way = self.graph.upstream(end)
+        _take_gains(way)
+        for node in way:
             if node in G and self.graph.is_first_layer(node):
                 relu = node.relu and node.consumers == 1 and node is not end
                 self._first_layer(node, G.pop(node), C, found, relu)
@@ -152,6 +154,18 @@ class LRP(TorchFunctionMode):
         if node is self.graph.root:
             return bound.expand(batch, *self.graph.x.shape[1:])
         return node.image([self._seen_at(parent, bound, len(self.graph.x)) for parent in node.parents])
+
+
+def _take_gains(way):
+    """A convolution that alone reads a ReLU takes the factor of the BatchNorm before it."""
+    readers = {}
+    for node in way:
+        for parent in node.parents:
+            readers.setdefault(parent, []).append(node)
+    for node in way:
+        if node.gain:
+            layers = [reader.layer for reader in readers.get(node, [])]
+            node.gain.above = len(layers) == 1 and layers[0] is not None and layers[0].conf is not None
 
 
 def _add(maps: dict, node, g: Tensor | None) -> None:

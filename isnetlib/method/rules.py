@@ -69,6 +69,7 @@ class Node:
     shape: torch.Size | None = None  # of its output
     layer: "Layer | None" = None  # weights, where the operation is a linear layer
     scale: Tensor | None = None  # per-channel factor, where it is a BatchNorm that no linear layer precedes
+    gain: "Gain | None" = None  # where it is a ReLU after such a BatchNorm
     image: Callable | None = None  # where it only rearranges pixels: parents' images -> its image
     z: Tensor | None = None  # its output, kept where z^B applies
     relu: bool = False  # whether a ReLU follows
@@ -83,6 +84,14 @@ class Node:
 
     def memory(self) -> "Node":
         return self if self.views is None else self.views.memory()
+
+
+@dataclass(slots=True)
+class Gain:
+    """A BatchNorm's factor at the ReLU after it; above: is it in the weights of the only reader, a convolution?"""
+
+    factor: Tensor
+    above: bool = False
 
 
 class Layer(NamedTuple):
@@ -100,7 +109,11 @@ class Layer(NamedTuple):
         return self._replace(weight=self.weight * scale.view(-1, *[1] * (self.weight.ndim - 1)), bias=bias)
 
     def node(self, name: str, x: Node) -> Node:
-        return Node(name, [x], lambda g: [self.transpose(g, self.weight, x.shape)], layer=self)
+        def pull(g):
+            weight = self.weight * x.gain.factor if x.gain and x.gain.above else self.weight
+            return [self.transpose(g, weight, x.shape)]
+
+        return Node(name, [x], pull, layer=self)
 
 
 # --- linear layers
@@ -160,19 +173,18 @@ def relu(graph, x):
     before = graph.node(x)
     first, eps = graph.is_first_layer(before), graph.eps_after(before)
     fresh = before.name in ("conv", "conv + batch norm", "batch_norm", "add") and before.consumers == 0 and not first
-    spare = graph.in_place and fresh and not torch.is_grad_enabled()  # nobody needs x any more
+    spare = graph.in_place and fresh  # nobody needs x any more
     y = x.relu_().view_as(x) if spare else torch.relu(x)
     before.relu = True
-    scale, parent = (None, before) if before.scale is None else (before.scale, before.parents[0])
+    gain, parent = (None, before) if before.scale is None else (Gain(before.scale), before.parents[0])
 
     def pull(g):
         if first and before.consumers == 1:
             return [g]  # z^B then shares out R = y G, which is 0 for dead units
-        if eps:
-            return [ReluGate.apply(g, y.to(g.dtype), eps, scale)]
-        return [g * (y > 0) if scale is None else g * (y > 0) * scale]
+        g = ReluGate.apply(g, y.to(g.dtype), eps) if eps else g * (y > 0)
+        return [g * gain.factor if gain and not gain.above else g]
 
-    return y, Node("relu", [parent], pull)
+    return y, Node("relu", [parent], pull, gain=gain)
 
 
 # --- pooling, dropout
