@@ -214,17 +214,17 @@ class ZBoxPixels(Function):
             part = (g[:, rows] * ratio).flatten(0, 1)
             a, b = ((u[:, rows] * k).flatten(0, 1) for k in (above[rows], -width))
             pulled = convolve(a, weight, ctx.conf).add_(convolve(b, negative, ctx.conf)).view_as(g[:, rows])
-            # one after the other: the derivative by the weights is fast for three channels, not for six
-            grad_weight = grad_weight + weight_gradient(part, a, weight, ctx.conf)
+            grad_weight = grad_weight + weight_gradient(part, a, weight, ctx.conf)  # not with b: six channels are slow
             grad_weight += weight_gradient(part, b, negative, ctx.conf) * (weight < 0)
             torch.mul(pulled, ratio, out=grad_g[:, rows])
             grad_a = (torch.div if ctx.eps else divide)(over_maps(pulled, g[:, rows]), D)
-            less = grad_a * ratio  # a / D falls as D = z - floor grows
+            less = ratio.mul_(grad_a)  # a / D falls as D = z - floor grows
             grad_floor += less.sum(0)
-            torch.sub(grad_a * (z[rows] > 0) if ctx.relu else grad_a, less, out=grad_z[rows])
+            passed = torch.ops.aten.threshold_backward(grad_a, z[rows], 0) if ctx.relu else grad_a
+            torch.sub(passed, less, out=grad_z[rows])
         return grad_g, grad_z, grad_floor, grad_weight, None, None, None, None, None
 
 
-def _few_images(g: Tensor, images: int = 8):
-    step = max(1, images // len(g))
+def _few_images(g: Tensor, numbers: int = 2**21):  # 8 MB in fp32
+    step = max(1, numbers // max(1, g[:, :1].numel()))
     return (slice(k, k + step) for k in range(0, g.shape[1], step))
