@@ -234,7 +234,7 @@ def comparison_rows(test: TestSet) -> Iterator[dict]:
     for metric in stats.ESTIMATES:
         margin = names.MARGINS.get((test.experiment, metric), names.MARGIN)
         rows = [compare(metric, *pair, margin) | {"b": b} for b, pair in pairs.items()]
-        planned = [row for row in rows if row["b"] in names.rivals(test.study)]
+        planned = [row for row in rows if row["b"] in names.rivals(test.study, test.experiment)]
         for row, p in zip(planned, stats.holm([row["p"] for row in planned]), strict=True):
             row |= {"p_holm": p, "family": "/".join((test.experiment, test.name, metric))}
         for row in rows:
