@@ -154,7 +154,7 @@ def test_every_method_meets_real_films_prepared_alike_and_frozen_before(experime
     seeds = Counter(run.method for run in runs)
     again = {"background_random", "isnet_background", "isnet_selective_constant", "oracle"} if later else set()
     assert {method for method, number in seeds.items() if number == 3} == PLANNED | again
-    assert set(seeds) == (PLANNED | again | {"rrr"} if later else BEFORE - {"oracle"})
+    assert set(seeds) == (PLANNED | again | {"rrr", "grad_input"} if later else BEFORE - {"oracle"})
     alike = ("data_options", "backbone", "batch_size", "learning_rate", "epochs")
     assert len({json.dumps([run.parameters[name] for name in alike]) for run in runs}) == 1
     study = read_studies(REAL[0])["studies"]["real"]
