@@ -175,5 +175,6 @@ def test_the_real_studies_hold_what_their_search_chose(study):
     trials = search.trials(study, *REAL)
     assert search.not_followed(trials) == []
     counts = Counter((trial.experiment, trial.method) for trial in trials)
-    assert counts.pop(("faces_planted", "isnet_background"), 5) == 5 and set(counts.values()) == {4}
+    five = {experiment for (experiment, _), number in counts.items() if number == 5}  # made later
+    assert set(counts.values()) <= {4, 5} and five <= {"faces_planted", *names.AGAIN}
     assert {trial.seed for trial in trials} == {0}
