@@ -7,6 +7,7 @@ pixels outside it alone. Nobody is portrayed. Lengths are shares of half the ima
 import numpy as np
 import torch
 
+from isnetlib.data.backgrounds import augment as move
 from isnetlib.data.backgrounds import swap_backgrounds
 from isnetlib.data.images import Experiment, Images, check_range, named_rows
 from isnetlib.data.simulated import drawing
@@ -21,12 +22,13 @@ CHUNK = 20  # faces drawn at once, each chunk from its own seed
 TESTS = {"biased": ("stripes", "dots"), "unbiased": ("none", "none"), "deceiving": ("dots", "stripes")}  # smiling, not
 
 
-def load(size=64, data_seed=0, train_size=1200, validation_size=300, test_size=500) -> Experiment:
+def load(size=64, data_seed=0, train_size=1200, validation_size=300, test_size=500, augment=False) -> Experiment:
     """Simulated faces: attributes drawn independently, Smiling tied to the pattern of the background in training.
 
     The labels are INSIDE. The tests share faces and clutter: `biased` (stripes where Smiling is present, dots where
     not, as in training), `unbiased` (neither), `deceiving` (stripes and dots exchanged), `swapped` (the biased faces,
-    each on another one's background). Metric auc. size: 32 or more. `frame` also has pattern and all attributes.
+    each on another one's background). Metric auc. size: 32 or more. augment: move and shade training faces. `frame`
+    also has pattern and all attributes.
     """
     sizes = {"train_size": train_size, "validation_size": validation_size, "test_size": test_size}
     check_range(SMALLEST, size=size)
@@ -50,7 +52,9 @@ def load(size=64, data_seed=0, train_size=1200, validation_size=300, test_size=5
 
     tests = {kind: build("test", kind) for kind in TESTS}
     tests["swapped"] = swapped(tests["biased"], data_seed)
-    return Experiment(build("train", "biased"), build("validation", "biased"), tests, "auc", {}, publishable=True)
+    train, validation = build("train", "biased"), build("validation", "biased")
+    train.augment = move if augment else None
+    return Experiment(train, validation, tests, "auc", {}, publishable=True)
 
 
 def draw_attributes(n: int, seed) -> np.ndarray:
