@@ -7,8 +7,7 @@ pixels outside it alone. Nobody is portrayed. Lengths are shares of half the ima
 import numpy as np
 import torch
 
-from isnetlib.data.backgrounds import augment as move
-from isnetlib.data.backgrounds import swap_backgrounds
+from isnetlib.data import backgrounds
 from isnetlib.data.images import Experiment, Images, check_range, named_rows
 from isnetlib.data.simulated import drawing
 from isnetlib.data.simulated.drawing import VALUES, ellipse, grid, step
@@ -26,9 +25,8 @@ def load(size=64, data_seed=0, train_size=1200, validation_size=300, test_size=5
     """Simulated faces: attributes drawn independently, Smiling tied to the pattern of the background in training.
 
     The labels are INSIDE. The tests share faces and clutter: `biased` (stripes where Smiling is present, dots where
-    not, as in training), `unbiased` (neither), `deceiving` (stripes and dots exchanged), `swapped` (the biased faces,
-    each on another one's background). Metric auc. size: 32 or more. augment: move and shade training faces. `frame`
-    also has pattern and all attributes.
+    not, as in training), `unbiased` (neither), `deceiving` (exchanged), `swapped` (the biased faces, each on another's
+    background). Metric auc. size: 32 or more; augment: training faces. `frame` has pattern and all attributes, too.
     """
     sizes = {"train_size": train_size, "validation_size": validation_size, "test_size": test_size}
     check_range(SMALLEST, size=size)
@@ -53,7 +51,7 @@ def load(size=64, data_seed=0, train_size=1200, validation_size=300, test_size=5
     tests = {kind: build("test", kind) for kind in TESTS}
     tests["swapped"] = swapped(tests["biased"], data_seed)
     train, validation = build("train", "biased"), build("validation", "biased")
-    train.augment = move if augment else None
+    train.augment = backgrounds.augment if augment else None
     return Experiment(train, validation, tests, "auc", {}, publishable=True)
 
 
@@ -66,7 +64,7 @@ def draw_attributes(n: int, seed) -> np.ndarray:
 def swapped(images: Images, seed: int) -> Images:
     """The data set with each face on the background of another one; labels and attribute columns are the face's."""
     x, y, mask, _ = images[list(range(len(images)))]
-    x = swap_backgrounds(x, y, mask, torch.Generator().manual_seed(seed))
+    x = backgrounds.swap_backgrounds(x, y, mask, torch.Generator().manual_seed(seed))
     x, frame = (255 * x.clamp(0, 1)).round().to(torch.uint8), images.frame.assign(pattern="another's")
     return Images(x, y, images.mask, frame, images.classes)
 
@@ -170,21 +168,19 @@ def eyes(s, y, a, hair, edge) -> list[tuple]:
 
 def glasses(s, y, a, edge) -> list[tuple]:
     """Tint of the lenses, then rims, bridge and temples."""
-    r, has = a["glasses"], a["Eyeglasses"]
+    r, on = a["glasses"], a["Eyeglasses"]
     lens = ellipse(s, y, a["eyes"] + 0.01, a["eye_y"] + 0.01, 1.15 * r, r)
     bridge = step(0.018 - np.abs(y - a["eye_y"]), edge) * step(a["eyes"] - r - s, edge)
     temple = step(0.018 - np.abs(y - a["eye_y"] + 0.02), edge) * step(s - a["eyes"] - r, edge)
     frame = np.maximum.reduce([step(0.022 - np.abs(lens), edge), bridge, temple])
-    tint = 0.18 * step(lens, edge)
-    return [(tint * has, (0.75, 0.82, 0.88)), (a["frame"] * frame * has, palette("frame", a["iris"]))]
+    return [(0.18 * step(lens, edge) * on, (0.75, 0.82, 0.88)), (a["frame"] * frame * on, palette("frame", a["iris"]))]
 
 
 def clutter(size, colours, shapes, coarse) -> np.ndarray:
     """A wall of two colours with boxes and discs of others."""
     x, y = grid(size)
     angle = 6.28 * shapes[:, 0, 0, None, None]
-    share = step(x * np.cos(angle) + y * np.sin(angle), 1.5)
-    layers = [(np.ones_like(coarse), colours[:, 0]), (share, colours[:, 1])]
+    layers = [(np.ones_like(coarse), colours[:, 0]), (step(x * np.cos(angle) + y * np.sin(angle), 1.5), colours[:, 1])]
     for k in range(1, SHAPES):
         cx, cy, rx, ry, kind, opacity, tone, angle = (shapes[:, k, j, None, None] for j in range(8))
         u, v = x - 2 * cx + 1, y - 2 * cy + 1

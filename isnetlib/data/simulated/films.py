@@ -40,7 +40,7 @@ def load(
     an unseen hospital of its own).
 
     kind : "tuberculosis" (against normal; auc), "covid" (against normal and pneumonia, both of one hospital; macro_f1)
-    augment : needed to learn 1,000 films well, even by the lungs alone (results/full/further_trials.csv)
+    augment : needed to learn 1,000 films well, even by the lungs alone (results/simulated/further_trials.csv)
     bias : how the two hospitals of training differ: "look", or "marks" (a letter in a corner alone)
     test_seed : of the tests alone, so that they can be films that nobody has looked at; None: data_seed
     """
