@@ -140,10 +140,13 @@ def test_the_lungs_tell_the_class_everywhere_and_the_background_the_hospital():
     assert all(abs(background[name] - 0.5) < 0.12 for name in ("hospital_c", "hospital_d")), background
 
 
-def test_augmented_films_move_in_training_alone():
-    moved, plain = (data.load(f"tuberculosis{look}_sim", **TINY) for look in ("_look", ""))
-    assert [images.augment for images in all_sets(moved).values()] == [augment] + [None] * 5
+@pytest.mark.parametrize("name", ["tuberculosis_sim", "faces_sim"])
+def test_augmented_images_move_in_training_alone(name):
+    moved, plain = (data.load(name, **TINY, augment=value) for value in (True, False))
+    assert [images.augment for images in all_sets(moved).values()] == [augment] + [None] * (1 + len(moved.tests))
     assert torch.equal(moved.train.x, plain.train.x) and plain.train.augment is None
+    assert data.load("tuberculosis_look_sim", **TINY).train.augment is augment
+    assert data.load("tuberculosis_look_sim", **TINY).train.augment is augment
 
 
 def test_tests_may_be_drawn_from_another_seed():
