@@ -22,7 +22,7 @@ from isnetlib.report.figures import faults, picture, relevance_row
 from isnetlib.report.show import Picture
 from isnetlib.training import evaluate
 from isnetlib.training.checkpoints import network_weights
-from isnetlib.training.files import write_atomically
+from isnetlib.training.files import refuse_unwritable, write_atomically
 
 # Thresholds, named before any model was looked at.
 DROP = 0.05  # of AUC or macro F1: about what 500 cases can show; a smaller fall changes few decisions
@@ -39,6 +39,7 @@ def audit(checkpoint, folder, page, label="label", patient="patient", **how) -> 
     """Audit a run folder or a checkpoint on a data set folder and write the HTML `page`; `measure`'s answer. how: the
     options of `load_classifier`. ValueError: no checkpoint, unreadable images, no masks, labels foreign to the model.
     """
+    refuse_unwritable(page)
     model, folder = load_classifier(checkpoint, **how), Path(folder)
     images = own.masked_images(folder, model.classes, model.size, model.equalise, model.grey, label, patient)
     found = measure(model, images)
@@ -52,7 +53,7 @@ def compare(run, tests: dict[str, Images], device="cpu") -> dict[str, str]:
     report.html. Returns a word a test set: `choice`, or, of one classifier alone, `verdict`; or what went wrong.
     """
     run, shown = Path(run), []
-    folders = [folder for folder in (run, run / "standard") if (folder / "run.json").is_file()]
+    folders = [run] + [run / "standard"] * (run / "standard" / "model.pt").is_file()  # its training may be unfinished
     models = {own.read(folder)["method"]: load_classifier(folder, device=device) for folder in folders}
     for name, images in tests.items():
         found = {}
@@ -84,7 +85,8 @@ def load_classifier(checkpoint, backbone=None, classes=None, size=None, equalise
         if not value:
             raise ValueError(f"{path} does not tell its {name}: give --{name}, or the folder of its run")
     size = size or 224
-    method = build("standard", backbone, len(classes), size=size)
+    with torch.random.fork_rng():
+        method = build("standard", backbone, len(classes), size=size)
     try:
         method.model.load_state_dict(state)
     except (RuntimeError, TypeError, AttributeError) as error:
@@ -116,8 +118,8 @@ def drops(y: np.ndarray, p: dict[str, np.ndarray], patient: np.ndarray, seed: in
     95 % interval over patients drawn anew; the metric in each draw (treatments, DRAWS). p: treatment -> (N, K).
     """
     classes = next(iter(p.values())).shape[1]
-    if len(set(y)) < classes:
-        raise ValueError("the images with a mask do not hold every class: performance cannot be measured on them")
+    if min(len(set(patient[y == k])) for k in range(classes)) < 2:  # of one patient all draws would be the same
+        raise ValueError("the images with a mask do not hold every class of two patients or more: too few to judge by")
     metric = "auc" if classes == 2 else "macro_f1"
     score, weights = getattr(stats, metric), stats.case_weights(patient, np.random.default_rng(seed), DRAWS)
     rows = [(name, metric, score(y, one), stats.accuracy(y, one)) for name, one in p.items()]

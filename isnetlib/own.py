@@ -5,6 +5,7 @@ alone, of the chosen epoch), checkpoints/ and log.csv (of the training), and sta
 """
 
 import hashlib
+import inspect
 import json
 from collections.abc import Iterable, Iterator
 from importlib import metadata
@@ -25,7 +26,7 @@ from isnetlib.method.lrp import check
 from isnetlib.report.show import answer, scores, show
 from isnetlib.training import evaluate, fit
 from isnetlib.training.checkpoints import differences, write_tensors
-from isnetlib.training.files import write_atomically
+from isnetlib.training.files import refuse_unwritable, write_atomically
 
 STEERED = {"heatmap_weight": "auto", "range": "auto"}  # an ISNet's defaults, so that run.json names them
 SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
@@ -71,7 +72,9 @@ def train(
     how = {"epochs": epochs, "batch_size": batch_size, "learning_rate": learning_rate, "seed": seed}
     about = {"method": method, "options": options, "backbone": backbone, "weights": weights and str(weights)}
     about |= {"classes": seen.classes, "size": size, "multilabel": seen.multilabel, "grey": grey, "equalise": equalise}
-    about |= {"data": f"{Path(data).resolve().name} {digest[:12]}", **reading, **how}
+    usual = inspect.signature(data_folder.load).parameters  # settings: but defaults, and where images are kept
+    given = {k: v for k, v in reading.items() if k != "cache" and json.dumps(v) != json.dumps(usual[k].default)}
+    about |= {"data": f"{Path(data).resolve().name} {digest[:12]}", **given, **how}
     asked = {Path(run): about}
     if standard and method != "standard":
         asked[Path(run) / "standard"] = about | {"method": "standard", "options": {}}
@@ -79,6 +82,8 @@ def train(
     for folder, one in asked.items():  # after all mistakes that can be told before
         begin(folder, one)
     for k, (folder, one) in enumerate(made.items(), 1):
+        if (folder / "model.pt").exists() and not (folder / "checkpoints" / "last.pt").exists():
+            continue  # finished, and its checkpoints cleared away
         title = f"{asked[folder]['method']} ({k} of {len(made)})"
         telling = {"report": lambda line, title=title: report(f"{title}  {line}")}
         telling["after"] = 1 + epochs / 2 * (len(made) - k)  # a step of the standard one takes about half the time
@@ -91,7 +96,7 @@ def train(
 def begin(folder: Path, about: dict) -> None:
     """Write run.json; ValueError, naming what differs, where a training of another configuration has begun there."""
     path, about = folder / "run.json", json.loads(json.dumps(about))  # tuples are lists
-    if path.exists() and (folder / "checkpoints" / "last.pt").exists():
+    if path.exists() and ((folder / "checkpoints" / "last.pt").exists() or (folder / "model.pt").exists()):
         begun = read(folder)
         if told := differences(begun, about | {"versions": begun.get("versions")}):
             raise ValueError(f"{folder} holds another training: {told}. Take another folder, or remove this one")
@@ -143,7 +148,7 @@ def _tell_doubts(tests: dict[str, Images], train: Images, report) -> None:
             report(f"{name}: {seen} of its patients are in training, too, so its scores are too good")
         masked = set(test.y[test.area() > 0].tolist()) if test.y.ndim == 1 else range(len(test.classes))
         if lacking := [label for k, label in enumerate(test.classes) if k not in masked]:
-            report(f"{name}: no mask in images of {', '.join(lacking)}: it cannot tell whether the background counts")
+            report(f"{name}: no {' or '.join(lacking)} with a mask: it cannot tell whether the background counts")
 
 
 def _grey(images: Images) -> bool:
@@ -232,8 +237,9 @@ def find_images(places: Iterable[str | Path], report=print) -> Iterator[tuple[Pa
 def predict(run, places, out="predictions.csv", heatmaps=None, device="auto", report=print) -> int:
     """Write the answers of a run's classifier on images to the table `out`: image (of several places its path), answer,
     p_<class>, ...; into the folder `heatmaps`, if one is given, a picture of each (`show`). Returns how many could not
-    be read, each told to `report`. Errors and places as of `load` and `find_images`.
+    be read, each told to `report`; of none nothing is written. Errors and places as of `load` and `find_images`.
     """
+    refuse_unwritable(out)
     model, rows = load(run).to(pick(device)), []
     found = list({folder / name: (folder, name) for folder, name in find_images(places, report)}.values())
     several = len({folder for folder, _ in found}) > 1
@@ -252,9 +258,11 @@ def predict(run, places, out="predictions.csv", heatmaps=None, device="auto", re
         for (name, x), p in zip(batch.items(), answers, strict=True):
             rows.append((name, answer(model, p), *p.tolist()))
             if heatmaps:
-                path = Path(heatmaps) / f"{name.replace('..', '').strip('/')}.png"
+                path = Path(heatmaps) / f"{name.replace('..', 'up').strip('/')}.png"  # inside, and x/a is not ../x/a
                 path.parent.mkdir(parents=True, exist_ok=True)
                 show(model, x).savefig(path, dpi=100)
+    if not rows:
+        raise ValueError(f"none of {len(found)} images could be read: {out} is not written")
     table = pd.DataFrame(rows, columns=["image", "answer", *(f"p_{name}" for name in model.classes)])
     write_atomically(out, table.to_csv(index=False, float_format="%.6g"))
     return len(found) - len(rows)

@@ -50,8 +50,6 @@ def average(estimates: Sequence[Estimate]) -> Estimate:
 
 
 # --- metrics of labels y (n,) 0..K-1 or (n, K) of 0/1 and scores p (n, K)
-
-
 def check_scores(y: np.ndarray, p: np.ndarray) -> None:
     """ValueError says what is wrong with labels and scores."""
     if p.ndim != 2 or not len(p):
@@ -180,8 +178,6 @@ ESTIMATES = {"accuracy": accuracy_estimate, "macro_f1": f1_estimate, "auc": auc_
 
 
 # --- 95 % intervals, pairs (low, high) or NaN where none is, and tests
-
-
 def t_quantile(df: float) -> float:
     """Half the width of a 95 % interval in standard errors: Student's t, or the normal distribution for df infinite."""
     return float(stdtrit(df, 0.975))

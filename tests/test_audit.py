@@ -129,6 +129,7 @@ def test_wrong_models_and_data_are_told_in_one_line(place, capsys):
     for change, message in [
         ({"mask": ""}, "no image has a mask"),
         ({"label": "a"}, "do not hold every class"),
+        ({"patient": "one"}, "do not hold every class of two patients or more"),  # nothing could be drawn anew
         ({"label": "c"}, "label is 'c'"),
         ({}, "003.png"),
     ]:
@@ -157,7 +158,9 @@ def test_weights_are_found_however_a_loop_wraps_them(tmp_path):
         wrapped(bare, "_orig_mod.module."),
     ):
         torch.save(saved, tmp_path / "c.pt")
+        before = torch.get_rng_state()
         found = audit.load_classifier(tmp_path / "c.pt", "small_resnet", ["a", "b"], 40).method
+        assert torch.equal(torch.get_rng_state(), before)
         same = zip(found.model.state_dict().values(), bare.values(), strict=True)
         assert type(found) is Standard and not found.training and all(torch.equal(*pair) for pair in same)
 

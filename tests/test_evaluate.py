@@ -11,7 +11,7 @@ from torch import nn
 from isnetlib import data, explain
 from isnetlib.baselines import build
 from isnetlib.baselines.standard import Standard
-from isnetlib.networks import dice
+from isnetlib.networks import build_model, dice
 from isnetlib.training import evaluate
 
 
@@ -89,6 +89,13 @@ def test_predictions_hold_a_row_a_case_the_shares_of_explain_and_the_scores_agai
     assert tested.maps["relevance"].shape == (evaluate.MAPS, 40, 40) and tested.maps["x"].dtype == np.uint8
     plain = evaluate.test(method, digits.tests["biased"].subset(range(4)))
     assert "x" not in plain.maps and "box_hit" not in plain.predictions  # pictures of people stay where they are
+
+
+def test_eval_mode_ends_as_it_began_for_each_module(digits):
+    method = Standard(build_model("small_resnet", 10)).train()
+    frozen = next(module for module in method.modules() if isinstance(module, nn.BatchNorm2d)).eval()
+    evaluate.scores(method, digits.validation)
+    assert method.training and not frozen.training
 
 
 def test_a_written_run_holds_every_test_set_and_metrics_come_last(digits, tmp_path):

@@ -86,6 +86,7 @@ def test_curves_have_two_lines_a_seed_and_the_course_of_a_training_is_drawn_from
     fig = figures.curves_figure(pd.concat([logs, logs.assign(seed=1)]), "auc")
     (ax,) = fig.axes
     assert [line.get_ydata()[0] for line in ax.lines] == [0.9, 0.1, 0.9, 0.1] and ax.get_ylabel() == "AUC"
+    assert figures.curves_figure(logs[logs["method"] == "mine"], "auc").axes  # where none is known, all are drawn
     log = pd.DataFrame({"epoch": [0, 1], "seed": 0, "val_auc": 0.9, "swapped_auc": 0.8, "P": [0.9, 0.4]})
     log = log.assign(classification=0.6, background=[0.5, 0.1], net_share=0.2)
     logs = pd.concat([log.assign(method="isnet_selective"), log.assign(method="isnet_selective_constant", seed=1)])
@@ -131,6 +132,9 @@ def test_heatmaps_show_images_only_where_they_are_kept(images):
     assert fig.axes[images].get_xlabel() == "says: yes"
     titles = [ax.get_title() for ax in fig.axes[images:][:2]]
     assert titles == ["Standard\nclassifier\ncancels, alike", "ISNet\nselective"]
+    own = {key.replace("biased", "my_clinic"): value for key, value in given["standard"].items() if "un" not in key}
+    fig = figures.heatmaps_figure({"standard": own}, ["no", "yes"])
+    assert [ax.get_ylabel() for ax in fig.axes[:: 1 + images]] == [names.shown("deceiving"), "my_clinic"]
     fig = figures.heatmaps_figure(maps(several=True), ["hat", "glasses"])
     assert [ax.get_xlabel() for ax in fig.axes[:2]] == ["truth: hat", "says: none"]  # the labels that are present
 

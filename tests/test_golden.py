@@ -2,9 +2,9 @@
 
 golden.json has, for each part of `isnetlib.study.runs.RECIPE`, its version, its cases, digests of every bit for the
 versions of torch and the processors that it was made on, and five rounded numbers a case, which are compared elsewhere,
-to `NEAR`. What two processors have alike to the bit, as most data, is held so on every one. Where a number is meant to
-change: raise the version of its part, and make the file anew by `python tests/test_golden.py --write`; a case is added
-as a key of `numbers`, its value empty.
+to `NEAR`. What two processors have alike to the bit, as most data, is held so on every one with the same vector
+instructions. Where a number is meant to change: raise the version of its part, and make the file anew by
+`python tests/test_golden.py --write`; a case is added as a key of `numbers`, its value empty.
 """
 
 import copy
@@ -236,8 +236,11 @@ def changed(golden, now):
 
 
 def known_bits(digests, case):
-    """The digest of a case on this processor, or on any where two or more agree: whole numbers. None: not known."""
-    found = {processor: own[case] for processor, own in digests.items() if case in own}
+    """The digest of a case on this processor, or on any with its vector instructions, of which NumPy's functions depend
+    in the last bits, where two or more agree. None: not known.
+    """
+    alike = here().split()[-1]
+    found = {cpu: own[case] for cpu, own in digests.items() if case in own and cpu.split()[-1] == alike}
     agreed = set(found.values()) if len(found) > 1 else ()
     return found.get(here()) or (agreed.pop() if len(agreed) == 1 else None)
 

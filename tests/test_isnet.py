@@ -8,6 +8,7 @@ from torch import nn
 import isnetlib
 from isnetlib import ISNet, explain, heatmap_loss, start_for
 from isnetlib.baselines.standard import IsnetBackground, randomise
+from isnetlib.method.graph import NotCovered
 from isnetlib.method.isnet import VARIANTS, stochastic_target
 from isnetlib.method.loss import classification_loss
 from isnetlib.networks import build_model
@@ -134,8 +135,18 @@ def test_wrong_arguments_are_refused(batch):
     model, x, y, mask = batch
     with pytest.raises(ValueError, match="variant 'dual': use one of original, selective, stochastic"):
         ISNet(model, "dual")
-    with pytest.raises(ValueError, match="leave the box"):
-        ISNet(model).loss(x * 3, y, mask)
+    for wrong in (x * 3, x * torch.nan):
+        with pytest.raises(ValueError, match="leave the box"):
+            ISNet(model).loss(wrong, y, mask)
+    with pytest.raises(ValueError, match="model must be a torch module, .* got str"):
+        ISNet("resnet18")
+    with pytest.raises(NotCovered, match="scripted or compiled"):
+        ISNet(torch.compile(model))
+    several = ISNet(build_model("small_resnet", 3, width=4).double(), multilabel=True)
+    one = ISNet(build_model("small_resnet", 1, width=4).double())
+    for method, wrong in ((one, y + 1), (one, y - 1), (several, y), (several, 2 * torch.ones(len(y), 3))):
+        with pytest.raises(ValueError, match=r"labels must be 0 or 1, \(\d+, \d\) of them; got \("):
+            method.loss(x, wrong, mask)
     ISNet(model, box=(0, 3)).loss(x * 3, y, mask)
 
 

@@ -112,7 +112,7 @@ def test_a_larger_mask_is_shrunk_so_that_no_foreground_is_lost(R, mask):
     small = torch.zeros(4, 1, 6, 6)
     small[:, 0, 2, 3] = 1
     assert torch.equal(torch.stack(heatmap_loss(R, big)), torch.stack(heatmap_loss(R, small)))
-    assert torch.equal(loss.prepare_mask(big, (6, 6))[0][:, :, 0], small)
+    assert torch.equal(loss.prepare_mask(big, R)[0][:, :, 0], small)
 
 
 def test_foreground_range_and_net_share_by_hand():
@@ -138,13 +138,14 @@ def test_wrong_options_and_shapes_are_refused(R, mask):
     for wrong in ({"decay": 1.1}, {"decay": -0.1}, {"decay": math.nan}, {"range": (0, 1)}, {"range": (2, 1)}):
         with pytest.raises(ValueError, match="need 0 <= decay <= 1 and 0 < C1 < C2"):
             heatmap_loss(R, mask, **wrong)
-    with pytest.raises(ValueError, match="R must be \\(batch, maps, channels, height, width\\)"):
-        heatmap_loss(R[:, 0], mask)
-    for wrong in (mask[:2], mask.expand(-1, 3, -1, -1)):
-        with pytest.raises(ValueError, match="a mask a sample or a map"):
-            heatmap_loss(R, wrong)
-    with pytest.raises(ValueError, match="mask must be \\(batch, 1, height, width\\)"):
-        heatmap_loss(R, mask[:, 0])
+    stretched = mask[..., :4], mask.repeat(1, 1, 2, 1)  # another shape of image: not to be taken for a smaller one
+    wrong = (R[:, 0], mask), *((R, m) for m in (mask[:2], mask.expand(-1, 3, -1, -1), mask[:, 0], *stretched))
+    for maps, masks in wrong:
+        with pytest.raises(ValueError, match="mask must be \\(batch, 1, height, width\\), in proportion to R"):
+            heatmap_loss(maps, masks)
+        with pytest.raises(ValueError, match="in proportion to R"):
+            foreground_range(maps, masks)
+    assert heatmap_loss(R, torch.zeros(4, 1, 13, 12).index_fill(2, torch.tensor([3]), 1)).total.isfinite()  # rounded
     for mask[2, 0, 3, 3] in (0.5, 255, -1, torch.inf):
         with pytest.raises(ValueError, match="a mask holds 0 \\(background\\) and 1"):
             heatmap_loss(R, mask)

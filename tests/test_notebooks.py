@@ -95,6 +95,13 @@ def test_the_others_run_and_do_not_warn(smoke, tmp_path, path, given, table):
     assert table is None or len(pd.read_csv(smoke / "smoke" / "tables" / f"{table}.csv"))
 
 
+def test_with_other_settings_few_masks_takes_no_old_row_for_a_new_one(tmp_path):
+    for change, rows in (({}, 1), ({}, 1), ({"learning_rate": 0.001}, 2)):
+        given = FEW | {"shares": [1.0], "ways": ["given"], "results": str(tmp_path)} | change
+        run_cells(NOTEBOOKS / "few_masks.ipynb", given)
+        assert len(pd.read_csv(tmp_path / "few_masks_digits.csv")) == rows
+
+
 def test_a_run_at_the_papers_size_is_trained_tested_and_keeps_no_film(tmp_path, monkeypatch):
     monkeypatch.setenv("ISNET_DATA", str(write_sources(tmp_path, times=2)))
     monkeypatch.setenv("ISNET_MASKS", str(write_predicted(tmp_path, tmp_path / "masks")))

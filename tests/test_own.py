@@ -140,8 +140,41 @@ def test_doubts_are_told_first_and_a_refused_training_leaves_the_folder_free(pla
     with pytest.raises(ValueError, match="learning_rate is 0"):
         own.train(data, tmp_path / "run", learning_rate=0, report=told.append, **HOW)
     own.train(data, tmp_path / "run", tests=[place / "my_shapes"], report=told.append, **HOW)
-    assert any(line.startswith("internal: no mask in images of warm") for line in told)
+    assert any(line.startswith("internal: no warm with a mask") for line in told)
     assert any("of its patients are in training, too" in line for line in told)
+
+
+def test_settings_are_the_same_however_they_are_told_and_a_finished_model_outlives_its_checkpoints(place, run, capsys):
+    again = {"epochs": 2, "batch_size": 8, "device": "cpu", "report": print, "backbone": "small_resnet", "size": 32}
+    own.train(place / "my_shapes", run, tests=[place / "new_shapes"], cache=run.parent / "cache", **again)
+    assert "epoch" not in capsys.readouterr().out  # as the command trained it, its defaults left out
+    for folder in (run, run / "standard"):
+        shutil.rmtree(folder / "checkpoints")
+    model = (run / "model.pt").read_bytes()
+    with pytest.raises(ValueError, match="holds another training: epochs was 2, is 3"):
+        own.train(place / "my_shapes", run, **again | {"epochs": 3})
+    own.train(place / "my_shapes", run, **again)
+    assert "epoch" not in capsys.readouterr().out and (run / "model.pt").read_bytes() == model
+    (run / "standard" / "model.pt").unlink()  # its training was stopped: the other one is judged alone
+    images = own.masked_images(place / "new_shapes", list(shapes.CLASSES), 32)
+    assert audit.compare(run, {"new": images})["new"] in ("depends", "undecided", "look closer", "not shown")
+
+
+def test_answers_that_could_not_be_written_are_not_computed_and_none_replace_older_ones(place, run, tmp_path, capsys):
+    out, seen = tmp_path / "new" / "answers.csv", tmp_path / "seen.png"
+    image = np.random.default_rng(0).integers(0, 255, (40, 40, 4), dtype=np.uint8)
+    Image.fromarray(image).save(seen)
+    assert main(["predict", str(run), str(seen), "--out", str(out), "--device", "cpu"]) == 2
+    told = capsys.readouterr().err
+    assert "is transparent in parts" in told and "none of 1 images could be read" in told and not out.exists()
+    Image.fromarray(image[..., :3]).save(seen)
+    assert main(["predict", str(run), str(seen), "--out", str(out), "--device", "cpu"]) == 0
+    before = out.read_bytes()
+    assert main(["predict", str(run), str(tmp_path / "gone.png"), "--out", str(out)]) == 2
+    assert out.read_bytes() == before and not [*out.parent.glob(".*")]
+    for command in (["predict", run, seen, "--out", tmp_path], ["audit", run, "--data", "gone", "--out", tmp_path]):
+        assert main([*map(str, command)]) == 2
+        assert f"Is a directory: '{tmp_path}'" in capsys.readouterr().err
 
 
 def test_predictions_are_those_of_the_test_and_a_broken_image_is_one_line(place, tmp_path, capsys, monkeypatch):

@@ -126,6 +126,8 @@ def test_what_cannot_be_written_is_named_and_leaves_nothing_behind(tmp_path, mon
     with pytest.raises(OSError, match="No space left on device: .*manifest.json"):
         write_atomically(tmp_path / "manifest.json", "new")
     assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("manifest.json", "old")]
+    with pytest.raises(OSError, match="manifest.json/below.csv'"):
+        write_atomically(tmp_path / "manifest.json" / "below.csv", "")
 
 
 def test_report_trains_nothing_and_joins_what_is_published(place, reported, monkeypatch, capsys):

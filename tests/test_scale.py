@@ -9,6 +9,7 @@ import textwrap
 from functools import partial
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import shapes
 import torch
@@ -205,10 +206,26 @@ def test_files_are_stored_whole_or_not_at_all(images, tmp_path, monkeypatch):
     second.with_suffix(".json").unlink()  # a kill before it was written
     load()
     assert second.with_suffix(".json").exists()
+    second.unlink()
+    load()
+    assert second.exists()
     (images / "images/004.png").write_bytes(b"no image")
     with pytest.raises(ValueError, match="images/004.png, row 6: cannot be read"):
         load()
     assert {*cache.glob("*.u8")} == {first, second}
+
+
+def test_a_copy_under_another_patient_is_told_whoever_stored_the_images_first(images, tmp_path):
+    table = pd.read_csv(images / "index.csv", dtype=str, keep_default_na=False)
+    (images / table["image"][1]).write_bytes((images / table["image"][0]).read_bytes())
+    one = table["patient"].where(table.index != 1, table["patient"][0])
+    table.assign(patient=one).to_csv(images / "index.csv", index=False)
+    load = partial(data.load, "folder", folder=images, size=32, cache=tmp_path / "cache")
+    for _ in range(2):  # made, and read
+        with pytest.warns(UserWarning, match="is a copy of"):
+            load()
+        with pytest.raises(ValueError, match="under another patient: leakage"):
+            load(patient=None)
 
 
 def test_too_many_images_for_memory_are_stored_beside_them_if_the_disk_is_large_enough(images, monkeypatch):

@@ -99,12 +99,18 @@ def test_a_loss_that_is_no_number_stops_the_run_and_names_epoch_batch_and_term(t
         with pytest.raises(train.TrainingStopped, match="batch 7: the term 'foreground' is"):
             train.check_finite({"loss": value, "classification": 1.0, "foreground": value}, "batch 7")
     train.check_finite({"loss": 12.0, "foreground": 11.0}, "batch 7")
+    assert not made.watch  # which would cost each later step two more backward passes
 
 
 def test_scores_that_are_no_numbers_stop_the_run(tmp_path):
     images, made = tiny(), build("standard", "small_resnet", 10)
     made.predict = lambda x: torch.full((len(x), 10), torch.nan)
     with pytest.raises(train.TrainingStopped, match="scores"):
+        train.fit(made, images.train, images.validation, tmp_path, epochs=1, report=lambda line: None)
+    made.predict = lambda x: torch.full((len(x), 10), 0.1)
+    with pytest.MonkeyPatch.context() as patch:  # many images of many labels have a large sum, and nothing is wrong
+        patch.setattr(train, "EXPLODED", 3.0)
+        made.loss = lambda *batch: (made.model[-1].weight.sum() * 0, {})
         train.fit(made, images.train, images.validation, tmp_path, epochs=1, report=lambda line: None)
 
 
@@ -153,6 +159,8 @@ def test_a_folder_of_another_training_is_refused_naming_what_differs(tmp_path):
             fitted(tmp_path, **{"method": "isnet_selective", "epochs": 1} | change)
         assert "\n" not in str(caught.value)
     assert len(fitted(tmp_path, "isnet_selective", epochs=1)[1]) == 1
+    whole, decimal = (fitted(tmp_path / "p", "background_random", epochs=1, own={"p": p}) for p in (1, 1.0))
+    assert whole[1].equals(decimal[1])  # one number, however it is written
 
 
 @pytest.mark.parametrize(

@@ -31,7 +31,7 @@ def load(name: str, **options) -> Experiment:
     its range, data that are wrong (as `folder.verify` tells); FileNotFoundError: no data.
 
     Common options: size, of a square image's side in pixels; data_seed and split_seed, of all that is drawn and of the
-    split by patient (no training seed changes it); train_size, validation_size, test_size, images, the first of more;
+    split by patient (no training seed changes it); train_size, validation_size, test_size, the first of more;
     folder, of the sources that `isnet prepare` wrote, and masks (None: the variables ISNET_DATA, ISNET_MASKS);
     equalise, each channel's histogram, after resizing; augment, move and shade training images (`backgrounds.augment`).
     """

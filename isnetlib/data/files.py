@@ -141,7 +141,7 @@ def read_file(folder: Path, name: str) -> bytes:
         raise Refused(f"file cannot be opened ({type(error).__name__})", "check its name and permissions") from error
 
 
-def decode(data: bytes, formats: tuple[str, ...] = FORMATS, turn: bool = False) -> Image.Image:
+def decode(data: bytes, formats: tuple[str, ...] = FORMATS, turn=False, transparent=False) -> Image.Image:
     """An image of one frame, fully read, air dark, a JPEG above LIMIT at half its size. turn: obey an EXIF tag."""
     try:
         with warnings.catch_warnings(action="ignore"):  # what is wrong is told by Refused
@@ -164,6 +164,8 @@ def decode(data: bytes, formats: tuple[str, ...] = FORMATS, turn: bool = False) 
         raise Refused(f"has {frames} frames", "save one frame as the file")
     if orientation in range(2, 9) and not turn:  # other numbers mean nothing
         raise Refused("is turned by its EXIF tag", "save the pixels upright, so that image and mask agree")
+    if not transparent and image.has_transparency_data and np.ptp(image.convert("RGBA").getchannel("A")) > 0:
+        raise Refused("is transparent in parts", "save it without transparency, as it is to be seen")
     if image.mode.partition(";")[0] not in MODES:
         raise Refused(f"has the colour mode {image.mode}", "save it as grey or RGB")
     return image
@@ -185,8 +187,6 @@ def to_pixels(image: Image.Image) -> np.ndarray:
 
 def to_mask(image: Image.Image) -> np.ndarray:
     """bool (H, W), the larger of two values being True; Refused for more values than 0 and one other."""
-    if image.has_transparency_data and np.ptp(image.convert("RGBA").getchannel("A")) > 0:
-        raise Refused("mask is transparent in parts", "save it as PNG with 0 and 255 only, without transparency")
     array = np.asarray(image if image.mode[0] in "IF1" else image.convert("L"))
     values = np.unique(array)
     if len(values) > 2 or (len(values) == 2 and values[0] != 0):
@@ -206,10 +206,11 @@ def resize_mask(mask: np.ndarray, size: int | tuple[int, int]) -> torch.Tensor:
     return interpolate(torch.from_numpy(mask)[None, None].float(), size, mode="nearest-exact")[0].to(torch.uint8)
 
 
-def stored_at(cache: Path, folder: Path, names, size: int | tuple[int, int], equalise: bool) -> Path:
-    """The file KEY.u8 in `cache`; KEY changes with index.csv, the size, and the date or size of any image."""
+def stored_at(cache: Path, folder: Path, table, size: int | tuple[int, int], equalise: bool) -> Path:
+    """KEY.u8 in `cache`; KEY changes with index.csv, the rows and patients, the size, any file's date or size."""
     about = [hashlib.sha256((folder / "index.csv").read_bytes()).hexdigest(), size, equalise]
-    found = [path.stat() for path in (folder / name for name in names) if path.is_file()]
+    about += table[["image", "mask", "patient"]].to_numpy().tolist()
+    found = [path.stat() for name in (*table["image"], *table["mask"]) if name and (path := folder / name).is_file()]
     about += [(one.st_size, one.st_mtime_ns) for one in found]
     return Path(cache) / f"{hashlib.sha256(json.dumps(about).encode()).hexdigest()[:16]}.u8"
 

@@ -149,6 +149,10 @@ def check_parts(part: pd.Series, patient: pd.Series, y: torch.Tensor, names: lis
         seen = torch.bincount(y, minlength=len(names)) > 0 if y.ndim == 1 else y.amin(0) < y.amax(0)
         if missing := [name for name, is_seen in zip(names, seen.tolist(), strict=True) if not is_seen]:
             yield of_index(f"training holds no images (of an attribute: one value) of {missing}", "change the split")
+        few = min(2, len(y) // 20)
+        if y.ndim == 1 and (rare := [name for k, name in enumerate(names) if 0 < (y == k).sum() <= few]):
+            told = f"training holds no more than two images of {rare}"
+            yield Problem("warning", "index.csv", "", told, "correct a misspelt label, or add images")
 
 
 def cache_of(folder, size, images: int) -> Path | None:
@@ -191,10 +195,9 @@ def read_files(folder, table, size=None, equalise=False, cache=None):
         about = _read_each(folder, table, size, equalise, pairs.append)
         arrays = map(torch.stack, zip(*pairs, strict=True)) if len(pairs) == len(table) > 0 else (None, None)
         return *arrays, *about
-    names = [name for name in (*table["image"], *table["mask"]) if name]
-    sides, path = tuple(np.broadcast_to(size, 2).tolist()), files.stored_at(cache, Path(folder), names, size, equalise)
+    sides, path = tuple(np.broadcast_to(size, 2).tolist()), files.stored_at(cache, Path(folder), table, size, equalise)
     kept = path.with_suffix(".json")
-    if not kept.exists():
+    if not (kept.exists() and path.exists()):
         with files.writing(path, 4 * len(table) * np.prod(sides)) as file:
             about = _read_each(folder, table, size, equalise, lambda pair: file.write(torch.cat(pair).numpy()))
         if not path.exists():

@@ -125,7 +125,7 @@ def read_image(name: str, data: bytes, colour: bool) -> Image.Image:
         film = np.frombuffer(data, dtype=">u2").reshape(JSRT_SIDE, JSRT_SIDE).astype(np.float32)
         image = Image.fromarray(4095 - film)
     else:
-        image = decode(data, (*FORMATS, "GIF"), turn=True)
+        image = decode(data, (*FORMATS, "GIF"), turn=True, transparent=True)
     if image.mode[0] in "IF":
         grey = np.asarray(image, dtype=np.float64)
         image = Image.fromarray(np.uint8(np.rint((grey - grey.min()) / max(np.ptp(grey), 1e-9) * 255)))
@@ -140,7 +140,7 @@ def read_mask(item: Item, folder: Path, size: tuple[int, int]) -> Image.Image:
     layers = []
     for name, foreground in item.masks.items():
         try:
-            layer = decode(read_file(folder, name), (*FORMATS, "GIF"), turn=True)
+            layer = decode(read_file(folder, name), (*FORMATS, "GIF"), turn=True, transparent=True)
         except Refused as error:
             raise Refused(f"its mask {name} {error.args[0]}", error.args[1]) from error
         layers.append((np.asarray(layer.convert("RGB").convert("L")), 255 * foreground))

@@ -108,7 +108,7 @@ def foreground_range(R: Tensor, mask: Tensor) -> tuple[float, float] | None:
     """(C1, C2) = (F / 2, 12.5 F), F: median of the ROI's total relevance over maps R before training (random small
     networks: near 2; ImageNet weights: up to 50); None where no mask carries an instruction. Ours.
     """
-    mask, valid = prepare_mask(mask, R.shape[-2:])
+    mask, valid = prepare_mask(mask, R)
     totals = (R.detach().abs() * mask).sum((2, 3, 4))[valid.expand(R.shape[:2]).bool()]
     if not len(totals):
         return None

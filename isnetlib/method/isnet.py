@@ -23,7 +23,7 @@ from torch.utils.checkpoint import checkpoint
 
 from isnetlib.method.course import Weight, foreground_range, gradient_norm
 from isnetlib.method.loss import classification_loss, heatmap_loss, probabilities
-from isnetlib.method.lrp import LRP, logits_of, refuse_unseen, start_for
+from isnetlib.method.lrp import LRP, logits_of, refuse_hidden, refuse_unseen, start_for
 from isnetlib.method.options import flag, number, pair
 
 VARIANTS = ("original", "selective", "stochastic")
@@ -62,8 +62,10 @@ class ISNet(nn.Module):
         super().__init__()
         if variant not in VARIANTS:
             raise ValueError(f"variant {variant!r}: use one of {', '.join(VARIANTS)}")
-        if not isinstance(ablation, dict | None):
-            raise ValueError(f"ablation must be a dictionary, got {ablation!r}")
+        if not (isinstance(ablation, dict | None) and isinstance(model, nn.Module)):
+            got = f"got {type(model).__name__}, {ablation!r}"
+            raise ValueError(f"model must be a torch module, ablation a dictionary; {got}")
+        refuse_hidden(model)
         others = dict(ablation or {})
         self.every = number("every", others.pop("every", 1), 1, kind=Integral)
         self.lrp = partial(LRP, eps, box, gates, bf16, others)

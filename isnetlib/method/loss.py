@@ -24,12 +24,15 @@ class HeatmapLoss(NamedTuple):
     net_share: Tensor
 
 
-def prepare_mask(mask: Tensor, size: torch.Size) -> tuple[Tensor, Tensor]:
-    """Mask (B, M or 1, 1, H, W) of 0 and 1 (else ValueError) at the map's `size`: a cell that holds some ROI is ROI.
-    And which of them carry an instruction, (B, M or 1) of 0 and 1.
+def prepare_mask(mask: Tensor, R: Tensor) -> tuple[Tensor, Tensor]:
+    """Mask (B, M or 1, 1, H, W) of 0 and 1 at the size of maps R: a cell that holds some ROI is ROI. And which of them
+    carry an instruction, (B, M or 1) of 0 and 1. ValueError: other values, shapes that do not fit.
     """
-    if mask.ndim != 4:
-        raise ValueError(f"mask must be (batch, 1, height, width), got {tuple(mask.shape)}")
+    size, fits = R.shape[-2:], R.ndim == 5 and mask.ndim == 4 and len(mask) == len(R)
+    fits = fits and mask.shape[1] in (1, R.shape[1])
+    if not fits or abs(mask.shape[2] * size[1] - mask.shape[3] * size[0]) > max(mask.shape[2:]):  # rounding passes
+        told = "mask must be (batch, 1, height, width), in proportion to R (batch, maps, channels, height, width)"
+        raise ValueError(f"{told}; got {tuple(mask.shape)} and {tuple(R.shape)}")
     mask = torch.nan_to_num(mask.float())
     if not ((mask == 0) | (mask == 1)).all():
         raise ValueError(f"a mask holds 0 (background) and 1 (ROI) only, got {mask.min():.3g} to {mask.max():.3g}")
@@ -94,12 +97,9 @@ def heatmap_loss(
     low, high = (float(c) for c in range)
     if not (0 <= decay <= 1 and 0 < low < high):
         raise ValueError(f"need 0 <= decay <= 1 and 0 < C1 < C2; got decay {decay}, range ({low}, {high})")
-    if R.ndim != 5 or mask.shape[0] != R.shape[0] or (mask.ndim == 4 and mask.shape[1] not in (1, R.shape[1])):
-        got = f"got {tuple(R.shape)} and masks {tuple(mask.shape)}"
-        raise ValueError(f"R must be (batch, maps, channels, height, width) with a mask a sample or a map; {got}")
     with torch.autocast(R.device.type, enabled=False):  # in half precision the ratio overflows
         A = (R if R.dtype == torch.float64 else R.float()).abs()
-        mask, valid = (part.to(A.dtype) for part in prepare_mask(mask, R.shape[-2:]))
+        mask, valid = (part.to(A.dtype) for part in prepare_mask(mask, R))
         roi = torch.where(valid.bool()[:, :, None, None, None], mask, 1.0)  # a stand-in: the unused terms stay finite
         valid = valid.expand(A.shape[:2])
         share = valid / valid.sum().clamp(min=1)
@@ -111,7 +111,11 @@ def heatmap_loss(
 
 def classification_loss(logits: Tensor, y: Tensor, multilabel: bool = False) -> Tensor:
     """Cross-entropy of logits (B, K) and classes (B,) or probabilities (B, K); binary for one logit or multilabel."""
-    if logits.shape[1] == 1 or (multilabel and y.is_floating_point()):
+    if logits.shape[1] == 1 or multilabel:
+        if y.numel() != logits.numel() or not ((y >= 0) & (y <= 1)).all():
+            raise ValueError(
+                f"labels must be 0 or 1, {tuple(logits.shape)} of them; got {tuple(y.shape)}: {y[:3].tolist()}"
+            )
         return F.binary_cross_entropy_with_logits(logits, y.to(logits.dtype).view_as(logits))
     return F.cross_entropy(logits, y.to(logits.dtype) if y.is_floating_point() else y)
 

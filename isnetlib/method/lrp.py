@@ -136,7 +136,7 @@ class LRP(TorchFunctionMode):
         """x - l (B, C, H, W) and h - l (1, C or 1, 1, 1); raises ValueError where pixels leave the box."""
         x, (low, high) = self.graph.x, self._box()
         outside = 1e-3 * (high - low)
-        if (x < low - outside).any() or (x > high + outside).any():
+        if not ((x >= low - outside) & (x <= high + outside)).all():  # NaN, too
             own = "give your images' range, e.g. box=((0 - mean) / std, (1 - mean) / std) where they are standardised"
             raise ValueError(f"pixels from {x.min():.3g} to {x.max():.3g} leave the box {self.box}: {own}")
         return x - low, high - low

@@ -47,9 +47,7 @@ def save(fig: Figure, path: Path) -> Path:
 
 @matplotlib.rc_context(STYLE)
 def panels(parts: dict[str, pd.DataFrame], draw: Callable, height: float, label: str, **axis) -> Figure:
-    """Panels side by side, each with its title and draw(part, ax), with common axes and settings `axis`. height:
-    inches; label: of the axis below.
-    """
+    """Panels side by side, each with its title, by draw(part, ax); height: inches; label: below; axis: settings."""
     fig = Figure(figsize=(WIDTH, height), layout="constrained")
     axes = fig.subplots(1, len(parts), sharex=True, sharey=True, squeeze=False)[0]
     for ax, (title, part) in zip(axes, parts.items(), strict=True):
@@ -146,7 +144,8 @@ def curves_figure(logs: pd.DataFrame, metric: str) -> Figure:
             for kind, (_, width, line) in lines.items():
                 ax.plot(run["epoch"], run[f"{kind}_{metric}"], color=look(method)[0], lw=width, ls=line)
 
-    parts, axis = _parts(logs[logs["method"].isin(SHOWN)], "method"), {"ylim": (-0.03, 1.03)}
+    known = logs["method"].isin(SHOWN)
+    parts, axis = _parts(logs[known] if known.any() else logs, "method"), {"ylim": (-0.03, 1.03)}
     fig = panels(parts, curves, 2.5, "epoch", **axis, ylabel=names.shown(metric))
     return _legend(fig, {told: Line2D([], [], color="0.3", ls=line) for told, _, line in reversed(lines.values())})
 
@@ -236,7 +235,8 @@ def heatmaps_figure(maps: dict[str, dict], classes: Sequence[str], methods: Sequ
     """
     methods = [method for method in methods if method in maps] or list(maps)
     one = maps[methods[0]]
-    tests = [name for name in names.TEST_SET_NAMES if f"relevance_{name}" in one and name not in ("unbiased", "random")]
+    found = names.in_order((key[10:] for key in one if key.startswith("relevance_")), names.TEST_SET_NAMES)
+    tests = [name for name in found if name not in ("unbiased", "random")] or found
     shown = int(f"x_{tests[0]}" in one)
     fig = Figure(figsize=(WIDTH, 0.3 + 1.3 * len(tests)), layout="constrained")
     axes = fig.subplots(len(tests), shown + len(methods), squeeze=False)
@@ -263,9 +263,7 @@ def _label(y: np.ndarray | int, classes: Sequence[str]) -> str:
 
 @matplotlib.rc_context(STYLE)
 def hero_figure(maps: dict[str, dict], classes: Sequence[str], scores: dict[tuple[str, str], float]) -> Figure:
-    """The first digit with the mark of training and with a misleading one, and two methods' maps of it. scores:
-    (method, test set) -> accuracy on all digits.
-    """
+    """Two maps of the first digit, as in training and misleading. scores: (method, test set) -> accuracy on all."""
     methods = ["standard", "isnet_selective"]
     tests = {"biased": "biased: mark\nas in training", "deceiving": "deceiving: mark\nof another digit"}
     fig = heatmaps_figure(maps, classes, methods)

@@ -124,8 +124,6 @@ def heatmaps(study: Path, experiment: str) -> dict[str, dict[str, np.ndarray]]:
 
 
 # --- the search
-
-
 def trials(study: Path, known: Container[str] | None = None) -> pd.DataFrame:
     """The finished trials of a search, a row each, the best value of each method `chosen`: the highest of `score`, the
     lower of `swapped` and `internal`; of equals the lowest swapped_loss, then the lower value. A trial whose loss
@@ -176,8 +174,6 @@ def frozen(study: Path) -> pd.DataFrame:
 
 
 # --- files
-
-
 def read_csv(path: Path, **how) -> pd.DataFrame:
     """Raises Damaged."""
     try:

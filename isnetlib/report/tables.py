@@ -35,9 +35,7 @@ SHARES = ("background_share", "chance_share")  # of the relevance and of the are
 
 
 def write(study: Path) -> dict[str, pd.DataFrame]:
-    """Write the tables of `COLUMNS` to results/<study>/tables/*.csv and return `read`. FileNotFoundError: no run is
-    finished; ValueError: a case is in two folds; Damaged.
-    """
+    """Write results/<study>/tables/*.csv; `read`. FileNotFoundError: no run; ValueError: a case is in two folds."""
     for name, frame in build(study).items():
         exact = frame.filter(items=UNROUNDED).map(repr, na_action="ignore")
         text = frame.assign(**exact).to_csv(index=False, lineterminator="\n", float_format="%.6f")
@@ -69,8 +67,6 @@ def build(study: Path) -> dict[str, pd.DataFrame]:
 
 
 # --- what is scored
-
-
 class Network:
     """What one network, or by folds one method's networks, said of a test set. frame: of `store.read_frame`, of several
     labels with the threshold of each, cut_<label>. y (n,) int 0..K-1, or (n, K) of 0/1; p (n, K); groups (n,): the
@@ -176,13 +172,10 @@ def _primary(run: store.Run, one: Network) -> str:
     """`names.primary_metric`; of anybody's own data what chose the epochs."""
     if run.experiment != names.OWN_DATA:
         return names.primary_metric(run.experiment)
-    usual = "auc" if one.y.ndim == 2 or one.p.shape[1] == 2 else "macro_f1"
-    return run.parameters.get("data_options", {}).get("metric") or usual
+    return "auc" if one.y.ndim == 2 or one.p.shape[1] == 2 else "macro_f1"
 
 
 # --- rows
-
-
 def metric_rows(test: TestSet) -> Iterator[dict]:
     """A row a method, seed and metric, on the cases that this network was tested on."""
     for (method, seed), one in test.networks.items():

@@ -67,12 +67,8 @@ def resolve(study: str, notebooks: Path, results: Path) -> list[Run]:
         here, chosen = content["experiments"][experiment], content["studies"][study]
         data, train = (here[part] | chosen[part].get(experiment, {}) for part in ("data", "train"))
         for seed in sorted(set().union(*grid["seeds"].values())):
-            own = {
-                "study": study,
-                "experiment": experiment,
-                "seed": seed,
-                "results": os.path.relpath(results, notebooks),
-            }
+            own = {"study": study, "experiment": experiment, "seed": seed}
+            own["results"] = os.path.relpath(results, notebooks)
             own["data_options"] = data | ({"fold": seed, "folds": here["folds"]} if "folds" in here else {})
             for method in (method for method in grid["methods"] if seed in grid["seeds"][method]):
                 given = train | own | method_parameters(method, content, study, experiment)

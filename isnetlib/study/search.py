@@ -42,9 +42,7 @@ def row(log: pd.DataFrame, metric: str, epoch: int) -> dict:
 
 
 def not_followed(trials: list[Run]) -> list[str]:
-    """Where study.yaml does not hold what a study's packed trials choose, for a method and those that it serves, in one
-    line each.
-    """
+    """Where study.yaml does not hold what packed trials choose, for a method and those that it serves, a line each."""
     home, content, lines = trials[0].home, read_studies(trials[0].notebooks), []
     for found in store.trials(home, {trial.name for trial in trials}).query("chosen").itertuples():
         entry, value = content["studies"][home.name]["search"][found.experiment][found.method], store.tried(found.value)

@@ -33,12 +33,13 @@ class Tested(NamedTuple):
 # --- scores
 @contextlib.contextmanager
 def in_eval(method: nn.Module):
-    """The method in eval mode inside, afterwards in its own."""
-    before = method.training
+    """The method in eval mode inside, afterwards each module in its own."""
+    before = {module: module.training for module in method.modules()}
     try:
         yield method.eval()
     finally:
-        method.train(before)
+        for module, training in before.items():
+            module.training = training
 
 
 def inputs(method: nn.Module, x: Tensor, mask: Tensor, device: str = "cpu") -> tuple[Tensor, ...]:

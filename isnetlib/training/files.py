@@ -11,9 +11,7 @@ except ImportError:  # Windows: there nothing is locked
 
 
 def write_atomically(path: str | Path, data: str | bytes) -> None:
-    """Write text (as UTF-8) or bytes to `path`, making its folder, in one step that cannot be seen half done. An
-    OSError, of a full disk for example, names the file.
-    """
+    """Write text (UTF-8) or bytes to `path`, making its folder, whole or not at all. An OSError names the file."""
     path = Path(path)
     part = path.with_name(f".{path.name}.{os.getpid()}")  # in the same folder: there alone a rename is atomic
     try:
@@ -26,7 +24,16 @@ def write_atomically(path: str | Path, data: str | bytes) -> None:
     except OSError as error:
         raise OSError(error.errno, error.strerror, str(path)) from error
     finally:
-        part.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # the folder may be a file
+            part.unlink()
+
+
+def refuse_unwritable(path: str | Path) -> None:
+    """OSError, naming the file, before long work whose result could not be written to `path`."""
+    path, there = Path(path), Path(path).exists()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.open("a").close()  # a folder, a read-only file or disk
+    there or path.unlink()
 
 
 @contextlib.contextmanager

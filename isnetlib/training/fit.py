@@ -10,9 +10,7 @@ a network that fails (in eval mode, say, while its running statistics lag) is at
 import contextlib
 import ctypes
 import math
-import resource
 import statistics
-import sys
 import time
 from functools import partial
 from pathlib import Path
@@ -96,7 +94,7 @@ def fit(
             row = {"epoch": epoch, **_epoch(**learning, place=place, **recipe)}
             for name, images in sets.items():
                 y, p = scores(method, images, 4 * batch_size, device)
-                check_finite({f"scores ({name})": float(p.sum())}, place)
+                check_finite({f"scores ({name})": float(p.sum())}, place, math.inf)
                 row |= {f"{name}_{metric}": measure(metric, y, p), f"{name}_loss": log_loss(y, p)}
             row["warm_up"] = epoch + 1 <= warm_up * epochs
             rows.append(row | {"seconds": time.perf_counter() - start, "peak_mib": peak_mib()})
@@ -171,6 +169,7 @@ def _epoch(method, optimizer, schedule, place, train, batch_size, clip, order, d
         x, y, mask, _ = train[rows]
         method.watch = batch == 0  # some tell more about a step, at a price: once an epoch
         loss, parts = method.loss(x.to(device), y.to(device), mask.to(device))
+        method.watch = False
         parts = {"loss": loss.item(), **parts}
         check_finite(parts, f"{place}, batch {batch}")
         optimizer.zero_grad()
@@ -181,7 +180,6 @@ def _epoch(method, optimizer, schedule, place, train, batch_size, clip, order, d
         schedule.step()
         for name, value in parts.items():
             terms.setdefault(name, []).append(value)
-    method.watch = False
     return {name: statistics.fmean(values) for name, values in terms.items()}  # a term may be absent from some steps
 
 
@@ -224,10 +222,9 @@ def _resume(folder, learning, order, asked) -> list[dict]:
 
 # --- memory of the process
 def peak_mib() -> float:
-    """Largest memory of this process so far, MiB."""
-    if sys.platform == "darwin":
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-    return int(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0]) / 2**10
+    """Largest memory of this process so far, MiB; NaN where the system does not tell it."""
+    status = Path("/proc/self/status")
+    return int(status.read_text().split("VmHWM:")[1].split()[0]) / 2**10 if status.exists() else math.nan
 
 
 def keep_freed_memory() -> None:
