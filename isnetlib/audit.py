@@ -22,7 +22,7 @@ from isnetlib.report.figures import faults, picture, relevance_row
 from isnetlib.report.show import Picture
 from isnetlib.training import evaluate
 from isnetlib.training.checkpoints import network_weights
-from isnetlib.training.files import refuse_unwritable, write_atomically
+from isnetlib.training.files import write_atomically
 
 # Thresholds, named before any model was looked at.
 DROP = 0.05  # of AUC or macro F1: about what 500 cases can show; a smaller fall changes few decisions
@@ -39,7 +39,7 @@ def audit(checkpoint, folder, page, label="label", patient="patient", **how) -> 
     """Audit a run folder or a checkpoint on a data set folder and write the HTML `page`; `measure`'s answer. how: the
     options of `load_classifier`. ValueError: no checkpoint, unreadable images, no masks, labels foreign to the model.
     """
-    refuse_unwritable(page)
+    write_atomically(page, None)
     model, folder = load_classifier(checkpoint, **how), Path(folder)
     images = own.masked_images(folder, model.classes, model.size, model.equalise, model.grey, label, patient)
     found = measure(model, images)

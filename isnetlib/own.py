@@ -26,7 +26,7 @@ from isnetlib.method.lrp import check
 from isnetlib.report.show import answer, scores, show
 from isnetlib.training import evaluate, fit
 from isnetlib.training.checkpoints import differences, write_tensors
-from isnetlib.training.files import refuse_unwritable, write_atomically
+from isnetlib.training.files import write_atomically
 
 STEERED = {"heatmap_weight": "auto", "range": "auto"}  # an ISNet's defaults, so that run.json names them
 SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
@@ -74,16 +74,14 @@ def train(
     about |= {"classes": seen.classes, "size": size, "multilabel": seen.multilabel, "grey": grey, "equalise": equalise}
     usual = inspect.signature(data_folder.load).parameters  # settings: but defaults, and where images are kept
     given = {k: v for k, v in reading.items() if k != "cache" and json.dumps(v) != json.dumps(usual[k].default)}
+    given = {"label": "label", "patient": "patient", "external": []} | given
     about |= {"data": f"{Path(data).resolve().name} {digest[:12]}", **given, **how}
     asked = {Path(run): about}
     if standard and method != "standard":
         asked[Path(run) / "standard"] = about | {"method": "standard", "options": {}}
     made = {folder: draw(one) for folder, one in asked.items()}
-    for folder, one in asked.items():  # after all mistakes that can be told before
-        begin(folder, one)
+    made = {folder: one for folder, one in made.items() if not begin(folder, asked[folder])}  # after all mistakes
     for k, (folder, one) in enumerate(made.items(), 1):
-        if (folder / "model.pt").exists() and not (folder / "checkpoints" / "last.pt").exists():
-            continue  # finished, and its checkpoints cleared away
         title = f"{asked[folder]['method']} ({k} of {len(made)})"
         telling = {"report": lambda line, title=title: report(f"{title}  {line}")}
         telling["after"] = 1 + epochs / 2 * (len(made) - k)  # a step of the standard one takes about half the time
@@ -93,16 +91,18 @@ def train(
     return images.tests | further
 
 
-def begin(folder: Path, about: dict) -> None:
-    """Write run.json; ValueError, naming what differs, where a training of another configuration has begun there."""
+def begin(folder: Path, about: dict) -> bool:
+    """Write run.json; whether this training is finished, its checkpoints gone. ValueError: another one has begun."""
     path, about = folder / "run.json", json.loads(json.dumps(about))  # tuples are lists
-    if path.exists() and ((folder / "checkpoints" / "last.pt").exists() or (folder / "model.pt").exists()):
+    last = (folder / "checkpoints" / "last.pt").exists()
+    if there := path.exists() and (last or (folder / "model.pt").exists()):
         begun = read(folder)
         if told := differences(begun, about | {"versions": begun.get("versions")}):
             raise ValueError(f"{folder} holds another training: {told}. Take another folder, or remove this one")
     else:
         versions = {name: metadata.version(name) for name in ("isnetlib", "torch", "torchvision")}
         write_atomically(path, json.dumps(about | {"versions": versions}, indent=1) + "\n")
+    return there and not last
 
 
 def make(about: dict) -> nn.Module:
@@ -239,7 +239,9 @@ def predict(run, places, out="predictions.csv", heatmaps=None, device="auto", re
     p_<class>, ...; into the folder `heatmaps`, if one is given, a picture of each (`show`). Returns how many could not
     be read, each told to `report`; of none nothing is written. Errors and places as of `load` and `find_images`.
     """
-    refuse_unwritable(out)
+    write_atomically(out, None)
+    if heatmaps:
+        Path(heatmaps).mkdir(parents=True, exist_ok=True)
     model, rows = load(run).to(pick(device)), []
     found = list({folder / name: (folder, name) for folder, name in find_images(places, report)}.values())
     several = len({folder for folder, _ in found}) > 1

@@ -146,6 +146,8 @@ def test_wrong_options_and_shapes_are_refused(R, mask):
         with pytest.raises(ValueError, match="in proportion to R"):
             foreground_range(maps, masks)
     assert heatmap_loss(R, torch.zeros(4, 1, 13, 12).index_fill(2, torch.tensor([3]), 1)).total.isfinite()  # rounded
+    for big, small in (((240, 320), (8, 10)), ((230, 224), (29, 28)), ((24, 32), (225, 301))):
+        assert loss.prepare_mask(torch.ones(1, 1, *small), torch.ones(1, 1, 1, *big))[0].shape[-2:] == big
     for mask[2, 0, 3, 3] in (0.5, 255, -1, torch.inf):
         with pytest.raises(ValueError, match="a mask holds 0 \\(background\\) and 1"):
             heatmap_loss(R, mask)

@@ -175,6 +175,8 @@ def test_answers_that_could_not_be_written_are_not_computed_and_none_replace_old
     for command in (["predict", run, seen, "--out", tmp_path], ["audit", run, "--data", "gone", "--out", tmp_path]):
         assert main([*map(str, command)]) == 2
         assert f"Is a directory: '{tmp_path}'" in capsys.readouterr().err
+    assert main(["predict", str(run), str(seen), "--out", str(out), "--heatmaps", str(seen)]) == 2
+    assert "File exists" in capsys.readouterr().err
 
 
 def test_predictions_are_those_of_the_test_and_a_broken_image_is_one_line(place, tmp_path, capsys, monkeypatch):

@@ -30,7 +30,7 @@ def prepare_mask(mask: Tensor, R: Tensor) -> tuple[Tensor, Tensor]:
     """
     size, fits = R.shape[-2:], R.ndim == 5 and mask.ndim == 4 and len(mask) == len(R)
     fits = fits and mask.shape[1] in (1, R.shape[1])
-    if not fits or abs(mask.shape[2] * size[1] - mask.shape[3] * size[0]) > max(mask.shape[2:]):  # rounding passes
+    if not fits or abs(mask.shape[2] * size[1] - mask.shape[3] * size[0]) > max(*mask.shape[2:], *size):  # rounded
         told = "mask must be (batch, 1, height, width), in proportion to R (batch, maps, channels, height, width)"
         raise ValueError(f"{told}; got {tuple(mask.shape)} and {tuple(R.shape)}")
     mask = torch.nan_to_num(mask.float())
@@ -112,10 +112,8 @@ def heatmap_loss(
 def classification_loss(logits: Tensor, y: Tensor, multilabel: bool = False) -> Tensor:
     """Cross-entropy of logits (B, K) and classes (B,) or probabilities (B, K); binary for one logit or multilabel."""
     if logits.shape[1] == 1 or multilabel:
-        if y.numel() != logits.numel() or not ((y >= 0) & (y <= 1)).all():
-            raise ValueError(
-                f"labels must be 0 or 1, {tuple(logits.shape)} of them; got {tuple(y.shape)}: {y[:3].tolist()}"
-            )
+        if y.reshape(len(y), -1).shape != logits.shape or not ((y >= 0) & (y <= 1)).all():
+            raise ValueError(f"labels must be from 0 to 1, one a logit; got {tuple(y.shape)}: {y[:3].tolist()}")
         return F.binary_cross_entropy_with_logits(logits, y.to(logits.dtype).view_as(logits))
     return F.cross_entropy(logits, y.to(logits.dtype) if y.is_floating_point() else y)
 

@@ -7,11 +7,11 @@ import torch
 
 
 def number(name: str, value: float, low: float = 0.0, high: float = math.inf, kind: type = Real) -> float:
-    """The option, a float (kind Integral: as it is); ValueError where it is no finite (whole) number, low to high."""
+    """The option; ValueError where it is no finite number (kind Integral: whole number) from low to high."""
     if isinstance(value, bool) or not isinstance(value, kind) or not (low <= value <= high and math.isfinite(value)):
         whole, limit = "whole " * (kind is Integral), "on" if high == math.inf else f"to {high:g}"
         raise ValueError(f"{name} must be a {whole}number from {low:g} {limit}, got {value!r}")
-    return value if kind is Integral else float(value)
+    return value
 
 
 def pair(name: str, values: tuple[float, float], high: float = math.inf, rising: bool = False) -> tuple[float, float]:

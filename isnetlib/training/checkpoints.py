@@ -1,6 +1,7 @@
 """Files of weights, and what a training is, told in text, so that another one is not taken for it."""
 
 import io
+import re
 from argparse import Namespace
 from functools import partial
 from pathlib import Path
@@ -29,7 +30,8 @@ def configuration(method: nn.Module, train, **recipe) -> dict[str, str]:
 
 def differences(begun: dict, asked: dict) -> str:
     """What differs between two configurations, "" where nothing does."""
-    names = [name for name in begun | asked if begun.get(name) != asked.get(name)]
+    then, now = ({k: re.sub(r"(?<=\d)\.0\b", "", str(one.get(k))) for k in begun | asked} for one in (begun, asked))
+    names = [name for name in now if then[name] != now[name]]  # 1.0 is 1
     return ", ".join(f"{name} was {begun.get(name)}, is {asked.get(name)}" for name in names)
 
 

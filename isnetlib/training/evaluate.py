@@ -38,6 +38,7 @@ def in_eval(method: nn.Module):
     try:
         yield method.eval()
     finally:
+        method.train(before[method])
         for module, training in before.items():
             module.training = training
 

@@ -1,6 +1,7 @@
 """Writing files so that a kill at any moment leaves either the old file or the new one."""
 
 import contextlib
+import errno
 import os
 from pathlib import Path
 
@@ -10,30 +11,25 @@ except ImportError:  # Windows: there nothing is locked
     fcntl = None
 
 
-def write_atomically(path: str | Path, data: str | bytes) -> None:
-    """Write text (UTF-8) or bytes to `path`, making its folder, whole or not at all. An OSError names the file."""
+def write_atomically(path: str | Path, data: str | bytes | None) -> None:
+    """Write text (UTF-8), bytes, or None (a try) to `path`, making its folder, whole or not. OSError names the file."""
     path = Path(path)
     part = path.with_name(f".{path.name}.{os.getpid()}")  # in the same folder: there alone a rename is atomic
     try:
+        if path.is_dir():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
         path.parent.mkdir(parents=True, exist_ok=True)
         with part.open("wb") as file:
-            file.write(data.encode(errors="backslashreplace") if isinstance(data, str) else data)
+            file.write(data.encode(errors="backslashreplace") if isinstance(data, str) else data or b"")
             file.flush()
             os.fsync(file.fileno())
-        part.replace(path)
+        if data is not None:
+            part.replace(path)
     except OSError as error:
         raise OSError(error.errno, error.strerror, str(path)) from error
     finally:
         with contextlib.suppress(OSError):  # the folder may be a file
             part.unlink()
-
-
-def refuse_unwritable(path: str | Path) -> None:
-    """OSError, naming the file, before long work whose result could not be written to `path`."""
-    path, there = Path(path), Path(path).exists()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.open("a").close()  # a folder, a read-only file or disk
-    there or path.unlink()
 
 
 @contextlib.contextmanager

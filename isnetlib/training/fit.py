@@ -224,11 +224,12 @@ def _resume(folder, learning, order, asked) -> list[dict]:
 def peak_mib() -> float:
     """Largest memory of this process so far, MiB; NaN where the system does not tell it."""
     status = Path("/proc/self/status")
-    return int(status.read_text().split("VmHWM:")[1].split()[0]) / 2**10 if status.exists() else math.nan
+    text = status.read_text() if status.exists() else ""
+    return int(text.split("VmHWM:")[1].split()[0]) / 2**10 if "VmHWM:" in text else math.nan
 
 
 def keep_freed_memory() -> None:
     """Let the process keep the memory of freed tensors; to map and clear it anew can take a third of a step (Linux)."""
-    with contextlib.suppress(AttributeError):  # only glibc has it
+    with contextlib.suppress(AttributeError, TypeError):  # only glibc has it
         ctypes.CDLL(None).mallopt(-4, 0)  # malloc.h: M_MMAP_MAX
         ctypes.CDLL(None).mallopt(-1, -1)  # M_TRIM_THRESHOLD, never
