@@ -202,6 +202,16 @@ def test_bad_images_and_masks(build, content, message):
             folder.load(root, **QUARTERS)
 
 
+@pytest.mark.parametrize("others, warned", [(19, True), (18, False)])
+def test_a_class_of_one_image_among_many_may_be_misspelt(build, others, warned):
+    labels, parts = [("ill", "well")[i % 2] for i in range(others)], ["validation"] * 2 + ["test"] * 2
+    root = build(others + 5, label=["wel", *labels, *["ill", "well"] * 2], split=["train"] * (others + 1) + parts)
+    problems = folder.verify(root)
+    assert len(problems) == warned and (
+        not warned or "no more than two images of ['wel']" in only(problems, "warning").problem
+    )
+
+
 def test_a_jpeg_of_too_many_pixels_is_read_at_half_its_size():
     grey = np.zeros((8000, 6401), np.uint8)
     grey[:4000] = 200

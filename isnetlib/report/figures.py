@@ -263,7 +263,7 @@ def _label(y: np.ndarray | int, classes: Sequence[str]) -> str:
 
 @matplotlib.rc_context(STYLE)
 def hero_figure(maps: dict[str, dict], classes: Sequence[str], scores: dict[tuple[str, str], float]) -> Figure:
-    """Two maps of the first digit, as in training and misleading. scores: (method, test set) -> accuracy on all."""
+    """Two methods' maps of the first digit, its mark as in training and misleading. scores: by (method, test set)."""
     methods = ["standard", "isnet_selective"]
     tests = {"biased": "biased: mark\nas in training", "deceiving": "deceiving: mark\nof another digit"}
     fig = heatmaps_figure(maps, classes, methods)

@@ -35,7 +35,7 @@ SHARES = ("background_share", "chance_share")  # of the relevance and of the are
 
 
 def write(study: Path) -> dict[str, pd.DataFrame]:
-    """Write results/<study>/tables/*.csv; `read`. FileNotFoundError: no run; ValueError: a case is in two folds."""
+    """Write results/<study>/tables/*.csv; gives `read`. FileNotFoundError: no run; ValueError: a case in two folds."""
     for name, frame in build(study).items():
         exact = frame.filter(items=UNROUNDED).map(repr, na_action="ignore")
         text = frame.assign(**exact).to_csv(index=False, lineterminator="\n", float_format="%.6f")

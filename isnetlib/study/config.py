@@ -112,7 +112,7 @@ def declared(notebook: Path) -> dict:
 
 
 def check_parameters(notebook: Path, known: dict, given: dict) -> None:
-    """StudyError if `given` has a parameter that `declared` lacks, which papermill ignores, or one of another type."""
+    """StudyError if `given` has a parameter that `known` lacks, which papermill ignores, or one of another type."""
     for key, value in given.items():
         if key not in known:
             raise StudyError(f"{notebook.name} has no parameter '{key}'; it declares: {', '.join(sorted(known))}")

@@ -38,7 +38,7 @@ def in_eval(method: nn.Module):
     try:
         yield method.eval()
     finally:
-        method.train(before[method])
+        method.train(before[method])  # which may do more than set what follows
         for module, training in before.items():
             module.training = training
 

@@ -12,7 +12,7 @@ except ImportError:  # Windows: there nothing is locked
 
 
 def write_atomically(path: str | Path, data: str | bytes | None) -> None:
-    """Write text (UTF-8), bytes, or None (a try) to `path`, making its folder, whole or not. OSError names the file."""
+    """Write text (UTF-8) or bytes to `path`, making its folder, whole or not at all; None: a try. OSError names it."""
     path = Path(path)
     part = path.with_name(f".{path.name}.{os.getpid()}")  # in the same folder: there alone a rename is atomic
     try:
