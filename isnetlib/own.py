@@ -237,7 +237,7 @@ def find_images(places: Iterable[str | Path], report=print) -> Iterator[tuple[Pa
 def predict(run, places, out="predictions.csv", heatmaps=None, device="auto", report=print) -> int:
     """Write the answers of a run's classifier on images to the table `out`: image (of several places its path), answer,
     p_<class>, ...; into the folder `heatmaps`, if one is given, a picture of each (`show`). Returns how many could not
-    be read, each told to `report`; of none nothing is written. Errors and places as of `load` and `find_images`.
+    be read, each told to `report`; without any, no table. Errors and places as of `load` and `find_images`.
     """
     write_atomically(out, None)
     if heatmaps:
